@@ -1,0 +1,2 @@
+//! outfall
+fn main() {}

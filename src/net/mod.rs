@@ -1,0 +1,145 @@
+//! The network's own nouns: addresses, endpoints, host pairs, byte sizes and time.
+//!
+//! Everything here is a plain value. Nothing reads a clock, and nothing allocates but the
+//! textual forms.
+
+#[cfg(feature = "sensor")]
+mod community_id;
+mod size;
+mod time;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+#[cfg(feature = "sensor")]
+pub use community_id::community_id;
+pub use size::{ByteSize, SizeError, group_digits};
+pub use time::{DurationError, Span, Timestamp};
+
+/// An IPv4 or IPv6 address in one fixed-size form: IPv4 is kept IPv4-mapped (RFC 4291 section 2.5.5.2).
+///
+/// Ordering is numeric, so the lower of two addresses is the same on every machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(u128);
+
+const MAPPED: u128 = 0xffff << 32;
+
+impl Address {
+    /// The address with the given four octets.
+    #[inline]
+    pub fn v4(octets: [u8; 4]) -> Self {
+        Self(MAPPED | u128::from(u32::from_be_bytes(octets)))
+    }
+
+    /// The address with the given sixteen octets.
+    #[inline]
+    pub fn v6(octets: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(octets))
+    }
+
+    /// The standard library's form; an IPv4-mapped address comes back as IPv4.
+    pub fn ip(self) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.0);
+        match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(v6),
+        }
+    }
+
+    /// The number behind the address, for hashing.
+    #[inline]
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// Whether this is an IPv4 address.
+    pub fn is_v4(self) -> bool {
+        self.0 >> 32 == 0xffff
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::v4(v4.octets()),
+            IpAddr::V6(v6) => Self::v6(v6.octets()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+/// One end of a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The host's address.
+    pub address: Address,
+    /// The TCP or UDP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The standard library's form.
+    pub fn socket(self) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), self.port)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(socket: SocketAddr) -> Self {
+        Self { address: socket.ip().into(), port: socket.port() }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket().fmt(f)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket().fmt(f)
+    }
+}
+
+/// A 64-bit mix of the unordered pair of host addresses, the same on every machine and in every run:
+/// what spreads packets over workers, so that an FTP control connection and its data meet.
+#[inline]
+pub fn host_pair_hash(a: Address, b: Address) -> u64 {
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let fold = |x: u128| (x as u64) ^ ((x >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = u128::from(fold(low.bits()) ^ 0xa076_1d64_78bd_642f)
+        .wrapping_mul(u128::from(fold(high.bits()) ^ 0xe703_7ed1_a0b4_28db));
+    (mixed as u64) ^ ((mixed >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_keeps_its_text_form() {
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        assert_eq!(Address::from(ip).to_string(), "192.0.2.7");
+        assert!(Address::from(ip).is_v4());
+    }
+
+    #[test]
+    fn the_host_pair_hash_does_not_depend_on_order() {
+        let a = Address::v4([10, 0, 0, 1]);
+        let b = Address::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(host_pair_hash(a, b), host_pair_hash(b, a));
+        assert_ne!(host_pair_hash(a, b), host_pair_hash(a, a));
+    }
+}

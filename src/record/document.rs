@@ -1,0 +1,186 @@
+//! Records as ECS documents: nested JSON objects with the field names of the Elastic Common Schema.
+
+use serde_json::{Map, Value, json};
+
+use super::{FileInfo, Flow, Ftp, Http, Upload};
+use crate::net::{Endpoint, Timestamp, community_id};
+
+/// A JSON object that is filled by dotted paths.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document(Map<String, Value>);
+
+impl Document {
+    /// An empty document.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the value at a dotted path, making the objects on the way. Null is not written.
+    pub fn set(&mut self, path: &str, value: impl Into<Value>) {
+        let value = value.into();
+        if value.is_null() {
+            return;
+        }
+        let mut object = &mut self.0;
+        let mut rest = path;
+        while let Some((key, tail)) = rest.split_once('.') {
+            let next = object.entry(key).or_insert_with(|| Value::Object(Map::new()));
+            if !next.is_object() {
+                *next = Value::Object(Map::new());
+            }
+            let Value::Object(inner) = next else { return };
+            object = inner;
+            rest = tail;
+        }
+        object.insert(rest.to_owned(), value);
+    }
+
+    /// Sets the value if there is one.
+    pub fn set_some<T: Into<Value>>(&mut self, path: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.set(path, value);
+        }
+    }
+
+    /// The value at a dotted path.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        let mut keys = path.split('.');
+        let mut value = self.0.get(keys.next()?)?;
+        for key in keys {
+            value = value.get(key)?;
+        }
+        Some(value)
+    }
+
+    /// The finished JSON object.
+    pub fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+impl std::fmt::Display for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match serde_json::to_string(&self.0) {
+            Ok(text) => f.write_str(&text),
+            Err(_) => Err(std::fmt::Error),
+        }
+    }
+}
+
+fn event(document: &mut Document, dataset: &str, kind: &str, id: &str, start: Timestamp, end: Timestamp) {
+    document.set("@timestamp", end.to_string());
+    document.set("event.kind", kind);
+    document.set("event.dataset", dataset);
+    document.set("event.id", id);
+    document.set("event.start", start.to_string());
+    document.set("event.end", end.to_string());
+}
+
+fn end(document: &mut Document, side: &str, endpoint: Endpoint, bytes: u64) {
+    document.set(&format!("{side}.ip"), endpoint.address.to_string());
+    document.set(&format!("{side}.port"), endpoint.port);
+    document.set(&format!("{side}.bytes"), bytes);
+}
+
+fn endpoint(endpoint: Endpoint) -> Value {
+    json!({ "ip": endpoint.address.to_string(), "port": endpoint.port })
+}
+
+fn file(info: &FileInfo) -> Document {
+    let mut document = Document::new();
+    document.set_some("name", info.name.as_deref());
+    document.set_some("path", info.path.as_deref());
+    document.set_some("size", info.size);
+    document.set_some("hash.sha256", info.sha256.as_deref());
+    document.set_some("mime_type", info.mime_type.as_deref());
+    if info.missing > 0 {
+        document.set("missing_bytes", info.missing);
+    }
+    document
+}
+
+fn http_part(document: &mut Document, http: &Http) {
+    document.set("http.version", http.version.as_str());
+    document.set("http.request.method", http.method.as_str());
+    document.set_some("http.response.status_code", http.status);
+    document.set("url.original", http.url.as_str());
+    document.set_some("user_agent.original", http.user_agent.as_deref());
+}
+
+fn ftp_part(document: &mut Document, ftp: &Ftp) {
+    document.set("outfall.ftp.command", ftp.command.as_str());
+    document.set_some("outfall.ftp.reply_code", ftp.reply_code);
+    document.set_some("outfall.ftp.user", ftp.user.as_deref());
+    document.set("outfall.ftp.binding", ftp.binding.name());
+    if ftp.restart > 0 {
+        document.set("outfall.ftp.restart", ftp.restart);
+    }
+    document.set_some("outfall.ftp.control.client", ftp.control_client.map(endpoint));
+    document.set_some("outfall.ftp.control.server", ftp.control_server.map(endpoint));
+}
+
+/// The upload's document, without what only the endpoint knows.
+pub fn upload_document(upload: &Upload) -> Document {
+    let mut document = Document::new();
+    event(&mut document, "outfall.upload", "event", &upload.id.to_string(), upload.start, upload.end);
+    document.set("network.transport", "tcp");
+    document.set("network.protocol", upload.protocol.name());
+    document.set("network.community_id", community_id(upload.connection.client, upload.connection.server));
+    end(&mut document, "source", upload.connection.client, upload.client_bytes);
+    end(&mut document, "destination", upload.connection.server, upload.server_bytes);
+    document.set_some("destination.domain", upload.domain.as_deref());
+    if let Some(http) = &upload.http {
+        http_part(&mut document, http);
+    }
+    if let Some(ftp) = &upload.ftp {
+        ftp_part(&mut document, ftp);
+    }
+    if let Some(first) = upload.files.first() {
+        document.set("file", file(first).into_value());
+        let all: Vec<Value> = upload.files.iter().map(|info| file(info).into_value()).collect();
+        document.set("outfall.files", all);
+    }
+    document.set("outfall.upload.bytes", upload.bytes);
+    document.set("outfall.upload.missing_bytes", upload.missing);
+    document.set("outfall.upload.state", upload.state.name());
+    if !upload.notes.is_empty() {
+        let notes: Vec<&str> = upload.notes.iter().map(|note| note.name()).collect();
+        document.set("outfall.upload.notes", notes);
+    }
+    document
+}
+
+/// The flow's document, without what only the endpoint knows.
+pub fn flow_document(flow: &Flow) -> Document {
+    let mut document = Document::new();
+    event(&mut document, "outfall.flow", "event", &flow.id.to_string(), flow.start, flow.end);
+    document.set("network.transport", "tcp");
+    document.set("network.protocol", flow.protocol.name());
+    document.set("network.community_id", community_id(flow.connection.client, flow.connection.server));
+    end(&mut document, "source", flow.connection.client, flow.client_bytes);
+    document.set("source.packets", flow.client_packets);
+    end(&mut document, "destination", flow.connection.server, flow.server_bytes);
+    document.set("destination.packets", flow.server_packets);
+    document.set("outfall.flow.ending", flow.ending.name());
+    document.set("outfall.flow.opening_seen", flow.opening_seen);
+    if flow.client_missing > 0 || flow.server_missing > 0 {
+        document.set("outfall.flow.source_missing_bytes", flow.client_missing);
+        document.set("outfall.flow.destination_missing_bytes", flow.server_missing);
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotted_paths_make_nested_objects() {
+        let mut document = Document::new();
+        document.set("a.b.c", 1);
+        document.set("a.b.d", "x");
+        document.set_some("a.e", None::<u64>);
+        assert_eq!(document.to_string(), r#"{"a":{"b":{"c":1,"d":"x"}}}"#);
+        assert_eq!(document.get("a.b.c"), Some(&json!(1)));
+    }
+}

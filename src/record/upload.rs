@@ -1,0 +1,190 @@
+//! The upload record: one per application-level transfer from client to server.
+
+use super::{Connection, EventId, Protocol};
+use crate::net::{Endpoint, Timestamp};
+
+/// How far an upload has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Reported early, past the size threshold; a later record with the same id completes it.
+    Running,
+    /// Its end was seen.
+    Complete,
+    /// It was cut short, or the capture ended first, or bytes of it are missing.
+    Partial,
+}
+
+impl State {
+    /// The value of `outfall.upload.state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// One file of an upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileInfo {
+    /// The last part of the path or name that the client gave.
+    pub name: Option<String>,
+    /// The full path on the server, where the protocol tells it.
+    pub path: Option<String>,
+    /// Bytes of the file on the wire; absent while unknown.
+    pub size: Option<u64>,
+    /// Of `size`, how many the tap did not deliver.
+    pub missing: u64,
+    /// Lower-case hexadecimal, only of a file without a gap.
+    pub sha256: Option<String>,
+    /// The declared media type.
+    pub mime_type: Option<String>,
+}
+
+/// What is particular to HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// `1.0`, `1.1`.
+    pub version: String,
+    /// The method, as sent.
+    pub method: String,
+    /// The request target, as sent, with any password taken out.
+    pub url: String,
+    /// The User-Agent header.
+    pub user_agent: Option<String>,
+    /// The final status, if the response was seen.
+    pub status: Option<u16>,
+}
+
+/// How an FTP data connection was tied to its command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// The address announced by PASV, EPSV, PORT or EPRT.
+    #[default]
+    Announced,
+    /// The announced port, at the control peer's address: the announced address was wrong (NAT).
+    Port,
+    /// The same two hosts at the right time: the announcement was not seen.
+    Time,
+    /// No data connection was seen.
+    None,
+}
+
+impl Binding {
+    /// The value of `outfall.ftp.binding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Port => "port",
+            Self::Time => "time",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What is particular to FTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ftp {
+    /// `STOR`, `STOU` or `APPE`.
+    pub command: String,
+    /// The final reply to it, if seen.
+    pub reply_code: Option<u16>,
+    /// The user name; a password is never kept.
+    pub user: Option<String>,
+    /// The control connection's client end.
+    pub control_client: Option<Endpoint>,
+    /// The control connection's server end.
+    pub control_server: Option<Endpoint>,
+    /// The offset given by `REST`, zero if none.
+    pub restart: u64,
+    /// How the data connection was found.
+    pub binding: Binding,
+}
+
+/// Something odd about an upload that a reader should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Note {
+    /// Segments overlapped with different bytes; the first were used.
+    ConflictingOverlap,
+    /// The tap lost bytes of it.
+    Gap,
+    /// Content-Length and Transfer-Encoding both present; read as chunked (RFC 9112 section 6.3).
+    LengthAndChunked,
+    /// Several different Content-Length values; the first was used.
+    SeveralLengths,
+    /// A length that is no number.
+    BadLength,
+    /// A chunk that breaks the syntax; what follows was not read as chunks.
+    BadChunk,
+    /// The server answered before the body ended and the rest never came.
+    EarlyResponse,
+    /// The connection ended before the body did.
+    CutShort,
+    /// Picked up in the middle of the connection.
+    MidStream,
+    /// The opening of the connection was not seen, so the direction is a guess.
+    DirectionGuessed,
+    /// More files than the configuration allows to be listed.
+    FilesNotListed,
+    /// A multipart body that could not be followed to its end.
+    MultipartLost,
+    /// The control connection never confirmed the transfer.
+    Unconfirmed,
+}
+
+impl Note {
+    /// The value in `outfall.upload.notes`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConflictingOverlap => "conflicting-overlap",
+            Self::Gap => "gap",
+            Self::LengthAndChunked => "length-and-chunked",
+            Self::SeveralLengths => "several-lengths",
+            Self::BadLength => "bad-length",
+            Self::BadChunk => "bad-chunk",
+            Self::EarlyResponse => "early-response",
+            Self::CutShort => "cut-short",
+            Self::MidStream => "mid-stream",
+            Self::DirectionGuessed => "direction-guessed",
+            Self::FilesNotListed => "files-not-listed",
+            Self::MultipartLost => "multipart-lost",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
+/// One transfer from client to server.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Stable identifier; an early report and its completion share it.
+    pub id: EventId,
+    /// The connection that carried the bytes.
+    pub connection: Connection,
+    /// `Ftp` or `Http`.
+    pub protocol: Protocol,
+    /// Time of the first byte of the transfer.
+    pub start: Timestamp,
+    /// Time of the last byte of the transfer.
+    pub end: Timestamp,
+    /// Unique TCP payload bytes from the client up to the end of the upload.
+    pub client_bytes: u64,
+    /// Unique TCP payload bytes from the server up to its final answer.
+    pub server_bytes: u64,
+    /// Entity bytes on the wire, after de-chunking, before content decoding, missing ones included.
+    pub bytes: u64,
+    /// Of `bytes`, how many the tap did not deliver.
+    pub missing: u64,
+    /// How far it has come.
+    pub state: State,
+    /// The Host header's name, or one learnt from DNS.
+    pub domain: Option<String>,
+    /// HTTP's part.
+    pub http: Option<Http>,
+    /// FTP's part.
+    pub ftp: Option<Ftp>,
+    /// Every file, in the order of the wire.
+    pub files: Vec<FileInfo>,
+    /// Oddities, sorted, each once.
+    pub notes: Vec<Note>,
+}
