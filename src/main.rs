@@ -1,2 +1,37 @@
-//! outfall
-fn main() {}
+//! The sensor's command line: reads the arguments and goes to the subcommand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use outfall::cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measure what leaves in the clear, and name who sent it
+#[derive(Parser)]
+#[command(name = "outfall", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replay captures, with endpoint events, and report uploads and alerts
+    Replay(cli::replay::ReplayArgs),
+    /// Print or check the configuration
+    #[command(subcommand)]
+    Config(cli::config::ConfigCommand),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Replay(args) => cli::replay::run(&args),
+        Command::Config(command) => cli::config::run(&command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("outfall: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,1 +1,236 @@
-//! capture
+//! Packets as they were captured: files or a stream of bytes in, batches of timestamped link-layer frames out.
+//!
+//! [`Reader`] opens captures in the pcap and pcapng formats, plain or compressed, merges several by time, and fills
+//! a [`Batch`] at a time. It promises that the same input gives the same packets in the same order with the same
+//! clock, that no input makes it panic or hold memory without bound, and that whatever it could not read is counted
+//! and named in [`Counters`] rather than silently absent.
+
+mod clock;
+mod map;
+mod savefile;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::net::Timestamp;
+use map::Map;
+pub use savefile::Reader;
+
+/// The longest packet that is believed; a record that claims more is damage.
+pub(crate) const MAX_CAPTURED: u32 = 256 << 20;
+
+/// How many warnings are kept in full; the counters go on counting.
+const MAX_WARNINGS: usize = 64;
+
+/// One captured packet, borrowed from its [`Batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Its position in the merged input, from 0.
+    pub index: u64,
+    /// When it was captured, as the capture says.
+    pub ts: Timestamp,
+    /// The largest timestamp up to and including this packet: never goes back. A jump forward of more than a day
+    /// counts only once the packet after it confirms it.
+    pub clock: Timestamp,
+    /// The link type, a value of the `LINKTYPE_` registry.
+    pub link: u16,
+    /// Its length on the wire; never less than that of `bytes`.
+    pub wire_length: u32,
+    /// What was captured of it.
+    pub bytes: &'a [u8],
+}
+
+/// A run of consecutive packets. Reusable: [`Reader::fill`] clears it and keeps its memory.
+///
+/// It shares ownership of the mapped files whose bytes it describes, or holds a copy of bytes that came from a
+/// stream, so it may outlive the reader and move to another thread.
+#[derive(Debug, Default)]
+pub struct Batch {
+    descriptors: Vec<Descriptor>,
+    maps: Vec<Arc<Map>>,
+    owned: Vec<u8>,
+    first_index: u64,
+    clock: Timestamp,
+}
+
+/// Where a packet's bytes lie, and all that is known of it besides.
+#[derive(Clone, Copy, Debug)]
+struct Descriptor {
+    ts: Timestamp,
+    clock: Timestamp,
+    offset: usize,
+    length: u32,
+    wire_length: u32,
+    /// [`OWNED`], or one more than the place of a map in [`Batch::maps`].
+    store: u32,
+    link: u16,
+}
+
+/// The store that is the batch's own buffer.
+const OWNED: u32 = 0;
+
+impl Batch {
+    /// The packets, in order.
+    #[inline]
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+        let mut store = OWNED;
+        let mut bytes = self.owned.as_slice();
+        self.descriptors.iter().enumerate().map(move |(n, d)| {
+            if d.store != store {
+                store = d.store;
+                bytes = self.store(store);
+            }
+            Packet {
+                index: self.first_index + n as u64,
+                ts: d.ts,
+                clock: d.clock,
+                link: d.link,
+                wire_length: d.wire_length,
+                bytes: slice(bytes, d.offset, d.length),
+            }
+        })
+    }
+
+    /// How many packets there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// Whether there is no packet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.descriptors.is_empty()
+    }
+
+    /// The clock after the last packet.
+    pub fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// The index that the packet after this batch will have.
+    pub fn next_index(&self) -> u64 {
+        self.first_index + self.descriptors.len() as u64
+    }
+
+    fn clear(&mut self) {
+        self.descriptors.clear();
+        self.maps.clear();
+        self.owned.clear();
+    }
+
+    /// Shares `map` and says as which store.
+    fn attach(&mut self, map: &Arc<Map>) -> u32 {
+        if !self.maps.last().is_some_and(|last| Arc::ptr_eq(last, map)) {
+            self.maps.push(Arc::clone(map));
+        }
+        self.maps.len() as u32
+    }
+
+    fn store(&self, store: u32) -> &[u8] {
+        match store.checked_sub(1) {
+            None => &self.owned,
+            Some(map) => self.maps.get(map as usize).map_or(&[], |map| map.bytes()),
+        }
+    }
+
+    /// Copies the bytes of `packet`, described in `from`, to this batch's own buffer.
+    fn push_copy(&mut self, packet: &Descriptor, from: &Batch) {
+        let offset = self.owned.len();
+        self.owned.extend_from_slice(slice(from.store(packet.store), packet.offset, packet.length));
+        self.descriptors.push(Descriptor { offset, store: OWNED, ..*packet });
+    }
+
+    /// Forgets all packets but the last.
+    fn keep_last(&mut self) {
+        let Some(mut last) = self.descriptors.last().copied() else { return };
+        if last.store == OWNED {
+            let end = last.offset.saturating_add(last.length as usize).min(self.owned.len());
+            self.owned.truncate(end);
+            self.owned.drain(..last.offset.min(end));
+            last.offset = 0;
+        }
+        self.descriptors.clear();
+        self.descriptors.push(last);
+    }
+}
+
+#[inline]
+fn slice(bytes: &[u8], offset: usize, length: u32) -> &[u8] {
+    // The parsers describe only bytes that they have seen, so the range always exists.
+    bytes.get(offset..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default()
+}
+
+/// What was read, and what could not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets delivered.
+    pub packets: u64,
+    /// Bytes captured of them.
+    pub bytes: u64,
+    /// Bytes that they had on the wire.
+    pub wire_bytes: u64,
+    /// Captures that end inside a packet or a block; that last one is not delivered.
+    pub truncated_files: u64,
+    /// Packets of which fewer bytes were captured than were on the wire.
+    pub snapped_packets: u64,
+    /// Packets whose timestamp is earlier than that of the packet before.
+    pub backward_timestamps: u64,
+    /// pcapng blocks of a type that is not known here.
+    pub skipped_blocks: u64,
+    /// pcapng blocks that contradict themselves or their section, and damage that ended a capture early.
+    pub malformed_blocks: u64,
+    /// One line each for people; at most a few dozen.
+    pub warnings: Vec<String>,
+}
+
+impl Counters {
+    fn warn(&mut self, warning: impl FnOnce() -> String) {
+        match self.warnings.len() {
+            n if n < MAX_WARNINGS => self.warnings.push(warning()),
+            MAX_WARNINGS => self.warnings.push("further warnings are counted but not listed".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// Why a capture cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The file is not there or may not be read.
+    #[error("{file}: cannot be opened: {source}")]
+    Open {
+        /// The file, as it was named.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The content is something else.
+    #[error("{file}: not a pcap or pcapng capture ({start})")]
+    NotCapture {
+        /// The file, as it was named.
+        file: String,
+        /// What was found instead.
+        start: String,
+    },
+    /// A capture of a version that nobody writes, or that did not exist when this was written.
+    #[error("{file}: {format} version {major}.{minor} is not supported")]
+    UnsupportedVersion {
+        /// The file, as it was named.
+        file: String,
+        /// The format's name.
+        format: &'static str,
+        /// The major version.
+        major: u16,
+        /// The minor version.
+        minor: u16,
+    },
+    /// The system failed to deliver the bytes, or the first of them cannot be decompressed.
+    #[error("{file}: cannot be read: {source}")]
+    Read {
+        /// The file, as it was named.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,1 +1,4 @@
-//! cli
+//! The command line.
+
+pub mod config;
+pub mod replay;

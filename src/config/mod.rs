@@ -1,1 +1,90 @@
-//! config
+//! The one typed configuration.
+//!
+//! TOML text comes in, a [`Config`] goes out, or a [`ConfigError`] that names every refused key with its
+//! file, line and column, and says what was expected. A key exists once, in `keys.rs`: its field,
+//! documentation, default and bounds are one definition, and the commented default file is written from it.
+
+mod keys;
+mod policy;
+mod problem;
+mod settings;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::io::Read as _;
+use std::path::Path;
+
+pub use keys::{Config, Detect, Endpoint, Flow, Join, Network, Protocol, Replay};
+pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
+pub use problem::{ConfigError, Problem};
+pub use settings::Change;
+
+use problem::{Refusals, key_text};
+use toml::de::DeTable;
+use value::Node;
+
+/// A longer file is surely something else than a configuration, such as a device or a capture.
+const MAX_FILE: u64 = 1 << 20;
+
+impl Config {
+    /// Reads the configuration file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = match read() {
+            Ok(bytes) if bytes.len() as u64 > MAX_FILE => return Err(ConfigError::TooLong { file, limit: MAX_FILE }),
+            Ok(bytes) => bytes,
+            Err(reason) => return Err(ConfigError::Read { file, reason }),
+        };
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text, &file),
+            Err(error) => {
+                let valid = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+                let mut refused = Refusals::new(&file, &valid);
+                refused.add(valid.len(), None, "expected UTF-8 text".to_owned());
+                refused.none_or(Self::default())
+            }
+        }
+    }
+
+    /// Reads a configuration from `text`; `file` is how errors call it. What the text does not name keeps its default.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let mut refused = Refusals::new(file, text);
+        let mut config = Self::default();
+        match DeTable::parse(text) {
+            Ok(table) => {
+                for (name, node) in table.get_ref() {
+                    config.read_section(name.get_ref(), name.span().start, node, &mut refused);
+                }
+            }
+            Err(error) => {
+                refused.syntax(error.span().unwrap_or(text.len()..text.len()), error.message());
+            }
+        }
+        refused.none_or(config)
+    }
+
+    fn read_section(&mut self, name: &str, offset: usize, node: &Node<'_>, refused: &mut Refusals<'_>) {
+        let table = node.get_ref().as_table();
+        let Some(section) = self.section_mut(name) else {
+            let message = suggest::unknown_section(name, table.is_some());
+            return refused.add(offset, Some(key_text(name)), message);
+        };
+        let Some(table) = table else {
+            return refused.expected(node, name, &format!("a section [{name}]"));
+        };
+        for (key, value) in table {
+            let path = format!("{name}.{}", key_text(key.get_ref()));
+            if !section.set(key.get_ref(), value, &path, refused) {
+                let message = suggest::unknown_key(name, key.get_ref());
+                refused.add(key.span().start, Some(path), message);
+            }
+        }
+    }
+}

@@ -1,1 +1,173 @@
-//! flow
+//! From segments to two ordered byte streams per connection.
+//!
+//! [`Segment`](crate::packet::Segment)s come in; what goes out, by calls to an [`Application`], are stretches
+//! of stream bytes in order, gaps of known length where the tap lost bytes, and the connection's end.
+//!
+//! Promises: a byte of the stream is delivered once, whatever is duplicated, retransmitted or reordered; where
+//! segments overlap the first data wins; a hole is closed as a gap once the receiver has acknowledged it and
+//! the tap had time to deliver it late; nothing depends on the wall clock, on hash order or on how many lanes
+//! share the work; every table is bounded in bytes and counts what its bound cost.
+
+mod assembler;
+mod half;
+mod table;
+mod timer;
+
+use crate::net::{Endpoint, Timestamp};
+use crate::packet::Layers;
+use crate::record::{Connection, Ending};
+
+pub use table::{FlowCounters, Tracker};
+
+/// One end of a connection, named by the order of (address, port), so that both directions agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The lower of the two endpoints.
+    Low = 0,
+    /// The higher of the two endpoints.
+    High = 1,
+}
+
+impl Side {
+    /// The other end.
+    #[inline]
+    pub fn peer(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// Two things, one per side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Both<T> {
+    low: T,
+    high: T,
+}
+
+impl<T> Both<T> {
+    /// From the lower and the higher side's thing.
+    pub fn new(low: T, high: T) -> Self {
+        Self { low, high }
+    }
+
+    /// The side's thing.
+    #[inline]
+    pub fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Low => &self.low,
+            Side::High => &self.high,
+        }
+    }
+
+    /// The side's thing, to change.
+    #[inline]
+    pub fn of_mut(&mut self, side: Side) -> &mut T {
+        match side {
+            Side::Low => &mut self.low,
+            Side::High => &mut self.high,
+        }
+    }
+}
+
+/// What an application may know of the connection that it reads, and the one thing that it may correct: which
+/// side is the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The two endpoints.
+    pub ends: Both<Endpoint>,
+    /// The side that opened, or the best guess so far.
+    pub client: Side,
+    /// Whether the opening was seen, so that `client` is known.
+    pub client_known: bool,
+    /// Whether a stream was picked up in the middle.
+    pub mid_stream: bool,
+    /// Segments overlapped with different bytes.
+    pub conflict: bool,
+    /// Time of the first packet.
+    pub start: Timestamp,
+    /// Place of the first packet in the input.
+    pub first_index: u64,
+    /// What the first packet was wrapped in.
+    pub layers: Layers,
+}
+
+impl Link {
+    /// The two ends by role.
+    pub fn connection(&self) -> Connection {
+        Connection { client: *self.ends.of(self.client), server: *self.ends.of(self.client.peer()) }
+    }
+}
+
+/// A stretch of stream bytes, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'a> {
+    /// Who sent it.
+    pub side: Side,
+    /// Offset of the first byte in the sender's stream.
+    pub offset: u64,
+    /// Time of the packet that carried it.
+    pub ts: Timestamp,
+    /// The bytes, never empty.
+    pub bytes: &'a [u8],
+}
+
+/// A stretch of stream that the tap did not deliver.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// Who sent it.
+    pub side: Side,
+    /// Offset of the first missing byte.
+    pub offset: u64,
+    /// Time of the packet that follows the gap, or of the last packet.
+    pub ts: Timestamp,
+    /// How many bytes are missing, at least one.
+    pub length: u64,
+}
+
+/// What a connection amounted to.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// Unique payload bytes sent by each side, missing ones included.
+    pub bytes: Both<u64>,
+    /// Of `bytes`, how many the tap did not deliver.
+    pub missing: Both<u64>,
+    /// Packets from each side, duplicates included.
+    pub packets: Both<u64>,
+    /// Time of the last packet.
+    pub end: Timestamp,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// The moment at which something happens, for ordering what comes out: the same for the same input,
+/// whatever the number of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The pipeline's clock.
+    pub clock: Timestamp,
+    /// False for what the clock's passing caused, which comes before what a packet of that time causes.
+    pub by_packet: bool,
+    /// The packet's place in the input, or that of the first packet of the flow concerned.
+    pub index: u64,
+}
+
+/// Reads the streams of connections. One value serves all connections of a lane.
+pub trait Application {
+    /// What is kept per connection.
+    type State;
+
+    /// A connection begins. `opener` sent its first packet.
+    fn open(&mut self, link: &mut Link, opener: Side, now: Moment) -> Self::State;
+    /// Stream bytes, in order.
+    fn data(&mut self, state: &mut Self::State, link: &mut Link, data: Data<'_>, now: Moment);
+    /// Stream bytes that are lost for good.
+    fn gap(&mut self, state: &mut Self::State, link: &mut Link, gap: Gap, now: Moment);
+    /// A side has sent its last byte (FIN), and all before it was delivered or is a gap.
+    fn finish(&mut self, state: &mut Self::State, link: &mut Link, side: Side, now: Moment);
+    /// The connection is over.
+    fn close(&mut self, state: Self::State, link: &Link, totals: &Totals, now: Moment);
+    /// A second of packet time has passed.
+    fn tick(&mut self, now: Moment);
+}

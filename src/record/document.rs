@@ -163,6 +163,9 @@ pub fn flow_document(flow: &Flow) -> Document {
     document.set("destination.packets", flow.server_packets);
     document.set("outfall.flow.ending", flow.ending.name());
     document.set("outfall.flow.opening_seen", flow.opening_seen);
+    if flow.encrypted {
+        document.set("outfall.flow.encrypted", true);
+    }
     if flow.client_missing > 0 || flow.server_missing > 0 {
         document.set("outfall.flow.source_missing_bytes", flow.client_missing);
         document.set("outfall.flow.destination_missing_bytes", flow.server_missing);

@@ -41,10 +41,12 @@ pub struct Flow {
     pub id: EventId,
     /// The two ends; the client is the side that opened, or for FTP data the side that is FTP's client.
     pub connection: Connection,
-    /// Which side sent the SYN was seen; without it the client is the best guess by content and port.
+    /// Whether the SYN was seen; without it the client is the best guess by content and port.
     pub opening_seen: bool,
     /// What was spoken.
     pub protocol: Protocol,
+    /// The protocol went over to TLS (`AUTH TLS`): what follows cannot be read.
+    pub encrypted: bool,
     /// Time of the first packet.
     pub start: Timestamp,
     /// Time of the last packet.

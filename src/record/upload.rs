@@ -131,6 +131,8 @@ pub enum Note {
     MultipartLost,
     /// The control connection never confirmed the transfer.
     Unconfirmed,
+    /// The server says it has the file, but no data connection was seen.
+    DataNotSeen,
 }
 
 impl Note {
@@ -150,6 +152,7 @@ impl Note {
             Self::FilesNotListed => "files-not-listed",
             Self::MultipartLost => "multipart-lost",
             Self::Unconfirmed => "unconfirmed",
+            Self::DataNotSeen => "data-not-seen",
         }
     }
 }

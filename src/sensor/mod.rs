@@ -1,1 +1,11 @@
-//! sensor
+//! The only place that knows the whole pipeline: lanes, workers and the order in which facts come out.
+//!
+//! Packets are spread over a fixed number of lanes by host pair; a worker serves some of the lanes. Each lane has
+//! its own tables and its own share of every bound, so what happens in it does not depend on how many workers
+//! there are, and facts are put in order by the moment that caused them.
+
+mod replay;
+mod worker;
+
+pub use replay::{Replay, ReplayError};
+pub use worker::{LANES, SensorCounters};

@@ -1,0 +1,204 @@
+//! Every section and key: its documentation, type, default and bounds, each in one place.
+
+use super::policy::{DESTINATION, Destination, ExpectedProcess, parse_network};
+use super::problem::Refusals;
+use super::settings::{Entry, Named, Section, settings};
+use super::value::{List, Node, Setting, read_text};
+use crate::net::{ByteSize, Span};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+settings! {
+    /// Which hosts are ours.
+    network: Network {
+        /// The home networks: an upload from one of them to an address in none of them is outbound.
+        /// The default is private, unique local and link-local addresses (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
+        home: Vec<IpNet> = HOME.to_vec(), NETWORKS;
+    }
+
+    /// The flow table and the reassembly of TCP streams.
+    flow: Flow {
+        /// Memory for the flow table of all workers. Reached: the flow that was idle the longest is ended early.
+        table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// Memory for segments that arrived ahead of a hole, over all streams.
+        /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
+        reassembly_memory: ByteSize = ByteSize(128 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// Memory for such segments of one direction of one flow. Reached: its oldest hole is closed as a gap.
+        reassembly_per_stream: ByteSize = ByteSize(4 * MIB), ByteSize(64 * KIB)..=ByteSize(GIB);
+        /// A hole that the receiver has acknowledged was lost by the tap, but a tap may also reorder:
+        /// the hole is waited for during this many further packets of the whole capture, then closed as a gap.
+        /// 0 closes it at once.
+        reorder_packets: u64 = 64, 0..=1_000_000;
+        /// How long a connection may go without completing its handshake. Reached: it is forgotten.
+        half_open_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(DAY);
+        /// How long a connection may be silent. Reached: it is ended, and its uploads are partial.
+        idle_timeout: Span = Span::seconds(15 * MINUTE), Span::seconds(1)..=Span::seconds(7 * DAY);
+        /// How long a finished connection is remembered, so that its late duplicates open no new flow.
+        closed_linger: Span = Span::seconds(10), Span(0)..=Span::seconds(HOUR);
+    }
+
+    /// The protocol parsers.
+    protocol: Protocol {
+        /// The longest head of an HTTP message. Longer: the flow is retired as unparsed, and only counted.
+        max_head: ByteSize = ByteSize(64 * KIB), ByteSize(KIB)..=ByteSize(16 * MIB);
+        /// The longest line of an FTP control connection. Longer: the line is cut there, and counted.
+        max_line: ByteSize = ByteSize(8 * KIB), ByteSize(64)..=ByteSize(MIB);
+        /// Requests or commands that wait for their answer, per connection.
+        /// Reached: the oldest is reported without its answer.
+        max_pending: u64 = 256, 1..=1_000_000;
+        /// Files listed per upload. Reached: further files count towards its bytes, but are not listed.
+        max_files: u64 = 256, 1..=1_000_000;
+        /// An upload that passes this size is reported while it still runs, and again when it ends.
+        running_report: ByteSize = ByteSize(10_000_000), ByteSize(1_000)..=ByteSize(TIB);
+        /// Announced FTP data addresses that are kept. Reached: the least recently announced goes.
+        expectations: u64 = 65_536, 1..=10_000_000;
+        /// How long an announced FTP data address waits for its connection. Reached: it is forgotten.
+        expectation_timeout: Span = Span::seconds(2 * MINUTE), Span::seconds(1)..=Span::seconds(DAY);
+        /// How long an FTP upload waits for its final reply after the end of its data.
+        /// Reached: it is reported without that reply.
+        reply_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+    }
+
+    /// What endpoints report: processes, connections and files.
+    endpoint: Endpoint {
+        /// Memory for the history of all endpoints. Reached: the oldest events are forgotten.
+        memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// The longest line of an event. Longer: the line is counted as malformed and skipped.
+        max_line: ByteSize = ByteSize(MIB), ByteSize(KIB)..=ByteSize(64 * MIB);
+    }
+
+    /// How an upload is joined to its process and its files.
+    join: Join {
+        /// How long before an upload a file event still counts as its staging.
+        look_back: Span = Span::seconds(HOUR), Span::seconds(1)..=Span::seconds(30 * DAY);
+        /// How far the endpoint's connection event may be from the start of the flow, once clocks are aligned.
+        connection_window: Span = Span::seconds(10), Span(1_000_000)..=Span::seconds(HOUR);
+        /// How long after the end of the upload a file event or a connection may still be stamped,
+        /// as clocks and logging lag.
+        grace: Span = Span::seconds(5), Span(0)..=Span::seconds(HOUR);
+        /// By how many percent an encoded upload may exceed the size of its file.
+        size_overhead: u64 = 3, 0..=100;
+    }
+
+    /// What raises an alert (MITRE ATT&CK analytic AN0423, whose tunable elements keep their names here).
+    detect: Detect {
+        /// The protocols whose uploads are judged.
+        unencrypted_protocols: Vec<String> = owned(&KNOWN_PROTOCOLS), PROTOCOLS;
+        /// Uploads of fewer bytes than this raise no alert. 0 judges every upload.
+        data_transfer_size_threshold: ByteSize = ByteSize(1_000_000), ByteSize(0)..=ByteSize(TIB);
+        /// Programs whose children are never expected to upload: file names, upper and lower case alike.
+        /// The default is programs that open documents.
+        parent_process_denylist: Vec<String> = owned(&DOCUMENT_PROGRAMS), PROGRAMS;
+        /// Processes that are expected to upload. In `image`, `*` stands for any characters, also backslashes,
+        /// upper and lower case are the same, and a bracket or brace that means itself stands in brackets.
+        /// `protocols` and `destinations` narrow the expectation; left out or empty, they mean all. For example:
+        /// ```toml
+        /// expected_processes = [
+        ///     { image = 'C:\Program Files\Backup\*.exe', protocols = ["ftp"], destinations = ["partner.example"] },
+        ///     { image = 'C:\ProgramData\[{]5F0C[}]\sync.exe' },
+        /// ]
+        /// ```
+        expected_processes: Vec<ExpectedProcess> = Vec::new(), PROCESSES;
+        /// Destinations to which any process may upload. A domain stands for itself and all below it.
+        approved_destinations: Vec<Destination> = Vec::new(), DESTINATIONS;
+        /// A destination is rare while fewer home hosts than this have uploaded to it. 0 calls none rare.
+        rare_below_hosts: u64 = 3, 0..=1_000_000;
+        /// Uploads kept until the end of a replay, to be judged with the prevalence of the whole.
+        /// Reached: the oldest is judged with what is known by then.
+        max_pending: u64 = 100_000, 1..=10_000_000;
+    }
+
+    /// Reading captures from files.
+    replay: Replay {
+        /// Threads that read packets. The records are the same, byte for byte, whatever their number.
+        workers: u64 = 1, 1..=1_024;
+    }
+}
+
+impl Network {
+    /// Whether the address is in a home network.
+    pub fn is_home(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.home.iter().any(|network| network.contains(&ip))
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+const HOME: [IpNet; 6] = [
+    v4([10, 0, 0, 0], 8),
+    v4([172, 16, 0, 0], 12),
+    v4([192, 168, 0, 0], 16),
+    v6(0xfc00, 7),
+    v4([169, 254, 0, 0], 16),
+    v6(0xfe80, 10),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
+}
+
+const fn v6(first: u16, prefix: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix))
+}
+
+const KNOWN_PROTOCOLS: [&str; 2] = ["ftp", "http"];
+
+const DOCUMENT_PROGRAMS: [&str; 9] = [
+    "winword.exe",
+    "excel.exe",
+    "powerpnt.exe",
+    "outlook.exe",
+    "onenote.exe",
+    "mspub.exe",
+    "msaccess.exe",
+    "visio.exe",
+    "acrord32.exe",
+];
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+const NETWORKS: List<IpNet> = List {
+    item: "a network such as \"10.0.0.0/8\"",
+    may_be_empty: false,
+    read: |node, expected, key, refused| read_text(node, expected, key, refused, parse_network),
+};
+
+pub(super) const PROTOCOLS: List<String> = List {
+    item: "\"ftp\" or \"http\"",
+    may_be_empty: false,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| {
+            let known = KNOWN_PROTOCOLS.iter().find(|name| name.eq_ignore_ascii_case(text))?;
+            Some((*known).to_owned())
+        })
+    },
+};
+
+pub(super) const DESTINATIONS: List<Destination> = List {
+    item: DESTINATION,
+    may_be_empty: true,
+    read: |node, expected, key, refused| read_text(node, expected, key, refused, |text| text.parse().ok()),
+};
+
+const PROGRAMS: List<String> = List {
+    item: "the file name of a program such as \"winword.exe\"",
+    may_be_empty: true,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| {
+            let is_name = !text.trim().is_empty() && !text.contains(['\\', '/', '*']);
+            is_name.then(|| text.to_owned())
+        })
+    },
+};
+
+const PROCESSES: List<ExpectedProcess> =
+    List { item: "a table with an `image`", may_be_empty: true, read: ExpectedProcess::read };

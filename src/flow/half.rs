@@ -1,0 +1,336 @@
+//! One direction of a connection: sequence numbers to stream offsets, and bytes into their order.
+
+use super::assembler::Assembler;
+use crate::net::Timestamp;
+
+/// The largest window that TCP can offer (RFC 7323 section 2.3): no honest segment or acknowledgement is
+/// further ahead.
+const LARGEST_WINDOW: i64 = 1 << 30;
+/// A hole larger than this that no acknowledgement vouches for, at the connection's end, is taken for a
+/// forgery and not counted.
+const PLAUSIBLE_HOLE: u64 = 16 << 20;
+/// Where a stream that was picked up in the middle is provisionally placed, so that earlier bytes still
+/// have room below.
+const PROVISIONAL: u64 = 1 << 31;
+
+/// How sure the stream's origin is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nothing was seen.
+    #[default]
+    Unknown,
+    /// Data came without SYN: it is held until the tap had time to deliver what came before.
+    Provisional,
+    /// Taken from the first data seen.
+    Picked,
+    /// Taken from a SYN.
+    Syn,
+}
+
+/// One direction's state. Offsets count payload bytes from the stream's origin.
+#[derive(Debug, Default)]
+pub(super) struct Half {
+    /// Sequence number of offset zero.
+    base: u32,
+    pub(super) origin: Origin,
+    finished: bool,
+    /// FIN was seen, after this many bytes.
+    fin: Option<u64>,
+    /// Offset of the next byte to deliver.
+    pub(super) next: u64,
+    /// Highest offset that the receiver acknowledged.
+    acked: u64,
+    /// Place in the input at which `acked` first went past `next`.
+    acked_index: u64,
+    /// Stretches that wait for their turn.
+    waiting: Option<Box<Assembler>>,
+    /// Bytes closed as gaps.
+    pub(super) missing: u64,
+    pub(super) packets: u64,
+    /// Time of the last packet from this side.
+    pub(super) last: Timestamp,
+    /// An initial sequence number that may belong to a next connection on the same five-tuple.
+    pub(super) candidate: Option<u32>,
+}
+
+/// What arrives.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) seq: u32,
+    pub(super) bytes: &'a [u8],
+    pub(super) cut: u32,
+    pub(super) fin: bool,
+    pub(super) ts: Timestamp,
+    pub(super) index: u64,
+}
+
+/// What an arrival did to memory and order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Effect {
+    /// Bytes of memory newly held.
+    pub(super) held: usize,
+    pub(super) duplicate: u64,
+    pub(super) conflict: bool,
+    pub(super) out_of_window: bool,
+}
+
+/// What is next to deliver.
+pub(super) enum Next {
+    Data { offset: u64, bytes: Box<[u8]>, ts: Timestamp, freed: usize },
+    Gap { offset: u64, length: u64, ts: Timestamp, freed: usize },
+    Finish,
+    Nothing,
+}
+
+impl Half {
+    /// Whether any packet's sequence number placed this stream.
+    pub(super) fn placed(&self) -> bool {
+        self.origin != Origin::Unknown
+    }
+
+    /// The sequence number of offset zero, as a SYN would have set it.
+    pub(super) fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// Whether any payload was delivered or waits.
+    pub(super) fn has_data(&self) -> bool {
+        self.next > 0 || self.waiting.is_some() || self.origin == Origin::Provisional
+    }
+
+    /// All bytes are known up to the FIN.
+    pub(super) fn fin_seen(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    /// Whether a hole or an unplaced beginning keeps something waiting.
+    pub(super) fn waits(&self) -> bool {
+        self.waiting.is_some() || self.acked > self.next
+    }
+
+    /// Sets the origin from a SYN: offset zero is the byte after it.
+    pub(super) fn synchronise(&mut self, first_byte: u32) {
+        if self.origin == Origin::Provisional {
+            // Data came before its SYN. If it lies after the SYN, keep it; else the SYN is another's.
+            let below = self.base.wrapping_add(PROVISIONAL as u32).wrapping_sub(first_byte) as i32;
+            let shift = PROVISIONAL as i64 - i64::from(below);
+            let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(0, |s| s.start);
+            if shift < 0 || (shift as u64) > lowest {
+                return;
+            }
+            self.shift(shift as u64);
+        }
+        self.base = first_byte;
+        self.origin = Origin::Syn;
+    }
+
+    /// Takes the lowest byte seen so far as the origin.
+    pub(super) fn settle(&mut self) {
+        if self.origin == Origin::Provisional {
+            let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(PROVISIONAL, |s| s.start);
+            self.shift(lowest);
+            self.base = self.base.wrapping_add(lowest as u32);
+            self.origin = Origin::Picked;
+        }
+    }
+
+    fn shift(&mut self, by: u64) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.shift_down(by);
+        }
+        self.fin = self.fin.map(|fin| fin.saturating_sub(by));
+        self.acked = self.acked.saturating_sub(by);
+    }
+
+    /// The stream offset of a sequence number, near the next expected byte; negative before the origin.
+    fn offset(&self, seq: u32) -> i64 {
+        let expected = self.base.wrapping_add(self.next as u32);
+        self.next as i64 + i64::from(seq.wrapping_sub(expected) as i32)
+    }
+
+    /// Whether an arrival is exactly what comes next and nothing waits: the common case.
+    #[inline]
+    pub(super) fn is_next(&self, seq: u32) -> bool {
+        matches!(self.origin, Origin::Syn | Origin::Picked)
+            && self.waiting.is_none()
+            && seq == self.base.wrapping_add(self.next as u32)
+    }
+
+    /// Counts bytes that the caller delivers itself, right after [`Half::is_next`].
+    #[inline]
+    pub(super) fn advance(&mut self, length: u64) -> u64 {
+        let offset = self.next;
+        self.next += length;
+        offset
+    }
+
+    /// Takes in bytes that are not simply next. The caller drains with [`Half::pop`] afterwards.
+    pub(super) fn arrive(&mut self, arrival: Arrival<'_>) -> Effect {
+        let mut effect = Effect::default();
+        if self.origin == Origin::Unknown {
+            self.base = arrival.seq.wrapping_sub(PROVISIONAL as u32);
+            self.origin = Origin::Provisional;
+            self.acked = 0;
+        }
+        let start = if self.origin == Origin::Provisional {
+            PROVISIONAL as i64 + i64::from(arrival.seq.wrapping_sub(self.base.wrapping_add(PROVISIONAL as u32)) as i32)
+        } else {
+            self.offset(arrival.seq)
+        };
+        let reference = if self.origin == Origin::Provisional { PROVISIONAL } else { self.next } as i64;
+        if start - reference > LARGEST_WINDOW {
+            effect.out_of_window = true;
+            return effect;
+        }
+        let length = arrival.bytes.len() as i64;
+        let end = start + length + i64::from(arrival.cut);
+        let floor = if self.origin == Origin::Provisional { 0 } else { self.next as i64 };
+        if arrival.fin && self.fin.is_none() && end >= floor {
+            self.fin = Some(end as u64);
+        }
+        let data_end = start + length;
+        if start < floor {
+            effect.duplicate += (data_end.min(floor) - start).max(0) as u64;
+        }
+        if data_end > floor {
+            let skip = (floor - start).max(0);
+            let bytes = arrival.bytes.get(skip as usize..).unwrap_or_default();
+            let put = self.buffer().put((start + skip) as u64, bytes, arrival.ts, arrival.index);
+            effect.add(put);
+        }
+        if arrival.cut > 0 && end > floor {
+            let from = data_end.max(floor);
+            let put = self.buffer().put_lost(from as u64, (end - from) as u64, arrival.ts, arrival.index);
+            effect.add(put);
+        }
+        effect
+    }
+
+    fn buffer(&mut self) -> &mut Assembler {
+        self.waiting.get_or_insert_default()
+    }
+
+    /// Notes an acknowledgement by the receiver.
+    #[inline]
+    pub(super) fn acknowledge(&mut self, ack: u32, index: u64) {
+        if !matches!(self.origin, Origin::Syn | Origin::Picked) {
+            return;
+        }
+        let offset = self.offset(ack);
+        if offset <= self.next as i64 || offset - self.next as i64 > LARGEST_WINDOW {
+            return;
+        }
+        let mut acked = offset as u64;
+        if let Some(fin) = self.fin {
+            acked = acked.min(fin);
+        }
+        if acked > self.acked.max(self.next) {
+            if self.acked <= self.next {
+                self.acked_index = index;
+            }
+            self.acked = acked;
+        }
+    }
+
+    /// What can be delivered now. A hole is closed if it was acknowledged and its lateness is more than
+    /// `patience` packets at `index`; `force` closes it whatever its age.
+    pub(super) fn pop(&mut self, index: u64, patience: u64, force: bool) -> Next {
+        if self.origin == Origin::Provisional {
+            let first = self.waiting.as_ref().and_then(|w| w.first()).map_or(index, |s| s.index);
+            if !force && index.saturating_sub(first) < patience {
+                return Next::Nothing;
+            }
+            self.settle();
+        }
+        let first = self.waiting.as_ref().and_then(|w| w.first()).map(|s| (s.start, s.index, s.ts));
+        match first {
+            Some((start, ..)) if start <= self.next => self.pop_first(),
+            Some((start, since, ts)) => {
+                let old = index.saturating_sub(since) >= patience;
+                if force || (old && self.acked >= start) {
+                    self.close_hole(start, ts)
+                } else {
+                    Next::Nothing
+                }
+            }
+            None => {
+                let end = self.tail();
+                if end > self.next {
+                    let old = index.saturating_sub(self.acked_index) >= patience;
+                    if force || old {
+                        return self.close_hole(end, self.last);
+                    }
+                }
+                if self.fin == Some(self.next) && !self.finished {
+                    self.finished = true;
+                    return Next::Finish;
+                }
+                Next::Nothing
+            }
+        }
+    }
+
+    /// Where the stream certainly reaches to: the receiver acknowledged it, or the FIN lies there.
+    fn tail(&self) -> u64 {
+        match self.fin {
+            Some(fin) => fin,
+            // One past what was seen may be the acknowledgement of a FIN that the tap lost.
+            None if self.acked == self.next + 1 => self.next,
+            None => self.acked,
+        }
+    }
+
+    fn close_hole(&mut self, end: u64, ts: Timestamp) -> Next {
+        let (offset, length) = (self.next, end - self.next);
+        self.next = end;
+        self.missing += length;
+        Next::Gap { offset, length, ts, freed: 0 }
+    }
+
+    fn pop_first(&mut self) -> Next {
+        let Some(waiting) = &mut self.waiting else { return Next::Nothing };
+        let before = waiting.cost();
+        let Some(stretch) = waiting.pop() else { return Next::Nothing };
+        let freed = before - waiting.cost();
+        if waiting.first().is_none() {
+            self.waiting = None;
+        }
+        let offset = self.next;
+        self.next = stretch.end;
+        if stretch.bytes.is_empty() {
+            let length = stretch.end - offset;
+            self.missing += length;
+            return Next::Gap { offset, length, ts: stretch.ts, freed };
+        }
+        Next::Data { offset, bytes: stretch.bytes, ts: stretch.ts, freed }
+    }
+
+    /// Whether what waits at the connection's end is to be believed: near, or vouched for by an
+    /// acknowledgement, or with no receiver in sight that could have.
+    pub(super) fn end_is_plausible(&self, receiver_seen: bool) -> bool {
+        match self.waiting.as_ref().and_then(|w| w.first()) {
+            Some(first) if first.start > self.next => {
+                first.start - self.next <= PLAUSIBLE_HOLE || self.acked >= first.start || !receiver_seen
+            }
+            _ => true,
+        }
+    }
+
+    /// Gives up everything that waits; the memory freed.
+    pub(super) fn discard(&mut self) -> usize {
+        self.waiting.take().map_or(0, |w| w.cost())
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn held(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |w| w.cost())
+    }
+}
+
+impl Effect {
+    fn add(&mut self, put: super::assembler::Put) {
+        self.held += put.cost;
+        self.duplicate += put.duplicate;
+        self.conflict |= put.conflict;
+    }
+}

@@ -1,0 +1,569 @@
+//! The flow table: which connection a segment belongs to, its life and its end.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+use super::half::{Arrival, Half, Next};
+use super::timer::{TICK, Timers, tick_at};
+use super::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
+use crate::config;
+use crate::net::{Endpoint, Span, Timestamp};
+use crate::packet::{Flags, Segment};
+use crate::record::Ending;
+
+/// What became of segments and connections, and what each bound cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// Connections begun.
+    pub opened: u64,
+    /// Of them, without a SYN in the capture.
+    pub mid_stream: u64,
+    /// Connections ended, by [`Ending`] in its order.
+    pub endings: [u64; 6],
+    /// Payload bytes that came again.
+    pub duplicate_bytes: u64,
+    /// Segments that came before their turn.
+    pub out_of_order: u64,
+    /// Segments that overlapped earlier ones with different bytes.
+    pub conflicts: u64,
+    /// Segments further ahead than any window allows.
+    pub out_of_window: u64,
+    /// Stretches that the tap lost.
+    pub gaps: u64,
+    /// Bytes in them.
+    pub gap_bytes: u64,
+    /// Holes closed early because the stream's or the lane's reassembly memory was used up.
+    pub memory_gaps: u64,
+    /// Resets to connections that were never seen, and other stray packets without payload.
+    pub strays: u64,
+    /// The most connections open at once, summed over lanes.
+    pub peak: u64,
+}
+
+impl FlowCounters {
+    /// Adds another lane's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.mid_stream += other.mid_stream;
+        for (to, from) in self.endings.iter_mut().zip(other.endings) {
+            *to += from;
+        }
+        self.duplicate_bytes += other.duplicate_bytes;
+        self.out_of_order += other.out_of_order;
+        self.conflicts += other.conflicts;
+        self.out_of_window += other.out_of_window;
+        self.gaps += other.gaps;
+        self.gap_bytes += other.gap_bytes;
+        self.memory_gaps += other.memory_gaps;
+        self.strays += other.strays;
+        self.peak += other.peak;
+    }
+
+    /// How many connections came to this end.
+    pub fn ended(&self, ending: Ending) -> u64 {
+        self.endings.get(ending as usize).copied().unwrap_or(0)
+    }
+}
+
+/// How many slots are looked at to find the one idle longest when the table is full.
+const EVICTION_SAMPLE: usize = 16;
+
+#[derive(Debug)]
+struct Entry<S> {
+    link: Link,
+    halves: Both<Half>,
+    /// The pipeline's clock at the last packet.
+    seen: Timestamp,
+    /// The tick at which this flow is looked at next.
+    tick: u64,
+    reset: Option<Side>,
+    state: S,
+}
+
+impl<S> Entry<S> {
+    fn closed(&self) -> bool {
+        self.reset.is_some()
+            || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
+    }
+
+    fn established(&self) -> bool {
+        self.halves.of(Side::Low).has_data()
+            || self.halves.of(Side::High).has_data()
+            || (self.halves.of(Side::Low).placed() && self.halves.of(Side::High).placed())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    flows: usize,
+    lane_memory: usize,
+    stream_memory: usize,
+    patience: u64,
+    half_open: Span,
+    idle: Span,
+    linger: Span,
+}
+
+/// The connections of one lane and their application.
+#[derive(Debug)]
+pub struct Tracker<A: Application> {
+    app: A,
+    index: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
+    slots: Vec<Option<Entry<A::State>>>,
+    free: Vec<u32>,
+    timers: Timers,
+    /// The last tick that has passed.
+    tick: u64,
+    /// Bytes waiting in all streams.
+    held: usize,
+    hand: usize,
+    limits: Limits,
+    counters: FlowCounters,
+}
+
+impl<A: Application> Tracker<A> {
+    /// A tracker with `1 / lanes` of the configured memory. `seed` keeps the hash apart from what a sender
+    /// could guess; it changes no result.
+    pub fn new(config: &config::Flow, lanes: usize, seed: u64, app: A) -> Self {
+        let share = |size: crate::net::ByteSize| (size.0 as usize / lanes.max(1)).max(1);
+        let per_flow = size_of::<Option<Entry<A::State>>>() + 2 * size_of::<u32>();
+        Self {
+            app,
+            index: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
+            slots: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::default(),
+            tick: 0,
+            held: 0,
+            hand: 0,
+            limits: Limits {
+                flows: (share(config.table_memory) / per_flow).max(EVICTION_SAMPLE),
+                lane_memory: share(config.reassembly_memory),
+                stream_memory: config.reassembly_per_stream.0 as usize,
+                patience: config.reorder_packets,
+                half_open: config.half_open_timeout,
+                idle: config.idle_timeout,
+                linger: config.closed_linger,
+            },
+            counters: FlowCounters::default(),
+        }
+    }
+
+    /// The application.
+    pub fn app(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// What became of segments and connections so far.
+    pub fn counters(&self) -> &FlowCounters {
+        &self.counters
+    }
+
+    /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
+    pub fn push(&mut self, segment: &Segment<'_>) {
+        let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
+        let side = if segment.source <= segment.destination { Side::Low } else { Side::High };
+        let ends = match side {
+            Side::Low => Both::new(segment.source, segment.destination),
+            Side::High => Both::new(segment.destination, segment.source),
+        };
+        let hash = hash(&self.hasher, &ends);
+        let slots = &self.slots;
+        let same = |handle: &u32| entry(slots, *handle).is_some_and(|e| e.link.ends == ends);
+        let found = self.index.find(hash, same).copied();
+        let handle = match found {
+            Some(handle) if !self.superseded(handle, side, segment) => handle,
+            Some(handle) => {
+                self.close(handle, Ending::Reused, now);
+                self.open(ends, hash, side, segment, now)
+            }
+            None => {
+                if segment.flags.rst() || (segment.payload.is_empty() && segment.flags.fin()) {
+                    // The late echo of a connection that is over, or was never seen.
+                    self.counters.strays += 1;
+                    return;
+                }
+                self.open(ends, hash, side, segment, now)
+            }
+        };
+        self.take(handle, side, segment, now);
+    }
+
+    /// Whether this segment begins a new connection on an old one's five-tuple. A SYN alone proves it only
+    /// if the old connection is over: otherwise it may be forged or stray, and the proof is that the other
+    /// side answers it, or that data follows it.
+    fn superseded(&mut self, handle: u32, side: Side, segment: &Segment<'_>) -> bool {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return false };
+        let flags = segment.flags;
+        if flags.syn() && !flags.ack() {
+            let first = segment.seq.wrapping_add(1);
+            let closed = entry.closed();
+            let half = entry.halves.of_mut(side);
+            if !half.placed() || half.base() == first || !entry.established() {
+                return false;
+            }
+            if closed {
+                return true;
+            }
+            entry.halves.of_mut(side).candidate = Some(first);
+            return false;
+        }
+        if flags.syn() && flags.ack() && !flags.rst() {
+            let peer = entry.halves.of(side.peer());
+            return peer.candidate == Some(segment.ack) && peer.base() != segment.ack;
+        }
+        if !segment.payload.is_empty() {
+            let half = entry.halves.of(side);
+            return half.candidate == Some(segment.seq)
+                && !half.is_next(segment.seq)
+                && entry.halves.of(side.peer()).candidate.is_none();
+        }
+        false
+    }
+
+    fn open(&mut self, ends: Both<Endpoint>, hash: u64, side: Side, segment: &Segment<'_>, now: Moment) -> u32 {
+        if self.index.len() >= self.limits.flows {
+            self.evict(now);
+        }
+        let flags = segment.flags;
+        let client_known = flags.syn();
+        let client = match (flags.syn(), flags.ack()) {
+            (true, false) => side,
+            (true, true) => side.peer(),
+            // The lower port is more often the server's.
+            _ if segment.source.port >= segment.destination.port => side,
+            _ => side.peer(),
+        };
+        let mut link = Link {
+            ends,
+            client,
+            client_known,
+            mid_stream: !client_known,
+            conflict: false,
+            start: segment.ts,
+            first_index: segment.index,
+            layers: segment.layers,
+        };
+        let state = self.app.open(&mut link, side, now);
+        let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
+        let entry =
+            Entry { link, halves: Both::new(Half::default(), Half::default()), seen: now.clock, tick, reset: None, state };
+        let handle = match self.free.pop() {
+            Some(handle) => {
+                if let Some(slot) = self.slots.get_mut(handle as usize) {
+                    *slot = Some(entry);
+                }
+                handle
+            }
+            None => {
+                self.slots.push(Some(entry));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, handle, |handle| {
+            super::table::entry(slots, *handle).map_or(0, |e| super::table::hash(hasher, &e.link.ends))
+        });
+        self.timers.add(tick, handle);
+        self.counters.opened += 1;
+        self.counters.mid_stream += u64::from(!client_known);
+        self.counters.peak = self.counters.peak.max(self.index.len() as u64);
+        handle
+    }
+
+    fn take(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        entry.seen = now.clock;
+        if segment.ts < entry.link.start {
+            entry.link.start = segment.ts;
+        }
+        let flags = segment.flags;
+        let half = entry.halves.of_mut(side);
+        half.packets += 1;
+        if segment.ts > half.last {
+            half.last = segment.ts;
+        }
+        let mut seq = segment.seq;
+        if flags.syn() {
+            seq = seq.wrapping_add(1);
+            handshake(entry, side, seq, flags, segment.ack);
+        }
+        if flags.rst() {
+            reset(entry, side, segment.seq);
+        } else {
+            if flags.ack() {
+                entry.halves.of_mut(side.peer()).acknowledge(segment.ack, segment.index);
+            }
+            let length = segment.payload.len() as u64;
+            if length > 0 || segment.cut > 0 || flags.fin() {
+                if entry.reset == Some(side) && !entry.halves.of(side).fin_seen() && length > 0 {
+                    // Who resets does not go on sending: the reset was forged or ignored.
+                    entry.reset = None;
+                }
+                let half = entry.halves.of_mut(side);
+                if half.is_next(seq) && length > 0 && segment.cut == 0 && !flags.fin() {
+                    let offset = half.advance(length);
+                    let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
+                    self.app.data(&mut entry.state, &mut entry.link, data, now);
+                } else {
+                    let arrival = Arrival {
+                        seq,
+                        bytes: segment.payload,
+                        cut: segment.cut,
+                        fin: flags.fin(),
+                        ts: segment.ts,
+                        index: segment.index,
+                    };
+                    let waited = half.waits();
+                    let effect = half.arrive(arrival);
+                    self.held += effect.held;
+                    self.counters.duplicate_bytes += effect.duplicate;
+                    self.counters.out_of_window += u64::from(effect.out_of_window);
+                    if effect.conflict {
+                        entry.link.conflict = true;
+                        self.counters.conflicts += 1;
+                    }
+                    let half = entry.halves.of(side);
+                    self.counters.out_of_order += u64::from(half.waits() && waited);
+                }
+            }
+        }
+        if entry.halves.of(side).waits() || entry.halves.of(side.peer()).waits() || flags.fin() {
+            self.drain(handle, side, segment.index, false, now);
+            self.drain(handle, side.peer(), segment.index, false, now);
+            self.relieve(handle, side, now);
+        }
+        self.reschedule(handle, now);
+    }
+
+    /// Delivers what can be delivered of one direction.
+    fn drain(&mut self, handle: u32, side: Side, index: u64, force: bool, now: Moment) {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        loop {
+            match entry.halves.of_mut(side).pop(index, self.limits.patience, force) {
+                Next::Data { offset, bytes, ts, freed } => {
+                    self.held -= freed;
+                    let data = Data { side, offset, ts, bytes: &bytes };
+                    self.app.data(&mut entry.state, &mut entry.link, data, now);
+                }
+                Next::Gap { offset, length, ts, freed } => {
+                    self.held -= freed;
+                    self.counters.gaps += 1;
+                    self.counters.gap_bytes += length;
+                    self.app.gap(&mut entry.state, &mut entry.link, Gap { side, offset, ts, length }, now);
+                }
+                Next::Finish => self.app.finish(&mut entry.state, &mut entry.link, side, now),
+                Next::Nothing => break,
+            }
+        }
+    }
+
+    /// Closes holes early while more waits than memory allows. Who holds the memory pays.
+    fn relieve(&mut self, handle: u32, side: Side, now: Moment) {
+        let held = entry(&self.slots, handle).map_or(0, |e| e.halves.of(side).held());
+        if held > self.limits.stream_memory || (held > 0 && self.held > self.limits.lane_memory) {
+            self.counters.memory_gaps += 1;
+            self.drain(handle, side, u64::MAX, true, now);
+        }
+    }
+
+    /// Looks at a flow earlier than planned if its state asks for it.
+    fn reschedule(&mut self, handle: u32, now: Moment) {
+        let limits = self.limits;
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        if entry.closed() || entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
+            let wanted = if entry.closed() { limits.linger } else { Span(TICK) };
+            let tick = tick_at(now.clock.after(wanted)).max(self.tick + 1);
+            if tick < entry.tick {
+                entry.tick = tick;
+                self.timers.add(tick, handle);
+            }
+        }
+    }
+
+    /// Moves time on to `clock`: ends what is idle, closes what is overdue.
+    #[inline]
+    pub fn advance(&mut self, clock: Timestamp) {
+        let tick = clock.0 / TICK;
+        if tick > self.tick {
+            self.advance_to(tick);
+        }
+    }
+
+    fn advance_to(&mut self, tick: u64) {
+        if self.tick == 0 {
+            self.tick = tick;
+            return;
+        }
+        while let Some((due, handles)) = self.timers.pop(tick) {
+            self.tick = due.max(self.tick);
+            for handle in handles {
+                self.look_at(handle, due);
+            }
+            self.app.tick(Moment { clock: Timestamp(due * TICK), by_packet: false, index: u64::MAX });
+        }
+        self.tick = tick;
+        self.app.tick(Moment { clock: Timestamp(tick * TICK), by_packet: false, index: u64::MAX });
+    }
+
+    fn look_at(&mut self, handle: u32, due: u64) {
+        let limits = self.limits;
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        if entry.tick != due {
+            return;
+        }
+        let clock = Timestamp(due * TICK);
+        let now = Moment { clock, by_packet: false, index: entry.link.first_index };
+        let (timeout, ending) = if entry.closed() {
+            (limits.linger, if entry.reset.is_some() { Ending::Reset } else { Ending::Finished })
+        } else if entry.established() {
+            (limits.idle, Ending::Idle)
+        } else {
+            (limits.half_open, Ending::Idle)
+        };
+        let deadline = entry.seen.after(timeout);
+        if deadline <= clock {
+            self.close(handle, ending, now);
+            return;
+        }
+        let mut next = tick_at(deadline).max(due + 1);
+        if entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
+            // A second without it is later than any tap delivers; what the receiver has acknowledged is lost.
+            let overdue = entry.seen.after(Span(TICK)) <= clock;
+            if overdue {
+                self.drain(handle, Side::Low, u64::MAX, false, now);
+                self.drain(handle, Side::High, u64::MAX, false, now);
+            } else {
+                next = due + 1;
+            }
+        }
+        if let Some(entry) = entry_mut(&mut self.slots, handle) {
+            entry.tick = next;
+            self.timers.add(next, handle);
+        }
+    }
+
+    /// Makes room: the flow that was idle longest, among a few.
+    fn evict(&mut self, now: Moment) {
+        let mut victim: Option<(Timestamp, u32)> = None;
+        let mut looked = 0;
+        for _ in 0..self.slots.len() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let handle = self.hand as u32;
+            if let Some(entry) = entry(&self.slots, handle) {
+                if victim.is_none_or(|(seen, _)| entry.seen < seen) {
+                    victim = Some((entry.seen, handle));
+                }
+                looked += 1;
+                if looked == EVICTION_SAMPLE {
+                    break;
+                }
+            }
+        }
+        if let Some((_, handle)) = victim {
+            self.close(handle, Ending::Evicted, now);
+        }
+    }
+
+    fn close(&mut self, handle: u32, ending: Ending, now: Moment) {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        let hash = hash(&self.hasher, &entry.link.ends);
+        let client = entry.link.client;
+        for side in [client, client.peer()] {
+            let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+            let receiver_seen = entry.halves.of(side.peer()).packets > 0;
+            if !entry.halves.of(side).end_is_plausible(receiver_seen) {
+                self.held -= entry.halves.of_mut(side).discard();
+                self.counters.out_of_window += 1;
+            }
+            self.drain(handle, side, u64::MAX, true, now);
+        }
+        if let Ok(occupied) = self.index.find_entry(hash, |h| *h == handle) {
+            occupied.remove();
+        }
+        let Some(entry) = self.slots.get_mut(handle as usize).and_then(Option::take) else { return };
+        self.free.push(handle);
+        let (low, high) = (entry.halves.of(Side::Low), entry.halves.of(Side::High));
+        let totals = Totals {
+            bytes: Both::new(low.next, high.next),
+            missing: Both::new(low.missing, high.missing),
+            packets: Both::new(low.packets, high.packets),
+            end: low.last.max(high.last),
+            ending,
+        };
+        if let Some(count) = self.counters.endings.get_mut(ending as usize) {
+            *count += 1;
+        }
+        self.app.close(entry.state, &entry.link, &totals, now);
+    }
+
+    /// Ends every connection, in the order in which they began: the input is over.
+    pub fn finish(&mut self, clock: Timestamp) {
+        let mut handles: Vec<(u64, u32)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(n, slot)| slot.as_ref().map(|e| (e.link.first_index, n as u32)))
+            .collect();
+        handles.sort_unstable();
+        for (index, handle) in handles {
+            let ending = match entry(&self.slots, handle) {
+                Some(e) if e.reset.is_some() => Ending::Reset,
+                Some(e) if e.closed() => Ending::Finished,
+                _ => Ending::CaptureEnd,
+            };
+            self.close(handle, ending, Moment { clock, by_packet: true, index });
+        }
+    }
+}
+
+fn hash(hasher: &foldhash::fast::FixedState, ends: &Both<Endpoint>) -> u64 {
+    let (low, high) = (ends.of(Side::Low), ends.of(Side::High));
+    let ports = (u32::from(low.port) << 16) | u32::from(high.port);
+    hasher.hash_one((low.address.bits(), high.address.bits(), ports))
+}
+
+fn entry<S>(slots: &[Option<Entry<S>>], handle: u32) -> Option<&Entry<S>> {
+    slots.get(handle as usize)?.as_ref()
+}
+
+fn entry_mut<S>(slots: &mut [Option<Entry<S>>], handle: u32) -> Option<&mut Entry<S>> {
+    slots.get_mut(handle as usize)?.as_mut()
+}
+
+/// Places streams by SYN and SYN-ACK. `first` is the sequence number after the SYN.
+fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, flags: Flags, ack: u32) {
+    let half = entry.halves.of_mut(side);
+    if !half.placed() || half.origin == super::half::Origin::Provisional || !half.has_data() {
+        half.synchronise(first);
+    }
+    entry.reset = None;
+    if !entry.link.client_known {
+        entry.link.client = if flags.ack() { side.peer() } else { side };
+        entry.link.client_known = true;
+    }
+    if flags.ack() && !flags.rst() {
+        // What the server acknowledges is the client's true beginning, whichever of several SYNs it answers.
+        // Data in the SYN may be acknowledged with it (RFC 7413).
+        let peer = entry.halves.of_mut(side.peer());
+        let early = peer.base() == ack || (peer.placed() && peer.has_data());
+        if !early {
+            peer.synchronise(ack);
+        }
+    }
+}
+
+/// Notes a reset that lies where a true one must (RFC 9293 section 3.10.7.4, leniently).
+fn reset<S>(entry: &mut Entry<S>, side: Side, seq: u32) {
+    let half = entry.halves.of(side);
+    let near = !half.placed() || {
+        let distance = seq.wrapping_sub(half.base().wrapping_add(half.next as u32)) as i32;
+        distance.unsigned_abs() < 1 << 20
+    };
+    if near {
+        entry.reset = Some(side);
+    }
+}

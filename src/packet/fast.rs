@@ -1,0 +1,80 @@
+//! The common shape, specialised: Ethernet, up to two VLAN tags, IPv4 or IPv6 without options or extension
+//! headers, not fragmented, TCP. Anything else is left to the general path.
+
+use super::{Flags, Layers, Segment};
+use crate::capture::Packet;
+use crate::net::{Address, Endpoint};
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const QINQ: u16 = 0x88a8;
+const TCP: u8 = 6;
+
+/// The segment, or nothing if the packet has another shape.
+#[inline]
+pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+    let mut layers = Layers::default();
+    let mut bytes = packet.bytes;
+    let mut header = bytes.first_chunk::<14>()?;
+    let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
+    let mut taken = 14;
+    while ethertype == VLAN || ethertype == QINQ {
+        if taken > 18 {
+            return None;
+        }
+        bytes = bytes.get(4..)?;
+        taken += 4;
+        header = bytes.first_chunk::<14>()?;
+        let tag = u16::from_be_bytes([header[10], header[11]]);
+        layers.push_vlan(tag & 0x0fff);
+        ethertype = u16::from_be_bytes([header[12], header[13]]);
+    }
+    let bytes = bytes.get(14..)?;
+    let (source, destination, payload, declared) = match ethertype {
+        IPV4 => {
+            let ip = bytes.first_chunk::<20>()?;
+            let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+            // More fragments, or an offset.
+            let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+            if ip[0] != 0x45 || ip[9] != TCP || fragment != 0 || total < 40 {
+                return None;
+            }
+            let payload = bytes.get(20..total.min(bytes.len()))?;
+            let source = Address::v4([ip[12], ip[13], ip[14], ip[15]]);
+            let destination = Address::v4([ip[16], ip[17], ip[18], ip[19]]);
+            (source, destination, payload, total - 20)
+        }
+        IPV6 => {
+            let ip = bytes.first_chunk::<40>()?;
+            let length = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+            if ip[0] >> 4 != 6 || ip[6] != TCP || length < 20 {
+                return None;
+            }
+            let payload = bytes.get(40..(40 + length).min(bytes.len()))?;
+            let source = Address::v6(*ip.get(8..)?.first_chunk::<16>()?);
+            let destination = Address::v6(*ip.get(24..)?.first_chunk::<16>()?);
+            (source, destination, payload, length)
+        }
+        _ => return None,
+    };
+    let tcp = payload.first_chunk::<20>()?;
+    let header = usize::from(tcp[12] >> 4) * 4;
+    if header < 20 {
+        return None;
+    }
+    let data = payload.get(header..)?;
+    Some(Segment {
+        index: packet.index,
+        ts: packet.ts,
+        clock: packet.clock,
+        source: Endpoint { address: source, port: u16::from_be_bytes([tcp[0], tcp[1]]) },
+        destination: Endpoint { address: destination, port: u16::from_be_bytes([tcp[2], tcp[3]]) },
+        seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+        flags: Flags(tcp[13]),
+        payload: data,
+        cut: u32::try_from(declared - payload.len()).unwrap_or(u32::MAX),
+        layers,
+    })
+}

@@ -1,0 +1,248 @@
+//! FTP (RFC 959, RFC 2428, RFC 1123): control connections and the data connections that they announce.
+//!
+//! Both meet on one lane, since packets are spread by host pair. Stream bytes come in, uploads go out.
+
+mod address;
+mod ledger;
+mod line;
+mod path;
+mod session;
+
+pub use ledger::FtpCounters;
+
+use self::ledger::{DataConnection, Ledger, SessionId};
+use self::line::Lines;
+use self::session::{Announcement, Told};
+use super::{Context, Fact};
+use crate::config;
+use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
+use crate::net::{Endpoint, Timestamp};
+use crate::record::Connection;
+
+/// A control connection's state.
+#[derive(Debug)]
+pub(super) struct Control {
+    id: SessionId,
+    client: Side,
+    lines: Both<Lines>,
+    encrypted: bool,
+}
+
+/// An announced data connection's state.
+#[derive(Debug)]
+pub(super) struct DataStream {
+    id: SessionId,
+    announcement: Announcement,
+    client: Side,
+    first: Option<Timestamp>,
+    last: Timestamp,
+    bytes: u64,
+    missing: u64,
+    reported: bool,
+}
+
+/// FTP's state of one lane.
+#[derive(Debug)]
+pub(super) struct Desk {
+    ledger: Ledger,
+    longest_line: u64,
+    running_report: u64,
+}
+
+impl Desk {
+    pub(super) fn new(limits: &config::Protocol, lanes: usize) -> Self {
+        Self {
+            ledger: Ledger::new(limits, lanes),
+            longest_line: limits.max_line.0,
+            running_report: limits.running_report.0,
+        }
+    }
+
+    pub(super) fn counters(&self) -> &FtpCounters {
+        self.ledger.counted()
+    }
+
+    /// A control connection was recognised.
+    pub(super) fn control(&mut self, link: &Link) -> Control {
+        self.ledger.begin(link.first_index, link.connection(), !link.client_known);
+        Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
+    }
+
+    /// The state of a connection at an announced address, if it is one.
+    pub(super) fn expected(&mut self, link: &mut Link) -> Option<DataStream> {
+        let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
+        let (id, announcement, listener) = self.ledger.expects(low, high)?;
+        let listening = if listener == low { Side::Low } else { Side::High };
+        // By FTP's roles, not TCP's: in active mode the client listens.
+        let client = if announcement.active { listening } else { listening.peer() };
+        link.client = client;
+        self.ledger.opened(id, &announcement);
+        Some(DataStream {
+            id,
+            announcement,
+            client,
+            first: None,
+            last: Timestamp(0),
+            bytes: 0,
+            missing: 0,
+            reported: false,
+        })
+    }
+
+    /// Control bytes.
+    pub(super) fn control_data(&mut self, control: &mut Control, data: Data<'_>, context: &mut Context<'_>) {
+        if control.encrypted {
+            return;
+        }
+        let Some(session) = self.ledger.session(control.id) else { return };
+        let mut told = Vec::new();
+        let from_client = data.side == control.client;
+        let lines = control.lines.of_mut(data.side);
+        let cut = lines.cut;
+        lines.push(data.bytes, self.longest_line, |text| {
+            if from_client {
+                if let Some((verb, argument)) = line::command(text) {
+                    session.command(verb, argument, data.ts, &mut told);
+                }
+            } else {
+                session.reply(text, &mut told);
+            }
+        });
+        self.ledger.counters().lines_cut += lines.cut - cut;
+        self.enter(control, told, context);
+    }
+
+    /// Control bytes that are lost.
+    pub(super) fn control_gap(&mut self, control: &mut Control, gap: Gap, context: &mut Context<'_>) {
+        control.lines.of_mut(gap.side).lose();
+        let mut told = Vec::new();
+        if let Some(session) = self.ledger.session(control.id) {
+            session.lose(&mut told);
+        }
+        self.enter(control, told, context);
+    }
+
+    fn enter(&mut self, control: &mut Control, told: Vec<Told>, context: &mut Context<'_>) {
+        if !told.is_empty() {
+            self.ledger.enter(control.id, told, context.now, context.facts);
+            control.encrypted = self.ledger.is_encrypted(control.id);
+        }
+    }
+
+    /// The control connection is over; whether it had gone over to TLS.
+    pub(super) fn control_close(&mut self, control: &Control, context: &mut Context<'_>) -> bool {
+        self.ledger.close(control.id, context.now, context.facts);
+        control.encrypted
+    }
+
+    /// Data bytes, or how many were lost.
+    pub(super) fn data(
+        &mut self,
+        stream: &mut DataStream,
+        link: &Link,
+        side: Side,
+        (length, lost): (u64, bool),
+        ts: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        if side != stream.client {
+            return;
+        }
+        stream.first.get_or_insert(ts);
+        stream.last = stream.last.max(ts);
+        stream.bytes += length;
+        stream.missing += if lost { length } else { 0 };
+        if !stream.reported && stream.bytes >= self.running_report {
+            stream.reported = true;
+            let totals = Totals {
+                bytes: match stream.client {
+                    Side::Low => Both::new(stream.bytes, 0),
+                    Side::High => Both::new(0, stream.bytes),
+                },
+                missing: Both::default(),
+                packets: Both::default(),
+                end: stream.last,
+                ending: crate::record::Ending::CaptureEnd,
+            };
+            let data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
+                context.facts.push((context.now, Fact::Upload(Box::new(upload))));
+            }
+        }
+    }
+
+    /// A data connection is over.
+    pub(super) fn data_close(
+        &mut self,
+        stream: &DataStream,
+        link: &Link,
+        totals: &Totals,
+        context: &mut Context<'_>,
+    ) {
+        let span = stream.first.map(|first| (first, stream.last));
+        let data = summary(link, totals, stream.client, span);
+        self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
+    }
+
+    /// A connection of an unknown protocol is over; true if it may be a data connection.
+    pub(super) fn stray(&mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) -> bool {
+        let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
+        let make = |client: Endpoint| {
+            let client = if client == low { Side::Low } else { Side::High };
+            summary(link, totals, client, None)
+        };
+        self.ledger.stray(low, high, make, context.now, context.facts)
+    }
+
+    pub(super) fn tick(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+        self.ledger.tick(now, facts);
+    }
+
+    pub(super) fn flush(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+        self.ledger.flush(now, facts);
+    }
+}
+
+impl Both<Lines> {
+    fn default_lines() -> Self {
+        Self::new(Lines::default(), Lines::default())
+    }
+}
+
+fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, Timestamp)>) -> DataConnection {
+    let server = client.peer();
+    let (start, end) = span.unwrap_or((link.start, totals.end));
+    DataConnection {
+        connection: Connection { client: *link.ends.of(client), server: *link.ends.of(server) },
+        opened: link.start,
+        start,
+        end,
+        client_bytes: *totals.bytes.of(client),
+        server_bytes: *totals.bytes.of(server),
+        client_missing: *totals.missing.of(client),
+        ending: totals.ending,
+        conflict: link.conflict,
+        mid_stream: link.mid_stream,
+    }
+}
+
+/// Verbs that a client may send on a control connection, for recognising one.
+pub(super) fn is_verb(verb: &str) -> bool {
+    const VERBS: &[&str] = &[
+        "USER", "PASS", "ACCT", "CWD", "XCWD", "CDUP", "XCUP", "QUIT", "REIN", "PORT", "PASV", "EPSV", "EPRT", "TYPE",
+        "STRU", "MODE", "RETR", "STOR", "STOU", "APPE", "ALLO", "REST", "RNFR", "RNTO", "ABOR", "DELE", "RMD", "XRMD",
+        "MKD", "XMKD", "PWD", "XPWD", "LIST", "NLST", "MLSD", "MLST", "SITE", "SYST", "STAT", "HELP", "NOOP", "FEAT",
+        "OPTS", "AUTH", "PBSZ", "PROT", "CCC", "SIZE", "MDTM", "CLNT", "HOST", "LANG", "MFMT", "HASH",
+    ];
+    VERBS.contains(&verb)
+}
+
+/// The verb of a finished line that can only be a client's, if it is one of FTP's.
+pub(super) fn verb_of(line: &str) -> Option<String> {
+    line::command(line).map(|(verb, _)| verb).filter(|verb| is_verb(verb))
+}
+
+/// The code of a finished line that can only be a server's.
+pub(super) fn code_of(line: &str) -> Option<u16> {
+    line::reply(line).map(|(code, ..)| code)
+}

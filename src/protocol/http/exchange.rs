@@ -1,0 +1,248 @@
+//! One request with its body and its answer, and the upload that it makes.
+
+use super::disposition;
+use super::head::RequestHead;
+use super::multipart::Multipart;
+use super::uri;
+use crate::config;
+use crate::flow::Link;
+use crate::net::Timestamp;
+use crate::protocol::Context;
+use crate::record::{EventId, FileInfo, Http, Note, Protocol, State, Upload};
+
+/// The longest text that is kept of a request's target or of a header field.
+const LONGEST_TEXT: usize = 4096;
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) method: String,
+    target: String,
+    version: String,
+    domain: Option<String>,
+    user_agent: Option<String>,
+    /// A file that the request as a whole is: a name from its own Content-Disposition or Slug.
+    file: Option<FileInfo>,
+    multipart: Option<Box<Multipart>>,
+    expects_continue: bool,
+    /// Stream offset of the request's first byte.
+    start_offset: u64,
+    /// Stream offset behind the last byte read so far.
+    pub(super) end_offset: u64,
+    start: Timestamp,
+    end: Timestamp,
+    bytes: u64,
+    missing: u64,
+    /// The body has ended, or there is none.
+    pub(super) complete: bool,
+    /// The connection ended within the body.
+    pub(super) cut_short: bool,
+    /// The body's framing was lost or broken.
+    pub(super) broken: bool,
+    /// The body was announced but refused, and never sent.
+    pub(super) abandoned: bool,
+    /// A `100 Continue` or another interim response was seen.
+    pub(super) interim: bool,
+    pub(super) status: Option<u16>,
+    /// Stream offset behind the final response's head.
+    pub(super) response_end: u64,
+    notes: Vec<Note>,
+    running: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        link: &Link,
+        head: RequestHead,
+        start_offset: u64,
+        end_offset: u64,
+        ts: Timestamp,
+        limits: &config::Protocol,
+    ) -> Self {
+        let fields = head.fields;
+        let mut notes = Vec::new();
+        if fields.chunked && fields.length.is_some() {
+            notes.push(Note::LengthAndChunked);
+        }
+        if fields.several_lengths {
+            notes.push(Note::SeveralLengths);
+        }
+        if fields.bad_length {
+            notes.push(Note::BadLength);
+        }
+        if link.mid_stream {
+            notes.push(Note::MidStream);
+        }
+        let content_type = fields.content_type.map(shorten);
+        let max_files = usize::try_from(limits.max_files).unwrap_or(usize::MAX);
+        let multipart = content_type.as_deref().and_then(|t| Multipart::new(t, max_files)).map(Box::new);
+        let name = fields.content_disposition.as_deref().and_then(disposition::file_name);
+        let name = name.or_else(|| fields.slug.as_deref().map(|s| disposition::last_part(s).to_owned()));
+        let file = name
+            .map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
+        Self {
+            domain: uri::domain(&head.target, fields.host.as_deref()),
+            target: shorten(uri::redact(&head.target)),
+            method: head.method,
+            version: head.version,
+            user_agent: fields.user_agent.map(shorten),
+            file,
+            multipart,
+            expects_continue: fields.expects_continue,
+            start_offset,
+            end_offset,
+            start: ts,
+            end: ts,
+            bytes: 0,
+            missing: 0,
+            complete: false,
+            cut_short: false,
+            broken: false,
+            abandoned: false,
+            interim: false,
+            status: None,
+            response_end: 0,
+            notes,
+            running: false,
+        }
+    }
+
+    /// Whether the body was asked for with `Expect: 100-continue`, no byte of it came, and no `100` was given:
+    /// then what comes next may be another request.
+    pub(super) fn refused_before_body(&self) -> bool {
+        self.expects_continue && self.bytes == 0 && !self.interim
+    }
+
+    /// Takes entity bytes.
+    pub(super) fn entity(&mut self, bytes: &[u8], ts: Timestamp) {
+        if self.bytes == 0 {
+            self.start = ts;
+        }
+        self.end = self.end.max(ts);
+        self.bytes += bytes.len() as u64;
+        if let Some(multipart) = &mut self.multipart {
+            multipart.data(bytes);
+        }
+    }
+
+    /// Takes entity bytes that the tap lost.
+    pub(super) fn gap(&mut self, length: u64, ts: Timestamp) {
+        if length == 0 {
+            return;
+        }
+        if self.bytes == 0 {
+            self.start = ts;
+        }
+        self.end = self.end.max(ts);
+        self.bytes += length;
+        self.missing += length;
+        self.note(Note::Gap);
+        if let Some(multipart) = &mut self.multipart {
+            multipart.gap(length);
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    pub(super) fn respond(&mut self, status: u16, at: u64) {
+        self.status = Some(status);
+        self.response_end = at;
+    }
+
+    /// The body has ended, whole or not.
+    pub(super) fn end_files(&mut self) {
+        if let Some(multipart) = &mut self.multipart {
+            multipart.end();
+        }
+    }
+
+    /// Whether the upload has just passed the size at which it is reported while it runs.
+    pub(super) fn passes(&self, threshold: u64) -> bool {
+        !self.running && self.bytes >= threshold
+    }
+
+    /// Reports the upload while it runs.
+    pub(super) fn report_running(&mut self, link: &Link, context: &mut Context<'_>) {
+        self.running = true;
+        let upload = self.upload(link, self.end_offset, self.response_end, State::Running);
+        context.upload(upload);
+    }
+
+    /// Reports the upload, if there is one.
+    pub(super) fn report(self, link: &Link, client_bytes: u64, server_bytes: u64, context: &mut Context<'_>) {
+        if self.bytes == 0 {
+            context.counters.http_abandoned += u64::from(self.abandoned);
+            return;
+        }
+        let whole = self.complete && !self.cut_short && !self.broken && self.missing == 0;
+        let state = if whole { State::Complete } else { State::Partial };
+        let upload = self.upload(link, client_bytes, server_bytes, state);
+        context.upload(upload);
+    }
+
+    fn upload(&self, link: &Link, client_bytes: u64, server_bytes: u64, state: State) -> Upload {
+        let connection = link.connection();
+        let mut notes = self.notes.clone();
+        if link.conflict {
+            notes.push(Note::ConflictingOverlap);
+        }
+        if !link.client_known && !notes.contains(&Note::MidStream) {
+            notes.push(Note::MidStream);
+        }
+        if self.cut_short && state != State::Running {
+            notes.push(Note::CutShort);
+        }
+        let mut files = Vec::new();
+        if let Some(file) = &self.file {
+            files.push(FileInfo { size: Some(self.bytes), missing: self.missing, ..file.clone() });
+        }
+        if let Some(multipart) = &self.multipart {
+            if multipart.unlisted > 0 {
+                notes.push(Note::FilesNotListed);
+            }
+            if multipart.lost() {
+                notes.push(Note::MultipartLost);
+            }
+            files.extend(multipart.files.iter().cloned());
+        }
+        notes.sort_unstable();
+        notes.dedup();
+        Upload {
+            id: EventId::new("http", connection, link.start, self.start_offset),
+            connection,
+            protocol: Protocol::Http,
+            start: self.start,
+            end: self.end,
+            client_bytes,
+            server_bytes,
+            bytes: self.bytes,
+            missing: self.missing,
+            state,
+            domain: self.domain.clone(),
+            http: Some(Http {
+                version: self.version.clone(),
+                method: self.method.clone(),
+                url: self.target.clone(),
+                user_agent: self.user_agent.clone(),
+                status: self.status,
+            }),
+            ftp: None,
+            files,
+            notes,
+        }
+    }
+}
+
+/// Cuts a text at a bound, at a character's edge.
+fn shorten(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let mut end = LONGEST_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}

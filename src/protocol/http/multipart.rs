@@ -1,0 +1,295 @@
+//! The parts of a multipart body (RFC 2046 section 5.1, RFC 7578), found while the body streams by.
+//!
+//! Entity bytes come in; out go the files: each part's name, type and exact size. Nothing of a part's content
+//! is kept beyond what could be the beginning of a delimiter.
+
+use memchr::memmem;
+
+use super::disposition;
+use super::head::end_of_head;
+use crate::record::FileInfo;
+
+/// The longest head of a part; a longer one loses the place.
+const LONGEST_HEAD: usize = 16_384;
+/// The longest boundary believed (RFC 2046 allows 70).
+const LONGEST_BOUNDARY: usize = 256;
+
+#[derive(Debug)]
+enum Place {
+    /// Before the first delimiter.
+    Preamble,
+    /// Behind a delimiter: its line's end, then the part's head.
+    Head,
+    /// In a part's content.
+    Content,
+    /// Behind the last delimiter.
+    Epilogue,
+    /// Cannot be followed any more.
+    Lost,
+}
+
+/// Follows one multipart body.
+#[derive(Debug)]
+pub(super) struct Multipart {
+    /// CRLF, two dashes, the boundary.
+    delimiter: Vec<u8>,
+    place: Place,
+    /// What may be the beginning of a delimiter, or an unfinished head.
+    carry: Vec<u8>,
+    current: Option<FileInfo>,
+    content: u64,
+    missing: u64,
+    pub(super) files: Vec<FileInfo>,
+    max_files: usize,
+    /// Files that were not listed for want of room.
+    pub(super) unlisted: u64,
+}
+
+impl Multipart {
+    /// For a body with this Content-Type, if it is multipart with a boundary.
+    pub(super) fn new(content_type: &str, max_files: usize) -> Option<Self> {
+        if !content_type.get(..10)?.eq_ignore_ascii_case("multipart/") {
+            return None;
+        }
+        let boundary = disposition::parameter(content_type, "boundary")?;
+        if boundary.is_empty() || boundary.len() > LONGEST_BOUNDARY {
+            return None;
+        }
+        Some(Self {
+            delimiter: [b"\r\n--", boundary.as_bytes()].concat(),
+            place: Place::Preamble,
+            // The first delimiter needs no line break before it; this stands in for one.
+            carry: b"\r\n".to_vec(),
+            current: None,
+            content: 0,
+            missing: 0,
+            files: Vec::new(),
+            max_files,
+            unlisted: 0,
+        })
+    }
+
+    /// Whether the place was lost before the closing delimiter.
+    pub(super) fn lost(&self) -> bool {
+        matches!(self.place, Place::Lost)
+    }
+
+    /// Takes entity bytes.
+    pub(super) fn data(&mut self, bytes: &[u8]) {
+        if matches!(self.place, Place::Epilogue | Place::Lost) {
+            return;
+        }
+        if self.carry.is_empty() {
+            self.read(bytes);
+        } else {
+            let mut joined = std::mem::take(&mut self.carry);
+            joined.extend_from_slice(bytes);
+            self.read(&joined);
+        }
+    }
+
+    /// Passes over entity bytes that are lost: within a part's content they are the part's, elsewhere the
+    /// place is lost.
+    pub(super) fn gap(&mut self, length: u64) {
+        match self.place {
+            Place::Content => {
+                self.content += self.carry.len() as u64 + length;
+                self.missing += length;
+                self.carry.clear();
+            }
+            Place::Epilogue => {}
+            _ => self.place = Place::Lost,
+        }
+    }
+
+    /// The body is over: the part that was open counts as far as it came.
+    pub(super) fn end(&mut self) {
+        if matches!(self.place, Place::Content) {
+            self.content += self.carry.len() as u64;
+            self.carry.clear();
+            self.close_part();
+            self.place = Place::Lost;
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        loop {
+            match self.place {
+                Place::Preamble | Place::Content => match memmem::find(rest, &self.delimiter) {
+                    Some(at) => {
+                        if matches!(self.place, Place::Content) {
+                            self.content += at as u64;
+                            self.close_part();
+                        }
+                        self.place = Place::Head;
+                        rest = rest.get(at + self.delimiter.len()..).unwrap_or_default();
+                    }
+                    None => {
+                        let kept = self.delimiter_prefix_at_end(rest);
+                        let (content, tail) = rest.split_at(rest.len() - kept);
+                        if matches!(self.place, Place::Content) {
+                            self.content += content.len() as u64;
+                        }
+                        self.carry = tail.to_vec();
+                        return;
+                    }
+                },
+                Place::Head => {
+                    if rest.starts_with(b"--") {
+                        self.place = Place::Epilogue;
+                        return;
+                    }
+                    // The delimiter's own line end counts as part of the head, so that a part without any
+                    // field ends at once.
+                    match end_of_head(rest, 0) {
+                        Some(end) => {
+                            let (head, content) = rest.split_at(end);
+                            self.open_part(head);
+                            self.place = Place::Content;
+                            // An empty part's delimiter begins with the line break that ends the head.
+                            rest = content;
+                            if rest.starts_with(self.delimiter.get(2..).unwrap_or_default()) {
+                                self.close_part();
+                                self.place = Place::Head;
+                                rest = rest.get(self.delimiter.len() - 2..).unwrap_or_default();
+                            }
+                        }
+                        None if rest.len() > LONGEST_HEAD => {
+                            self.place = Place::Lost;
+                            return;
+                        }
+                        None => {
+                            self.carry = rest.to_vec();
+                            return;
+                        }
+                    }
+                }
+                Place::Epilogue | Place::Lost => return,
+            }
+        }
+    }
+
+    /// How many bytes at the end could be the beginning of a delimiter.
+    fn delimiter_prefix_at_end(&self, bytes: &[u8]) -> usize {
+        let window = bytes.len().min(self.delimiter.len() - 1);
+        let tail = bytes.get(bytes.len() - window..).unwrap_or_default();
+        let mut from = 0;
+        while let Some(found) = memchr::memchr(b'\r', tail.get(from..).unwrap_or_default()) {
+            let at = from + found;
+            let candidate = tail.get(at..).unwrap_or_default();
+            if self.delimiter.starts_with(candidate) {
+                return candidate.len();
+            }
+            from = at + 1;
+        }
+        0
+    }
+
+    fn open_part(&mut self, head: &[u8]) {
+        let text = String::from_utf8_lossy(head);
+        let unfolded = text.replace("\r\n ", " ").replace("\r\n\t", " ");
+        let mut file = FileInfo::default();
+        let mut is_file = false;
+        for line in unfolded.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            if name.trim().eq_ignore_ascii_case("content-disposition") {
+                file.name = disposition::file_name(value);
+                is_file = file.name.is_some();
+            } else if name.trim().eq_ignore_ascii_case("content-type") {
+                file.mime_type = Some(value.trim().to_owned());
+            }
+        }
+        self.current = is_file.then_some(file);
+        self.content = 0;
+        self.missing = 0;
+    }
+
+    fn close_part(&mut self) {
+        if let Some(mut file) = self.current.take() {
+            file.size = Some(self.content);
+            file.missing = self.missing;
+            if self.files.len() < self.max_files {
+                self.files.push(file);
+            } else {
+                self.unlisted += 1;
+            }
+        }
+        self.content = 0;
+        self.missing = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn body(parts: &[(Option<&str>, Vec<u8>)], boundary: &str) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for (name, content) in parts {
+            wire.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"f\"").as_bytes());
+            if let Some(name) = name {
+                wire.extend_from_slice(format!("; filename=\"{name}\"").as_bytes());
+            }
+            wire.extend_from_slice(b"\r\nContent-Type: text/plain\r\n\r\n");
+            wire.extend_from_slice(content);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        wire
+    }
+
+    fn sizes(multipart: &Multipart) -> Vec<(String, u64)> {
+        multipart.files.iter().map(|f| (f.name.clone().unwrap_or_default(), f.size.unwrap_or(0))).collect()
+    }
+
+    #[test]
+    fn a_gap_inside_a_part_counts_to_the_part() {
+        let wire = body(&[(Some("a"), vec![b'x'; 100]), (Some("b"), vec![b'y'; 7])], "Z");
+        let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
+        let content = memmem::find(&wire, b"\r\n\r\n").unwrap() + 4;
+        m.data(&wire[..content + 10]);
+        m.gap(50);
+        m.data(&wire[content + 60..]);
+        assert_eq!(sizes(&m), [("a".into(), 100), ("b".into(), 7)]);
+        assert_eq!(m.files[0].missing, 50);
+    }
+
+    #[test]
+    fn a_boundary_in_quotes_and_a_body_cut_short_are_followed() {
+        let wire = body(&[(Some("a"), vec![b'x'; 100])], "a b");
+        let mut m = Multipart::new("Multipart/Mixed; boundary=\"a b\"", 8).unwrap();
+        m.data(&wire[..wire.len() - 40]);
+        m.end();
+        assert!(m.lost());
+        assert_eq!(m.files.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_segmentation_gives_every_file_and_its_size(
+            contents in prop::collection::vec(prop::collection::vec(prop::sample::select(b"\r\n-Zab".to_vec()), 0..40), 1..5),
+            cuts in prop::collection::vec(1usize..9, 0..200)
+        ) {
+            // A content that holds the delimiter is another body.
+            prop_assume!(contents.iter().all(|c| {
+                let framed = [&b"\r\n"[..], c, b"\r\n"].concat();
+                memmem::find(&framed, b"\r\n--ZZ").is_none()
+            }));
+            let parts: Vec<_> = contents.iter().map(|c| (Some("n"), c.clone())).collect();
+            let wire = body(&parts, "ZZ");
+            let mut m = Multipart::new("multipart/form-data; boundary=ZZ", 100).unwrap();
+            let mut rest = &wire[..];
+            for cut in cuts {
+                let (piece, tail) = rest.split_at(cut.min(rest.len()));
+                m.data(piece);
+                rest = tail;
+            }
+            m.data(rest);
+            let want: Vec<_> = contents.iter().map(|c| ("n".to_owned(), c.len() as u64)).collect();
+            prop_assert_eq!(sizes(&m), want);
+            prop_assert!(!m.lost());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Replaying captures: a reader, workers, and their facts in one order.
+//!
+//! The same input gives the same facts in the same order, whatever the number of workers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::worker::{LANES, Placed, SensorCounters, Worker};
+use crate::capture::{Batch, CaptureError, Reader};
+use crate::config::Config;
+use crate::net::Timestamp;
+use crate::protocol::Fact;
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The input could not be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// A worker thread could not be started, or ended early.
+    #[error("a worker thread could not be started or ended early: {0}")]
+    Worker(String),
+}
+
+/// How many batches are under way at once.
+const IN_FLIGHT: usize = 4;
+
+/// A replay under way.
+pub struct Replay<'r> {
+    reader: &'r mut Reader,
+    config: &'r Config,
+    workers: usize,
+    seed: u64,
+    waiting: Vec<Placed>,
+}
+
+impl<'r> Replay<'r> {
+    /// A replay of what the reader reads, by 1 to 16 workers.
+    pub fn new(reader: &'r mut Reader, config: &'r Config, workers: usize) -> Self {
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+        Self { reader, config, workers: workers.clamp(1, LANES), seed, waiting: Vec::new() }
+    }
+
+    /// Runs to the end. `fact` is called with every fact in order, `progress` after every batch.
+    ///
+    /// # Errors
+    /// If the input cannot be read any further. What was read before has been handed on.
+    pub fn run(
+        mut self,
+        mut fact: impl FnMut(Fact),
+        mut progress: impl FnMut(&Reader),
+    ) -> Result<SensorCounters, ReplayError> {
+        if self.workers == 1 { self.alone(&mut fact, &mut progress) } else { self.together(&mut fact, &mut progress) }
+    }
+
+    fn alone(
+        &mut self,
+        fact: &mut impl FnMut(Fact),
+        progress: &mut impl FnMut(&Reader),
+    ) -> Result<SensorCounters, ReplayError> {
+        let mut worker = Worker::new(self.config, 0, 1, self.seed);
+        let mut batch = Batch::default();
+        let mut clock = Timestamp::default();
+        let ended = loop {
+            match self.reader.fill(&mut batch) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            worker.take(&batch, &mut self.waiting);
+            clock = batch.clock();
+            self.release(clock, fact);
+            progress(self.reader);
+        };
+        worker.finish(clock, &mut self.waiting);
+        self.release_all(fact);
+        let mut counters = SensorCounters::default();
+        worker.count(&mut counters);
+        ended?;
+        Ok(counters)
+    }
+
+    fn together(
+        &mut self,
+        fact: &mut impl FnMut(Fact),
+        progress: &mut impl FnMut(&Reader),
+    ) -> Result<SensorCounters, ReplayError> {
+        let stopped = || ReplayError::Worker("no result".to_owned());
+        std::thread::scope(|scope| {
+            let mut crew = Vec::new();
+            for number in 0..self.workers {
+                // Room for every batch under way, so that handing out never waits.
+                let (to, batches) = bounded::<Arc<Batch>>(IN_FLIGHT + 1);
+                let (results, from) = bounded::<Vec<Placed>>(IN_FLIGHT + 2);
+                let mut worker = Worker::new(self.config, number, self.workers, self.seed);
+                let handle = std::thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn_scoped(scope, move || {
+                        serve(&mut worker, &batches, &results);
+                        worker
+                    })
+                    .map_err(|error| ReplayError::Worker(error.to_string()))?;
+                crew.push((to, from, handle));
+            }
+            let mut under_way: VecDeque<Arc<Batch>> = VecDeque::new();
+            let mut spare: Vec<Arc<Batch>> = Vec::new();
+            let ended = loop {
+                let mut batch = spare.pop().unwrap_or_default();
+                let filled = match Arc::get_mut(&mut batch) {
+                    Some(batch) => self.reader.fill(batch),
+                    None => {
+                        batch = Arc::default();
+                        match Arc::get_mut(&mut batch) {
+                            Some(batch) => self.reader.fill(batch),
+                            None => Ok(false),
+                        }
+                    }
+                };
+                match filled {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+                for (to, ..) in &crew {
+                    to.send(Arc::clone(&batch)).map_err(|_| stopped())?;
+                }
+                under_way.push_back(batch);
+                if under_way.len() > IN_FLIGHT
+                    && let Some(done) = under_way.pop_front()
+                {
+                    for (_, from, _) in &crew {
+                        self.waiting.extend(from.recv().map_err(|_| stopped())?);
+                    }
+                    self.release(done.clock(), fact);
+                    spare.push(done);
+                    progress(self.reader);
+                }
+            };
+            let mut counters = SensorCounters::default();
+            let mut finals = Vec::new();
+            for (to, from, handle) in crew {
+                drop(to);
+                finals.push((from, handle));
+            }
+            for done in under_way {
+                for (from, _) in &finals {
+                    self.waiting.extend(from.recv().map_err(|_| stopped())?);
+                }
+                self.release(done.clock(), fact);
+            }
+            for (from, handle) in finals {
+                self.waiting.extend(from.recv().map_err(|_| stopped())?);
+                let mut worker = handle.join().map_err(|_| ReplayError::Worker("panicked".to_owned()))?;
+                worker.count(&mut counters);
+            }
+            self.release_all(fact);
+            ended?;
+            Ok(counters)
+        })
+    }
+
+    /// Hands on, in order, what no later batch can come before.
+    fn release(&mut self, clock: Timestamp, fact: &mut impl FnMut(Fact)) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.waiting.sort_by_key(Placed::key);
+        let ready = self.waiting.partition_point(|placed| placed.moment.clock < clock);
+        self.waiting.drain(..ready).for_each(|placed| fact(placed.fact));
+    }
+
+    fn release_all(&mut self, fact: &mut impl FnMut(Fact)) {
+        self.waiting.sort_by_key(Placed::key);
+        self.waiting.drain(..).for_each(|placed| fact(placed.fact));
+    }
+}
+
+fn serve(worker: &mut Worker, batches: &Receiver<Arc<Batch>>, results: &Sender<Vec<Placed>>) {
+    let mut clock = Timestamp::default();
+    for batch in batches {
+        let mut out = Vec::new();
+        worker.take(&batch, &mut out);
+        clock = batch.clock();
+        // Let go of it first, so that the reader can fill it again.
+        drop(batch);
+        if results.send(out).is_err() {
+            return;
+        }
+    }
+    let mut out = Vec::new();
+    worker.finish(clock, &mut out);
+    // The reader is gone only if the replay was given up.
+    let _ = results.send(out);
+}

@@ -1,0 +1,108 @@
+//! A worker: takes every packet apart and follows those of its own lanes.
+
+use crate::capture::Batch;
+use crate::config::Config;
+use crate::flow::{FlowCounters, Moment, Tracker};
+use crate::net::{Timestamp, host_pair_hash};
+use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters};
+use crate::protocol::{Fact, Parsers, ProtocolCounters};
+
+/// How many lanes there are, whatever the number of workers; also the most workers that are of use.
+pub const LANES: usize = 16;
+
+/// A fact with its place in the order of all facts.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) moment: Moment,
+    pub(super) lane: usize,
+    pub(super) fact: Fact,
+}
+
+impl Placed {
+    /// Facts of one lane and moment are in the order in which they were made.
+    pub(super) fn key(&self) -> (Moment, usize) {
+        (self.moment, self.lane)
+    }
+}
+
+/// What became of everything, in all lanes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SensorCounters {
+    /// Packets by what they turned out to be.
+    pub packet: PacketCounters,
+    /// Fragments.
+    pub fragment: FragmentCounters,
+    /// Segments and connections.
+    pub flow: FlowCounters,
+    /// What was read of them.
+    pub protocol: ProtocolCounters,
+}
+
+/// One worker's lanes.
+pub(super) struct Worker {
+    decoder: Decoder,
+    lanes: Vec<Option<Tracker<Parsers>>>,
+    first: bool,
+}
+
+impl Worker {
+    /// Worker `number` of `workers`, counted from 0.
+    pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
+        let lanes = (0..LANES)
+            .map(|lane| {
+                let own = lane % workers == number;
+                own.then(|| Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, LANES)))
+            })
+            .collect();
+        Self { decoder: Decoder::new(), lanes, first: number == 0 }
+    }
+
+    /// Follows a batch; what it finished goes to `out`.
+    pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
+        let lanes = &mut self.lanes;
+        for packet in batch.packets() {
+            self.decoder.decode(&packet, &mut |decoded| {
+                let Decoded::Tcp(segment) = decoded else { return };
+                let hash = host_pair_hash(segment.source.address, segment.destination.address);
+                let lane = (hash >> 32) as usize % LANES;
+                let Some(Some(tracker)) = lanes.get_mut(lane) else { return };
+                tracker.advance(segment.clock);
+                tracker.push(&segment);
+                if tracker.app().has_facts() {
+                    collect(tracker, lane, out);
+                }
+            });
+        }
+        for (lane, tracker) in self.lanes.iter_mut().enumerate() {
+            let Some(tracker) = tracker else { continue };
+            tracker.advance(batch.clock());
+            collect(tracker, lane, out);
+        }
+    }
+
+    /// The input is over.
+    pub(super) fn finish(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
+        for (lane, tracker) in self.lanes.iter_mut().enumerate() {
+            let Some(tracker) = tracker else { continue };
+            tracker.finish(clock);
+            tracker.app().flush(Moment { clock, by_packet: true, index: u64::MAX });
+            collect(tracker, lane, out);
+        }
+    }
+
+    /// Adds this worker's counts. Every worker takes every packet apart, so the first one's word on that counts.
+    pub(super) fn count(&mut self, into: &mut SensorCounters) {
+        if self.first {
+            into.packet.add(self.decoder.counters());
+            into.fragment = self.decoder.fragment_counters().clone();
+        }
+        for tracker in self.lanes.iter_mut().flatten() {
+            into.flow.add(tracker.counters());
+            into.protocol.add(&tracker.app().counters());
+        }
+    }
+}
+
+fn collect(tracker: &mut Tracker<Parsers>, lane: usize, out: &mut Vec<Placed>) {
+    out.extend(tracker.app().take_facts().map(|(moment, fact)| Placed { moment, lane, fact }));
+}
