@@ -1,1 +1,52 @@
-//! alert
+//! The alert: an upload, whose it is, what it carried and the verdict, in the forms in which people and machines read it.
+//!
+//! In come the results of the join and of the detector; out goes an [`Alert`] with an ECS [`Document`] and a text
+//! for a terminal. Texts from the wire or from an endpoint are escaped before they reach a terminal.
+
+mod document;
+mod text;
+
+use crate::detect::Verdict;
+use crate::join::{Attribution, FileLink};
+use crate::record::{Document, EventId, Upload};
+
+/// An upload that was judged to be an exfiltration, and all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Stable identifier; an early alert on an upload that still ran and its completion share it.
+    pub id: EventId,
+    /// The upload.
+    pub upload: Upload,
+    /// Whose process made it.
+    pub attribution: Attribution,
+    /// What files it is linked to.
+    pub links: Vec<FileLink>,
+    /// Why it is an alert.
+    pub verdict: Verdict,
+}
+
+impl Alert {
+    /// An alert on an upload.
+    pub fn new(upload: Upload, attribution: Attribution, links: Vec<FileLink>, verdict: Verdict) -> Self {
+        let id = EventId::of("alert", upload.connection, upload.start, upload.id.to_string().as_bytes());
+        Self { id, upload, attribution, links, verdict }
+    }
+
+    /// The ECS document: the upload's own, with the join's part and the alert's.
+    pub fn document(&self) -> Document {
+        document::document(self)
+    }
+
+    /// One line for a terminal, of whatever width it takes.
+    pub fn line(&self) -> String {
+        text::line(self)
+    }
+
+    /// Several lines for a terminal: the line, then the process, the files and each reason, indented. No final line feed.
+    pub fn text(&self) -> String {
+        text::text(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

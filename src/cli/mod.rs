@@ -1,4 +1,6 @@
-//! The command line.
+//! The command line: one file per subcommand.
 
 pub mod config;
+mod output;
 pub mod replay;
+mod summary;

@@ -1,49 +1,126 @@
 //! `outfall replay`: captures and endpoint events in, uploads and alerts out.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
+use super::output::Output;
+use super::summary;
 use crate::capture::Reader;
 use crate::config::Config;
-use crate::protocol::Fact;
-use crate::record::{flow_document, upload_document};
-use crate::sensor::Replay;
+use crate::endpoint::{Counters, History, Intake};
+use crate::sensor::{Judgement, LANES, Replay};
 
-/// Arguments.
+/// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// Captures
-    #[arg(required = true)]
+    /// Captures (pcap or pcapng, plain or compressed with gzip or zstd), merged by time; `-` is standard input
+    #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
-    /// json
+
+    /// Endpoint events of the hosts in the captures, as JSON Lines, plain or gzip; may be given several times
+    #[arg(long, value_name = "EVENTS")]
+    endpoint: Vec<PathBuf>,
+
+    /// Configuration file; without it the defaults hold (see `outfall config default`)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print one ECS document per line instead of a table
     #[arg(long)]
     json: bool,
-    /// flows
+
+    /// Also print a record for every TCP flow, whatever its protocol
     #[arg(long)]
     flows: bool,
-    /// workers
-    #[arg(long, default_value_t = 1)]
-    workers: usize,
+
+    /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
+    workers: Option<u16>,
 }
 
-/// Runs it.
+/// From this size on a progress bar is worth showing, in bytes.
+const LARGE: u64 = 64 << 20;
+
+/// Replays, and prints what comes out.
+///
+/// # Errors
+/// If a file cannot be read, or is not what it should be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::default();
+    let config = match &args.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
     let mut reader = Reader::open(&args.captures)?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let counters = Replay::new(&mut reader, &config, args.workers).run(
-        |fact| match fact {
-            Fact::Upload(upload) => {
-                let _ = writeln!(out, "{}", upload_document(&upload));
-            }
-            Fact::Flow(flow) if args.flows => {
-                let _ = writeln!(out, "{}", flow_document(&flow));
-            }
-            Fact::Flow(_) => {}
+    let (history, intake) = read_events(&args.endpoint, &config)?;
+    let workers = args.workers.map_or(config.replay.workers, u64::from);
+
+    let mut judgement = Judgement::new(&config, history);
+    let mut output = Output::new(std::io::stdout().lock(), args.json, args.flows);
+    let wanted = Cell::new(true);
+    let bar = progress_bar(&reader);
+    let result = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
+        |fact| {
+            judgement.take(fact, &mut |outcome| output.put(&outcome));
+            wanted.set(output.is_wanted());
         },
-        |_| {},
-    )?;
-    eprintln!("{counters:#?}");
+        |reader| {
+            if let Some(bar) = &bar {
+                bar.set_position(reader.position());
+            }
+            wanted.get()
+        },
+    );
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    judgement.finish(&mut |outcome| output.put(&outcome));
+    for warning in &reader.counters().warnings {
+        eprintln!("outfall: warning: {warning}");
+    }
+    let counters = result?;
+    if !args.json {
+        output.text(&summary::text(reader.counters(), &counters, &judgement, &intake));
+    }
+    output.finish().context("cannot write the output")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads all endpoint events before the first packet, so that an event that was logged late still counts.
+fn read_events(paths: &[PathBuf], config: &Config) -> anyhow::Result<(History, Counters)> {
+    let mut history = History::new(config.endpoint.memory);
+    let mut intake = Intake::new(config.endpoint.max_line);
+    for path in paths {
+        let name = path.display().to_string();
+        if path == Path::new("-") {
+            intake.read("standard input", std::io::stdin().lock(), &mut |event| history.insert(event))?;
+        } else {
+            let file = File::open(path).with_context(|| format!("{name}: cannot open the endpoint events"))?;
+            intake.read(&name, BufReader::new(file), &mut |event| history.insert(event))?;
+        }
+    }
+    let mut stderr = std::io::stderr().lock();
+    for warning in intake.take_warnings() {
+        // Nothing can be said if standard error is gone.
+        let _ = writeln!(stderr, "outfall: warning: {warning}");
+    }
+    Ok((history, intake.counters()))
+}
+
+fn progress_bar(reader: &Reader) -> Option<indicatif::ProgressBar> {
+    let total = reader.total()?;
+    if total < LARGE || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = indicatif::ProgressBar::new(total);
+    if let Ok(style) =
+        indicatif::ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    Some(bar)
 }

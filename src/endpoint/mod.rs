@@ -1,1 +1,21 @@
-//! endpoint
+//! What endpoints tell: processes, connections and files, read from their event lines and kept per host.
+//!
+//! In come lines of event schema version 1 ([`intake`]); out goes a [`History`] that answers, in the time of a
+//! hash lookup and a binary search, who owned an address, which process held a connection, and who touched a file.
+//! Promises: no line is fatal, every line is counted, and no more memory is held than the configuration states.
+
+mod event;
+mod history;
+mod intake;
+mod line;
+mod text;
+
+pub use event::{
+    ConnectionEvent, Event, FileEvent, Heartbeat, Hello, HostDescription, Line, Observation, Operation, ProcessEnd,
+    ProcessStart, Source, Transport,
+};
+pub use history::{
+    ConnectionRecord, Connections, FileRecord, Files, History, HistoryCounters, HostHistory, ProcessRecord, Processes,
+};
+pub use intake::{Counters, Intake, IntakeError, MAX_WARNINGS, Warning};
+pub use text::{base_name, printable, shortened};

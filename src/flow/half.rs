@@ -247,11 +247,7 @@ impl Half {
             Some((start, ..)) if start <= self.next => self.pop_first(),
             Some((start, since, ts)) => {
                 let old = index.saturating_sub(since) >= patience;
-                if force || (old && self.acked >= start) {
-                    self.close_hole(start, ts)
-                } else {
-                    Next::Nothing
-                }
+                if force || (old && self.acked >= start) { self.close_hole(start, ts) } else { Next::Nothing }
             }
             None => {
                 let end = self.tail();

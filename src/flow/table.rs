@@ -83,8 +83,7 @@ struct Entry<S> {
 
 impl<S> Entry<S> {
     fn closed(&self) -> bool {
-        self.reset.is_some()
-            || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
+        self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
     }
 
     fn established(&self) -> bool {
@@ -249,8 +248,14 @@ impl<A: Application> Tracker<A> {
         };
         let state = self.app.open(&mut link, side, now);
         let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
-        let entry =
-            Entry { link, halves: Both::new(Half::default(), Half::default()), seen: now.clock, tick, reset: None, state };
+        let entry = Entry {
+            link,
+            halves: Both::new(Half::default(), Half::default()),
+            seen: now.clock,
+            tick,
+            reset: None,
+            state,
+        };
         let handle = match self.free.pop() {
             Some(handle) => {
                 if let Some(slot) = self.slots.get_mut(handle as usize) {

@@ -262,12 +262,8 @@ impl Decoder {
     }
 
     fn decode_slowly(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
-        let mut walk = network::Walk {
-            packet,
-            layers: Layers::default(),
-            depth: self.depth,
-            fragments: &mut self.fragments,
-        };
+        let mut walk =
+            network::Walk { packet, layers: Layers::default(), depth: self.depth, fragments: &mut self.fragments };
         let mut found = None;
         let outcome = link::enter(&mut walk, &mut |decoded| {
             found = Some(match &decoded {

@@ -120,8 +120,8 @@ fn ipv6(walk: &mut Walk<'_>, bytes: &[u8], wire: usize, sink: &mut dyn FnMut(Dec
         length => length,
     };
     let payload = payload.get(..declared).unwrap_or(payload);
-    let (extensions, next, inner) = Ipv6ExtensionsSlice::from_slice(IpNumber(header.next_header().0), payload)
-        .map_err(|_| Skip::Malformed)?;
+    let (extensions, next, inner) =
+        Ipv6ExtensionsSlice::from_slice(IpNumber(header.next_header().0), payload).map_err(|_| Skip::Malformed)?;
     let carried = Carried {
         source: Address::v6(header.source()),
         destination: Address::v6(header.destination()),

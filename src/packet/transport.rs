@@ -7,11 +7,7 @@ use super::{Datagram, Decoded, Flags, Segment, Skip, rest, tunnel};
 use crate::net::Endpoint;
 
 /// A TCP segment (RFC 9293 section 3.1).
-pub(super) fn tcp(
-    walk: &mut Walk<'_>,
-    carried: &Carried<'_>,
-    sink: &mut dyn FnMut(Decoded<'_>),
-) -> Result<(), Skip> {
+pub(super) fn tcp(walk: &mut Walk<'_>, carried: &Carried<'_>, sink: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Skip> {
     let header = TcpHeaderSlice::from_slice(carried.bytes).map_err(|_| Skip::Malformed)?;
     let payload = rest(carried.bytes, header.slice().len())?;
     let cut = carried.declared.saturating_sub(carried.bytes.len());
@@ -33,11 +29,7 @@ pub(super) fn tcp(
 }
 
 /// A UDP datagram (RFC 768): a tunnel by its port, or delivered as it is.
-pub(super) fn udp(
-    walk: &mut Walk<'_>,
-    carried: &Carried<'_>,
-    sink: &mut dyn FnMut(Decoded<'_>),
-) -> Result<(), Skip> {
+pub(super) fn udp(walk: &mut Walk<'_>, carried: &Carried<'_>, sink: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Skip> {
     let header = UdpHeaderSlice::from_slice(carried.bytes).map_err(|_| Skip::Malformed)?;
     let inner = rest(carried.bytes, 8)?;
     let wire = carried.declared.saturating_sub(8);

@@ -121,13 +121,7 @@ pub(super) fn nsh(walk: &mut Walk<'_>, bytes: &[u8], wire: usize, sink: &mut Sin
 }
 
 /// The next-protocol numbers that NSH and VXLAN-GPE share.
-fn next_protocol(
-    walk: &mut Walk<'_>,
-    next: u8,
-    bytes: &[u8],
-    wire: usize,
-    sink: &mut Sink<'_>,
-) -> Result<(), Skip> {
+fn next_protocol(walk: &mut Walk<'_>, next: u8, bytes: &[u8], wire: usize, sink: &mut Sink<'_>) -> Result<(), Skip> {
     match next {
         1 | 2 => ip(walk, bytes, wire, sink),
         3 => ethernet(walk, bytes, wire, sink),

@@ -96,7 +96,10 @@ enum Reader {
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
     /// Nothing more to read; `resume` if a request may yet begin (picked up in the middle).
-    Other { protocol: Protocol, resume: bool },
+    Other {
+        protocol: Protocol,
+        resume: bool,
+    },
 }
 
 /// All readers of one lane.
@@ -140,8 +143,7 @@ impl Parsers {
     }
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
-        let context =
-            Context { now, limits: &self.limits, counters: &mut self.counters, facts: &mut self.facts };
+        let context = Context { now, limits: &self.limits, counters: &mut self.counters, facts: &mut self.facts };
         (context, &mut self.desk)
     }
 

@@ -166,6 +166,9 @@ mod tests {
     #[test]
     fn a_file_that_begins_with_a_verb_is_not_ftp() {
         assert_eq!(told(b"STOR payload of a file\r\nmore text\r\n", b""), Verdict::More);
-        assert_eq!(recognise(b"STOR payload of a file\r\nmore text\r\n", b"", true), Verdict::Is(Protocol::Unknown, None));
+        assert_eq!(
+            recognise(b"STOR payload of a file\r\nmore text\r\n", b"", true),
+            Verdict::Is(Protocol::Unknown, None)
+        );
     }
 }

@@ -96,6 +96,8 @@ pub struct Ftp {
     pub control_client: Option<Endpoint>,
     /// The control connection's server end.
     pub control_server: Option<Endpoint>,
+    /// Time of the control connection's first packet.
+    pub control_opened: Timestamp,
     /// The offset given by `REST`, zero if none.
     pub restart: u64,
     /// How the data connection was found.
@@ -166,6 +168,8 @@ pub struct Upload {
     pub connection: Connection,
     /// `Ftp` or `Http`.
     pub protocol: Protocol,
+    /// Time of the connection's first packet; earlier transfers may have passed on it.
+    pub opened: Timestamp,
     /// Time of the first byte of the transfer.
     pub start: Timestamp,
     /// Time of the last byte of the transfer.

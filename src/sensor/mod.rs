@@ -4,8 +4,10 @@
 //! its own tables and its own share of every bound, so what happens in it does not depend on how many workers
 //! there are, and facts are put in order by the moment that caused them.
 
+mod judgement;
 mod replay;
 mod worker;
 
+pub use judgement::{JoinedUpload, Judgement, JudgementCounters, Outcome};
 pub use replay::{Replay, ReplayError};
 pub use worker::{LANES, SensorCounters};

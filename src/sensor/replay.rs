@@ -43,14 +43,15 @@ impl<'r> Replay<'r> {
         Self { reader, config, workers: workers.clamp(1, LANES), seed, waiting: Vec::new() }
     }
 
-    /// Runs to the end. `fact` is called with every fact in order, `progress` after every batch.
+    /// Runs to the end. `fact` is called with every fact in order, `progress` after every batch; where it returns
+    /// false, nobody wants more and the replay ends.
     ///
     /// # Errors
     /// If the input cannot be read any further. What was read before has been handed on.
     pub fn run(
         mut self,
         mut fact: impl FnMut(Fact),
-        mut progress: impl FnMut(&Reader),
+        mut progress: impl FnMut(&Reader) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
         if self.workers == 1 { self.alone(&mut fact, &mut progress) } else { self.together(&mut fact, &mut progress) }
     }
@@ -58,7 +59,7 @@ impl<'r> Replay<'r> {
     fn alone(
         &mut self,
         fact: &mut impl FnMut(Fact),
-        progress: &mut impl FnMut(&Reader),
+        progress: &mut impl FnMut(&Reader) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
         let mut worker = Worker::new(self.config, 0, 1, self.seed);
         let mut batch = Batch::default();
@@ -72,7 +73,9 @@ impl<'r> Replay<'r> {
             worker.take(&batch, &mut self.waiting);
             clock = batch.clock();
             self.release(clock, fact);
-            progress(self.reader);
+            if !progress(self.reader) {
+                break Ok(());
+            }
         };
         worker.finish(clock, &mut self.waiting);
         self.release_all(fact);
@@ -85,7 +88,7 @@ impl<'r> Replay<'r> {
     fn together(
         &mut self,
         fact: &mut impl FnMut(Fact),
-        progress: &mut impl FnMut(&Reader),
+        progress: &mut impl FnMut(&Reader) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
         let stopped = || ReplayError::Worker("no result".to_owned());
         std::thread::scope(|scope| {
@@ -135,7 +138,9 @@ impl<'r> Replay<'r> {
                     }
                     self.release(done.clock(), fact);
                     spare.push(done);
-                    progress(self.reader);
+                    if !progress(self.reader) {
+                        break Ok(());
+                    }
                 }
             };
             let mut counters = SensorCounters::default();

@@ -48,6 +48,7 @@ struct Entry {
 #[derive(Debug)]
 struct Book {
     session: Session,
+    opened: Timestamp,
     transfers: VecDeque<Entry>,
     /// Finished data connections without their transfer.
     unclaimed: VecDeque<(Option<Announcement>, DataConnection)>,
@@ -127,11 +128,12 @@ impl Ledger {
     }
 
     /// A control connection begins.
-    pub(super) fn begin(&mut self, id: SessionId, connection: Connection, mid_stream: bool) {
+    pub(super) fn begin(&mut self, id: SessionId, connection: Connection, opened: Timestamp, mid_stream: bool) {
         self.counters.sessions += 1;
         let session = Session::new(connection, mid_stream, self.max_pending);
         let book = Book {
             session,
+            opened,
             transfers: VecDeque::new(),
             unclaimed: VecDeque::new(),
             open: 0,
@@ -301,8 +303,7 @@ impl Ledger {
             let now = Moment { index: id, ..now };
             self.settle(id, now, facts);
             let over = self.books.get(&id).is_some_and(|book| {
-                book.open == 0
-                    && book.closed.is_some_and(|at| at.after(self.expectation_timeout) <= now.clock)
+                book.open == 0 && book.closed.is_some_and(|at| at.after(self.expectation_timeout) <= now.clock)
             });
             if over {
                 self.forget(id, now, facts);
@@ -388,7 +389,8 @@ impl Book {
     fn bind(&mut self) {
         for entry in self.transfers.iter_mut().filter(|e| e.data.is_none()) {
             let Some(announced) = entry.transfer.announcement else { continue };
-            let at = |data: &DataConnection| if announced.active { data.connection.client } else { data.connection.server };
+            let at =
+                |data: &DataConnection| if announced.active { data.connection.client } else { data.connection.server };
             let place = self.unclaimed.iter().position(|(a, data)| {
                 let there = at(data);
                 a.is_none_or(|a| a.listener == announced.listener)
@@ -485,6 +487,7 @@ impl Book {
             id: EventId::new("ftp", connection, opened, apart),
             connection,
             protocol: Protocol::Ftp,
+            opened,
             start: data.as_ref().map_or(transfer.asked, |d| d.start),
             end: data.as_ref().map_or(transfer.asked, |d| d.end),
             client_bytes: bytes,
@@ -500,6 +503,7 @@ impl Book {
                 user: self.session.user.clone(),
                 control_client: Some(control.client),
                 control_server: Some(control.server),
+                control_opened: self.opened,
                 restart: transfer.restart,
                 binding,
             }),

@@ -64,7 +64,7 @@ impl Desk {
 
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
-        self.ledger.begin(link.first_index, link.connection(), !link.client_known);
+        self.ledger.begin(link.first_index, link.connection(), link.start, !link.client_known);
         Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
     }
 
@@ -172,13 +172,7 @@ impl Desk {
     }
 
     /// A data connection is over.
-    pub(super) fn data_close(
-        &mut self,
-        stream: &DataStream,
-        link: &Link,
-        totals: &Totals,
-        context: &mut Context<'_>,
-    ) {
+    pub(super) fn data_close(&mut self, stream: &DataStream, link: &Link, totals: &Totals, context: &mut Context<'_>) {
         let span = stream.first.map(|first| (first, stream.last));
         let data = summary(link, totals, stream.client, span);
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);

@@ -221,7 +221,9 @@ impl Session {
         let (code, last, text) = match (self.several, super::line::reply(line)) {
             // Inside a reply of several lines only its own code with a space ends it.
             (Some(code), Some((this, false, text))) if this == code => (code, true, text),
-            (Some(code), _) => (code, false, line.get(4..).filter(|_| line.starts_with(char::is_numeric)).unwrap_or(line)),
+            (Some(code), _) => {
+                (code, false, line.get(4..).filter(|_| line.starts_with(char::is_numeric)).unwrap_or(line))
+            }
             (None, Some((code, more, text))) => (code, !more, text),
             (None, None) => return,
         };

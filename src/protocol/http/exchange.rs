@@ -78,8 +78,8 @@ impl Exchange {
         let multipart = content_type.as_deref().and_then(|t| Multipart::new(t, max_files)).map(Box::new);
         let name = fields.content_disposition.as_deref().and_then(disposition::file_name);
         let name = name.or_else(|| fields.slug.as_deref().map(|s| disposition::last_part(s).to_owned()));
-        let file = name
-            .map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
+        let file =
+            name.map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
         Self {
             domain: uri::domain(&head.target, fields.host.as_deref()),
             target: shorten(uri::redact(&head.target)),
@@ -213,6 +213,7 @@ impl Exchange {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
             protocol: Protocol::Http,
+            opened: link.start,
             start: self.start,
             end: self.end,
             client_bytes,

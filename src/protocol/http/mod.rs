@@ -214,14 +214,7 @@ impl Connection {
         self.report_finished(link, context);
     }
 
-    fn request_body(
-        &mut self,
-        link: &Link,
-        at: u64,
-        ts: Timestamp,
-        bytes: &mut &[u8],
-        context: &mut Context<'_>,
-    ) {
+    fn request_body(&mut self, link: &Link, at: u64, ts: Timestamp, bytes: &mut &[u8], context: &mut Context<'_>) {
         let Reader::Body(framing) = &mut self.request else { return };
         let Some(exchange) = self.queue.back_mut() else {
             self.request = Reader::Lost;

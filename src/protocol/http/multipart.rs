@@ -31,7 +31,8 @@ enum Place {
 /// Follows one multipart body.
 #[derive(Debug)]
 pub(super) struct Multipart {
-    /// CRLF, two dashes, the boundary.
+    /// Line feed, two dashes, the boundary; the carriage return before it is looked for apart, since some
+    /// clients leave it out.
     delimiter: Vec<u8>,
     place: Place,
     /// What may be the beginning of a delimiter, or an unfinished head.
@@ -56,10 +57,10 @@ impl Multipart {
             return None;
         }
         Some(Self {
-            delimiter: [b"\r\n--", boundary.as_bytes()].concat(),
+            delimiter: [b"\n--", boundary.as_bytes()].concat(),
             place: Place::Preamble,
             // The first delimiter needs no line break before it; this stands in for one.
-            carry: b"\r\n".to_vec(),
+            carry: b"\n".to_vec(),
             current: None,
             content: 0,
             missing: 0,
@@ -119,7 +120,8 @@ impl Multipart {
                 Place::Preamble | Place::Content => match memmem::find(rest, &self.delimiter) {
                     Some(at) => {
                         if matches!(self.place, Place::Content) {
-                            self.content += at as u64;
+                            let content = rest.get(..at).unwrap_or_default();
+                            self.content += content.strip_suffix(b"\r").unwrap_or(content).len() as u64;
                             self.close_part();
                         }
                         self.place = Place::Head;
@@ -149,10 +151,10 @@ impl Multipart {
                             self.place = Place::Content;
                             // An empty part's delimiter begins with the line break that ends the head.
                             rest = content;
-                            if rest.starts_with(self.delimiter.get(2..).unwrap_or_default()) {
+                            if rest.starts_with(self.delimiter.get(1..).unwrap_or_default()) {
                                 self.close_part();
                                 self.place = Place::Head;
-                                rest = rest.get(self.delimiter.len() - 2..).unwrap_or_default();
+                                rest = rest.get(self.delimiter.len() - 1..).unwrap_or_default();
                             }
                         }
                         None if rest.len() > LONGEST_HEAD => {
@@ -172,18 +174,16 @@ impl Multipart {
 
     /// How many bytes at the end could be the beginning of a delimiter.
     fn delimiter_prefix_at_end(&self, bytes: &[u8]) -> usize {
-        let window = bytes.len().min(self.delimiter.len() - 1);
+        let window = bytes.len().min(self.delimiter.len());
         let tail = bytes.get(bytes.len() - window..).unwrap_or_default();
-        let mut from = 0;
-        while let Some(found) = memchr::memchr(b'\r', tail.get(from..).unwrap_or_default()) {
-            let at = from + found;
+        for at in memchr::memchr_iter(b'\n', tail) {
             let candidate = tail.get(at..).unwrap_or_default();
             if self.delimiter.starts_with(candidate) {
-                return candidate.len();
+                let before = bytes.get(..bytes.len() - candidate.len()).unwrap_or_default();
+                return candidate.len() + usize::from(before.last() == Some(&b'\r'));
             }
-            from = at + 1;
         }
-        0
+        usize::from(tail.last() == Some(&b'\r'))
     }
 
     fn open_part(&mut self, head: &[u8]) {
@@ -257,6 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_end_in_a_bare_line_feed_are_followed() {
+        let wire = String::from_utf8(body(&[(Some("a"), b"x\r".to_vec()), (Some("b"), vec![])], "Z")).unwrap();
+        let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
+        m.data(wire.replace("\r\n", "\n").replace('\r', "").as_bytes());
+        assert_eq!(sizes(&m), [("a".into(), 1), ("b".into(), 0)]);
+    }
+
+    #[test]
     fn a_boundary_in_quotes_and_a_body_cut_short_are_followed() {
         let wire = body(&[(Some("a"), vec![b'x'; 100])], "a b");
         let mut m = Multipart::new("Multipart/Mixed; boundary=\"a b\"", 8).unwrap();
@@ -275,7 +283,7 @@ mod tests {
             // A content that holds the delimiter is another body.
             prop_assume!(contents.iter().all(|c| {
                 let framed = [&b"\r\n"[..], c, b"\r\n"].concat();
-                memmem::find(&framed, b"\r\n--ZZ").is_none()
+                memmem::find(&framed, b"\n--ZZ").is_none()
             }));
             let parts: Vec<_> = contents.iter().map(|c| (Some("n"), c.clone())).collect();
             let wire = body(&parts, "ZZ");

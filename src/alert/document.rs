@@ -1,0 +1,43 @@
+//! An alert as an ECS document.
+
+use serde_json::Value;
+
+use super::Alert;
+use crate::detect::{Presence, Reason};
+use crate::join::{write_attribution, write_files};
+use crate::record::{Document, upload_document};
+
+/// The analytic, as MITRE ATT&CK numbers it.
+const ANALYTIC: &str = "AN0423";
+const STRATEGY: &str = "DET0149";
+const TECHNIQUE: (&str, &str) = ("T1048.003", "Exfiltration Over Unencrypted Non-C2 Protocol");
+const TACTIC: (&str, &str) = ("TA0010", "Exfiltration");
+
+pub(super) fn document(alert: &Alert) -> Document {
+    let mut document = upload_document(&alert.upload);
+    document.set("event.kind", "alert");
+    document.set("event.dataset", "outfall.alert");
+    document.set("event.id", alert.id.to_string());
+    document.set("event.severity", alert.verdict.severity.number());
+    document.set("message", alert.line());
+    document.set("outfall.upload.id", alert.upload.id.to_string());
+    write_attribution(&mut document, &alert.attribution);
+    write_files(&mut document, &alert.links);
+    document.set("rule.id", ANALYTIC);
+    document.set("rule.name", TECHNIQUE.1);
+    document.set("rule.ruleset", STRATEGY);
+    document.set("threat.framework", "MITRE ATT&CK");
+    document.set("threat.tactic.id", TACTIC.0);
+    document.set("threat.tactic.name", TACTIC.1);
+    document.set("threat.technique.id", TECHNIQUE.0);
+    document.set("threat.technique.name", TECHNIQUE.1);
+    document.set("outfall.alert.severity", alert.verdict.severity.name());
+    for (presence, name) in
+        [(Presence::Present, "present"), (Presence::Absent, "absent"), (Presence::Missing, "missing")]
+    {
+        let legs: Vec<&str> = alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()).collect();
+        document.set(&format!("outfall.alert.legs.{name}"), legs);
+    }
+    document.set("outfall.reasons", alert.verdict.reasons.iter().map(Reason::value).collect::<Vec<Value>>());
+    document
+}

@@ -1,0 +1,118 @@
+//! The closing summary of a replay: what was read, what was found, and what was lost and why.
+
+use std::fmt::Write as _;
+
+use crate::capture;
+use crate::endpoint;
+use crate::join::Tally;
+use crate::net::{ByteSize, group_digits};
+use crate::record::Ending;
+use crate::sensor::{Judgement, SensorCounters};
+
+/// The summary, every line within 80 columns.
+pub fn text(
+    capture: &capture::Counters,
+    sensor: &SensorCounters,
+    judgement: &Judgement,
+    intake: &endpoint::Counters,
+) -> String {
+    let judged = judgement.counters();
+    let mut text = String::from("\nSUMMARY\n");
+    let mut line = |name: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<12} {value}");
+    };
+    let packet = &sensor.packet;
+    let flow = &sensor.flow;
+    let count = group_digits;
+    line("packets", format!("{}, {}", count(capture.packets), ByteSize(capture.wire_bytes)));
+    line(
+        "",
+        list(&[("tcp", packet.tcp), ("udp", packet.udp), ("other ip", packet.other_ip), ("not ip", packet.not_ip)]),
+    );
+    line("flows", format!("{} tcp, {} without their opening", count(flow.opened), count(flow.mid_stream)));
+    let mut uploads = 0;
+    let mut bytes = 0;
+    for (protocol, tally) in &judged.by_protocol {
+        uploads += tally.uploads;
+        bytes += tally.bytes;
+        line(protocol, format!("{} uploads, {}", count(tally.uploads), ByteSize(tally.bytes)));
+    }
+    line("uploads", format!("{}, {}, {} outbound", count(uploads), ByteSize(bytes), count(judged.outbound)));
+    let coverage = &judged.coverage;
+    let share = |tally: &Tally| {
+        let of = if bytes == 0 { 0.0 } else { 100.0 * tally.bytes as f64 / bytes as f64 };
+        format!("{} uploads, {} ({of:.0} %)", count(tally.uploads), ByteSize(tally.bytes))
+    };
+    line("attributed", share(&coverage.attributed));
+    for (why, tally) in coverage.unknown.iter().filter(|(_, tally)| tally.uploads > 0) {
+        line("not, because", format!("{why}: {}", share(tally)));
+    }
+    if intake.lines > 0 {
+        line("endpoint", format!("{} events of {} lines", count(intake.events()), count(intake.lines)));
+    }
+    line("alerts", count(judged.alerts));
+    let lost = losses(capture, sensor, judgement, intake);
+    if lost.is_empty() {
+        line("lost", "nothing".to_owned());
+    }
+    for (n, (what, amount)) in lost.iter().enumerate() {
+        line(if n == 0 { "lost" } else { "" }, format!("{} {what}", count(*amount)));
+    }
+    text
+}
+
+fn list(parts: &[(&str, u64)]) -> String {
+    let parts: Vec<String> =
+        parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", group_digits(*n))).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+/// Everything that could not be seen or used, with its reason; only what happened.
+fn losses(
+    capture: &capture::Counters,
+    sensor: &SensorCounters,
+    judgement: &Judgement,
+    intake: &endpoint::Counters,
+) -> Vec<(&'static str, u64)> {
+    let (packet, fragment) = (&sensor.packet, &sensor.fragment);
+    let (flow, protocol) = (&sensor.flow, &sensor.protocol);
+    let ftp = &protocol.ftp;
+    let history = judgement.history().counters();
+    let all = [
+        ("captures cut off within a packet", capture.truncated_files),
+        ("malformed blocks in captures", capture.malformed_blocks),
+        ("packets of a link type that is not read", packet.unknown_link),
+        ("malformed packets", packet.malformed),
+        ("packets nested too deep", packet.too_deep),
+        ("fragmented packets never made whole", fragment.abandoned),
+        ("packets cut by the snap length", packet.snapped),
+        ("gaps in streams that the tap lost", flow.gaps),
+        ("bytes in those gaps", flow.gap_bytes),
+        ("gaps closed early, reassembly memory used up", flow.memory_gaps),
+        ("segments with other bytes than earlier ones", flow.conflicts),
+        ("segments outside any window", flow.out_of_window),
+        ("flows evicted, flow table full", flow.ended(Ending::Evicted)),
+        ("HTTP heads that could not be read", protocol.http_unparsed),
+        ("HTTP heads longer than the limit", protocol.http_heads_too_long),
+        ("HTTP bodies with broken chunks", protocol.http_bad_chunks),
+        ("HTTP streams that lost their place in a gap", protocol.http_lost),
+        ("HTTP requests reported early, too many pending", protocol.http_pending_dropped),
+        ("FTP sessions that went over to TLS", ftp.encrypted),
+        ("FTP data connections without a transfer", ftp.unbound),
+        ("FTP data addresses forgotten, too many", ftp.expectations_dropped),
+        ("FTP commands given up, too many pending", ftp.pending_dropped),
+        ("FTP lines cut", ftp.lines_cut),
+        ("endpoint lines malformed", intake.malformed),
+        ("endpoint lines of unknown type", intake.unknown_type),
+        ("endpoint lines too long", intake.oversized),
+        ("endpoint events of no known host", intake.before_hello),
+        ("file events forgotten, memory used up", history.files_forgotten),
+        ("connection events forgotten, memory used up", history.connections_forgotten),
+        ("processes forgotten, memory used up", history.processes_forgotten),
+        ("events of hosts that there was no room for", history.hosts_refused),
+        ("addresses that there was no room for", history.addresses_refused),
+        ("uploads judged early, too many pending", judgement.counters().judged_early),
+    ];
+    all.into_iter().filter(|(_, amount)| *amount > 0).collect()
+}

@@ -1,0 +1,157 @@
+//! The reasons of a verdict, each with its numbers and its sentence.
+
+use serde_json::Value;
+
+use crate::endpoint::shortened;
+use crate::join::{Confidence, FileRule, Why};
+use crate::net::ByteSize;
+use crate::record::Document;
+
+/// A file name or path in a sentence is cut to this many characters.
+const SHOWN: usize = 160;
+
+/// Why an upload is an alert. The order of the variants is their order in a verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// Files linked to the upload had been read, written or packed before.
+    DataStaged {
+        /// How many files count.
+        files: u64,
+        /// The strongest rule among them.
+        rule: FileRule,
+        /// The highest confidence among them.
+        confidence: Confidence,
+    },
+    /// The process is not expected to send this protocol there.
+    ProcessUnexpected {
+        /// The path of its executable.
+        image: String,
+        /// The protocol.
+        protocol: &'static str,
+    },
+    /// Few home hosts upload there, and it is not approved.
+    DestinationRare {
+        /// The domain name or address.
+        destination: String,
+        /// Home hosts that uploaded there.
+        hosts: u64,
+        /// `rare_below_hosts`.
+        below: u64,
+    },
+    /// A program of `parent_process_denylist` stands above the process.
+    ParentDenied {
+        /// The file name of that program.
+        parent: String,
+        /// Its process id.
+        pid: u32,
+        /// How many levels above the process; its parent is 1.
+        levels: u64,
+    },
+    /// The upload is large.
+    Volume {
+        /// Its entity bytes.
+        bytes: u64,
+        /// `data_transfer_size_threshold`, in bytes.
+        threshold: u64,
+    },
+    /// No helper runs on the host: neither process nor files can be told.
+    NoEndpointContext,
+    /// The process is known, but no file counts as staged by it.
+    NoDataAccess {
+        /// Files that were linked but do not count.
+        weak_links: u64,
+    },
+    /// The host has endpoint events, but no process could be joined, or none with a known executable.
+    ProcessUnknown {
+        /// Why not; absent if the process is known by its pid alone.
+        why: Option<Why>,
+    },
+}
+
+impl Reason {
+    /// The value of `outfall.reasons[].id`.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::DataStaged { .. } => "data-staged",
+            Self::ProcessUnexpected { .. } => "process-unexpected",
+            Self::DestinationRare { .. } => "destination-rare",
+            Self::ParentDenied { .. } => "parent-denied",
+            Self::Volume { .. } => "volume",
+            Self::NoEndpointContext => "no-endpoint-context",
+            Self::NoDataAccess { .. } => "no-data-access",
+            Self::ProcessUnknown { .. } => "process-unknown",
+        }
+    }
+
+    /// The reason as a sentence, safe to print.
+    pub fn text(&self) -> String {
+        let shown = |text: &str| shortened(text, SHOWN);
+        match self {
+            Self::DataStaged { files, rule, confidence } => {
+                let what = if *files == 1 { "1 file was".to_owned() } else { format!("{files} files were") };
+                let (rule, confidence) = (rule.name(), confidence.name());
+                format!("{what} read, written or packed on the host before (by {rule}, confidence {confidence})")
+            }
+            Self::ProcessUnexpected { image, protocol } => {
+                format!("{} is not expected to send {protocol} there", shown(image))
+            }
+            Self::DestinationRare { destination, hosts, below } => {
+                let who =
+                    if *hosts == 1 { "1 home host uploads".to_owned() } else { format!("{hosts} home hosts upload") };
+                format!("{who} to {}, fewer than {below}, and it is not approved", shown(destination))
+            }
+            Self::ParentDenied { parent, pid, levels } => {
+                let levels = if *levels == 1 { "1 level".to_owned() } else { format!("{levels} levels") };
+                format!("{} (pid {pid}), {levels} above the process, must not start what uploads", shown(parent))
+            }
+            Self::Volume { bytes, threshold } => {
+                format!("{} is at or above the threshold of {}", ByteSize(*bytes), ByteSize(*threshold))
+            }
+            Self::NoEndpointContext => "the host has no helper: process and files are not known".to_owned(),
+            Self::NoDataAccess { weak_links: 0 } => "no file access was linked to the process".to_owned(),
+            Self::NoDataAccess { weak_links } => {
+                format!("the file accesses linked to the process ({weak_links}) are too weak to count as staging")
+            }
+            Self::ProcessUnknown { why: Some(why) } => format!("the process is not known: {why}"),
+            Self::ProcessUnknown { why: None } => {
+                "the process is known by its pid alone: its executable was not reported".to_owned()
+            }
+        }
+    }
+
+    /// The reason as an object: `id`, `text` and its numbers.
+    pub fn value(&self) -> Value {
+        let mut object = Document::new();
+        object.set("id", self.id());
+        object.set("text", self.text());
+        match self {
+            Self::DataStaged { files, rule, confidence } => {
+                object.set("files", *files);
+                object.set("rule", rule.name());
+                object.set("confidence", confidence.name());
+            }
+            Self::ProcessUnexpected { image, protocol } => {
+                object.set("image", image.as_str());
+                object.set("protocol", *protocol);
+            }
+            Self::DestinationRare { destination, hosts, below } => {
+                object.set("destination", destination.as_str());
+                object.set("hosts", *hosts);
+                object.set("below", *below);
+            }
+            Self::ParentDenied { parent, pid, levels } => {
+                object.set("parent", parent.as_str());
+                object.set("pid", *pid);
+                object.set("levels", *levels);
+            }
+            Self::Volume { bytes, threshold } => {
+                object.set("bytes", *bytes);
+                object.set("threshold", *threshold);
+            }
+            Self::NoEndpointContext => {}
+            Self::NoDataAccess { weak_links } => object.set("weak_links", *weak_links),
+            Self::ProcessUnknown { why } => object.set("why", why.map_or("no-image", Why::name)),
+        }
+        object.into_value()
+    }
+}

@@ -1,0 +1,256 @@
+use super::*;
+use crate::config::{Config, Destination, ExpectedProcess};
+use crate::endpoint::Operation;
+use crate::join::{Ancestor, Attribution, Confidence, FileKind, FileLink, FileRule, HostName, Process, Why};
+use crate::net::{ByteSize, Endpoint, Span, Timestamp};
+use crate::record::{Connection, EventId, Protocol, State, Upload};
+
+fn end(text: &str) -> Endpoint {
+    text.parse::<std::net::SocketAddr>().unwrap().into()
+}
+
+fn upload(bytes: u64) -> Upload {
+    between("10.0.0.5:5000", "192.0.2.9:21", bytes)
+}
+
+fn between(client: &str, server: &str, bytes: u64) -> Upload {
+    let connection = Connection { client: end(client), server: end(server) };
+    Upload {
+        id: EventId::new("upload", connection, Timestamp(1), 0),
+        connection,
+        protocol: Protocol::Ftp,
+        opened: Timestamp(0),
+        start: Timestamp(1),
+        end: Timestamp(2),
+        client_bytes: bytes,
+        server_bytes: 0,
+        bytes,
+        missing: 0,
+        state: State::Complete,
+        domain: None,
+        http: None,
+        ftp: None,
+        files: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn process(image: Option<&str>, ancestors: &[&str]) -> Process {
+    let ancestor = |image: &&str| Ancestor { pid: 9, start: None, image: Some((*image).into()), command_line: None };
+    Process {
+        host: HostName { id: "A".into(), name: None, domain: None },
+        pid: 7,
+        start: None,
+        image: image.map(Into::into),
+        command_line: None,
+        user: None,
+        sid: None,
+        sha256: None,
+        signer: None,
+        ancestors: ancestors.iter().map(ancestor).collect(),
+    }
+}
+
+fn known(image: &str, ancestors: &[&str]) -> Attribution {
+    let process = Box::new(process(Some(image), ancestors));
+    Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain }
+}
+
+fn unknown(why: Why) -> Attribution {
+    Attribution::Unknown { why, host: None }
+}
+
+fn link(rule: FileRule, confidence: Confidence, kind: FileKind, op: Operation) -> FileLink {
+    let staged_by = process(Some("C:\\7z.exe"), &[]);
+    FileLink { path: "C:\\x\\old.7z".into(), size: None, op, ts: Timestamp(1), staged_by, rule, confidence, kind }
+}
+
+fn archive() -> Vec<FileLink> {
+    vec![link(FileRule::NameAndSize, Confidence::High, FileKind::Archive, Operation::Write)]
+}
+
+const FTP: &str = "C:\\Windows\\System32\\ftp.exe";
+const AGENT: &str = "C:\\Program Files\\Backup\\agent.exe";
+const WORD: &str = "C:\\Program Files\\Office\\WINWORD.EXE";
+
+fn detector() -> Detector {
+    let mut config = Config::default();
+    config.detect.data_transfer_size_threshold = ByteSize(1_000);
+    config.detect.rare_below_hosts = 3;
+    config.detect.parent_process_denylist = vec!["winword.exe".into()];
+    let there: Destination = "192.0.2.0/24".parse().unwrap();
+    let agent = ExpectedProcess::new("*\\backup\\agent.exe", vec!["ftp".into()], vec![there]).unwrap();
+    config.detect.expected_processes = vec![agent];
+    config.detect.approved_destinations = vec!["198.51.100.7".parse().unwrap()];
+    Detector::new(&config)
+}
+
+/// A detector for which 192.0.2.9 is not rare.
+fn popular() -> Detector {
+    let mut detector = detector();
+    for host in 1..=3 {
+        detector.observe(&between(&format!("10.0.0.{host}:1"), "192.0.2.9:21", 1));
+    }
+    detector
+}
+
+fn told(verdict: Option<Verdict>) -> (u64, Vec<&'static str>) {
+    verdict.map_or((0, Vec::new()), |verdict| {
+        (verdict.severity.number(), verdict.reasons.iter().map(Reason::id).collect())
+    })
+}
+
+#[test]
+fn staged_and_unexpected_or_rare_is_high() {
+    let rare = detector().judge(&upload(10), &known(AGENT, &[]), &archive());
+    assert_eq!(told(rare), (73, vec!["data-staged", "destination-rare"]));
+    let unexpected = popular().judge(&upload(10), &known(FTP, &["C:\\cmd.exe"]), &archive());
+    assert_eq!(told(unexpected), (73, vec!["data-staged", "process-unexpected"]));
+    let both = detector().judge(&upload(1_000), &known(FTP, &[]), &archive());
+    assert_eq!(told(both), (73, vec!["data-staged", "process-unexpected", "destination-rare", "volume"]));
+}
+
+#[test]
+fn a_denied_parent_two_levels_up_makes_it_critical() {
+    let verdict = detector().judge(&upload(10), &known(FTP, &["C:\\cmd.exe", WORD]), &archive()).unwrap();
+    assert_eq!(verdict.severity, Severity::Critical);
+    let denied = Reason::ParentDenied { parent: "WINWORD.EXE".into(), pid: 9, levels: 2 };
+    assert!(verdict.reasons.contains(&denied));
+    let ids: Vec<&str> = verdict.reasons.iter().map(Reason::id).collect();
+    assert_eq!(ids, ["data-staged", "process-unexpected", "destination-rare", "parent-denied"]);
+}
+
+#[test]
+fn a_denied_parent_without_staged_data_is_high() {
+    let verdict = popular().judge(&upload(10), &known(FTP, &[WORD]), &[]);
+    assert_eq!(told(verdict), (73, vec!["process-unexpected", "parent-denied", "no-data-access"]));
+}
+
+#[test]
+fn a_denied_parent_of_an_expected_process_at_a_known_destination_is_none() {
+    assert_eq!(popular().judge(&upload(5_000), &known(AGENT, &[WORD]), &archive()), None);
+}
+
+#[test]
+fn a_large_upload_with_a_leg_missing_is_medium_and_says_which() {
+    let no_helper = detector().judge(&upload(1_000), &unknown(Why::NoEndpoint), &[]).unwrap();
+    assert_eq!(no_helper.legs.of(Presence::Missing), [Leg::DataAccess, Leg::UnexpectedProcess]);
+    assert_eq!(no_helper.legs.of(Presence::Present), [Leg::OutboundCleartext, Leg::RareDestination]);
+    assert_eq!(told(Some(no_helper)), (47, vec!["destination-rare", "volume", "no-endpoint-context"]));
+    let silent = detector().judge(&upload(1_000), &unknown(Why::HostSilent), &[]);
+    assert_eq!(told(silent), (47, vec!["destination-rare", "volume", "process-unknown"]));
+    let no_data = popular().judge(&upload(1_000), &known(FTP, &[]), &[]).unwrap();
+    assert_eq!(no_data.legs.of(Presence::Absent), [Leg::RareDestination]);
+    assert_eq!(told(Some(no_data)), (47, vec!["process-unexpected", "volume", "no-data-access"]));
+}
+
+#[test]
+fn a_small_upload_without_staged_data_is_none() {
+    assert_eq!(detector().judge(&upload(999), &known(FTP, &[]), &[]), None);
+    assert_eq!(detector().judge(&upload(999), &unknown(Why::NoEndpoint), &[]), None);
+}
+
+#[test]
+fn an_expected_process_at_a_known_destination_is_none_whatever_it_sends() {
+    assert_eq!(popular().judge(&upload(5_000), &known(AGENT, &[]), &archive()), None);
+    assert_eq!(popular().judge(&upload(5_000), &unknown(Why::NoEndpoint), &archive()), None);
+}
+
+#[test]
+fn a_file_linked_without_a_process_is_high_and_says_that_the_process_is_not_known() {
+    let off = Span::seconds(90);
+    let verdict = detector().judge(&upload(10), &unknown(Why::OutsideWindow { off }), &archive()).unwrap();
+    assert!(verdict.reasons.iter().any(|reason| reason.text().contains("90.0 s away")));
+    assert_eq!(told(Some(verdict)), (73, vec!["data-staged", "destination-rare", "process-unknown"]));
+}
+
+#[test]
+fn a_process_known_by_its_pid_alone_is_not_called_unexpected() {
+    let process = Box::new(process(None, &[]));
+    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Medium };
+    assert_eq!(popular().judge(&upload(5_000), &attribution, &archive()), None);
+    let rare = detector().judge(&upload(5_000), &attribution, &archive());
+    assert_eq!(told(rare), (73, vec!["data-staged", "destination-rare", "volume", "process-unknown"]));
+}
+
+#[test]
+fn an_expectation_holds_for_its_protocol_and_destination_only() {
+    let mut http = upload(10);
+    http.protocol = Protocol::Http;
+    assert!(told(popular().judge(&http, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
+    let elsewhere = between("10.0.0.5:1", "203.0.113.1:21", 10);
+    assert!(told(popular().judge(&elsewhere, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
+}
+
+#[test]
+fn an_approved_destination_is_never_rare() {
+    let approved = between("10.0.0.5:1", "198.51.100.7:21", 10);
+    assert_eq!(
+        told(detector().judge(&approved, &known(FTP, &[]), &archive())).1,
+        ["data-staged", "process-unexpected"]
+    );
+}
+
+#[test]
+fn only_outbound_uploads_over_listed_protocols_are_judged() {
+    let attribution = known(FTP, &[]);
+    for (client, server) in
+        [("10.0.0.5:1", "10.0.0.9:21"), ("192.0.2.9:1", "10.0.0.5:21"), ("192.0.2.9:1", "192.0.2.8:21")]
+    {
+        assert_eq!(detector().judge(&between(client, server, 5_000), &attribution, &archive()), None);
+    }
+    let mut other = upload(5_000);
+    other.protocol = Protocol::Smtp;
+    assert_eq!(detector().judge(&other, &attribution, &archive()), None);
+    other.protocol = Protocol::FtpData;
+    assert!(detector().judge(&other, &attribution, &archive()).is_some());
+}
+
+#[test]
+fn weak_tree_links_do_not_make_a_small_upload_an_alert() {
+    use FileRule::ProcessTree;
+    let judge = |bytes, links: &[FileLink]| told(detector().judge(&upload(bytes), &known(FTP, &[]), links));
+    let low = [link(ProcessTree, Confidence::Low, FileKind::UserData, Operation::Read)];
+    assert_eq!(judge(999, &low).0, 0);
+    assert!(judge(1_000, &low).1.contains(&"data-staged"));
+    let medium = [link(ProcessTree, Confidence::Medium, FileKind::Archive, Operation::Read)];
+    assert_eq!(judge(999, &medium).0, 73);
+    for (kind, op) in [
+        (FileKind::Other, Operation::Read),
+        (FileKind::Script, Operation::Read),
+        (FileKind::UserData, Operation::Write),
+    ] {
+        let (severity, reasons) = judge(1_000, &[link(ProcessTree, Confidence::Low, kind, op)]);
+        assert_eq!((severity, reasons.last()), (47, Some(&"no-data-access")), "{kind:?} {op:?}");
+    }
+}
+
+#[test]
+fn the_strongest_rule_and_confidence_are_stated() {
+    let mut links = archive();
+    links.push(link(FileRule::ProcessTree, Confidence::Low, FileKind::UserData, Operation::Read));
+    let verdict = detector().judge(&upload(10), &known(FTP, &[]), &links).unwrap();
+    let staged = Reason::DataStaged { files: 2, rule: FileRule::NameAndSize, confidence: Confidence::High };
+    assert_eq!(verdict.reasons.first(), Some(&staged));
+    let value = staged.value();
+    assert_eq!((value["id"].as_str(), value["files"].as_u64()), (Some("data-staged"), Some(2)));
+}
+
+#[test]
+fn a_destination_is_rare_below_the_configured_number_of_hosts() {
+    let mut detector = detector();
+    let mut upload = upload(10);
+    upload.domain = Some("Files.Example.".into());
+    for (host, expected) in [(1, 1), (1, 1), (2, 2)] {
+        let mut seen = between(&format!("10.0.0.{host}:1"), "192.0.2.77:80", 1);
+        seen.domain = Some("files.example".into());
+        detector.observe(&seen);
+        let verdict = detector.judge(&upload, &known(FTP, &[]), &archive()).unwrap();
+        let rare = Reason::DestinationRare { destination: "files.example".into(), hosts: expected, below: 3 };
+        assert!(verdict.reasons.contains(&rare), "{verdict:?}");
+    }
+    let mut third = between("10.0.0.3:1", "192.0.2.77:80", 1);
+    third.domain = Some("FILES.example".into());
+    detector.observe(&third);
+    assert_eq!(told(detector.judge(&upload, &known(FTP, &[]), &archive())).1, ["data-staged", "process-unexpected"]);
+}

@@ -1,0 +1,207 @@
+//! What is known of one host: everything here can be held apart from other hosts, and moved.
+
+use std::sync::Arc;
+
+use super::{Connections, Files, Kind, Processes, Rank};
+use crate::endpoint::{Event, Line, Transport};
+use crate::net::{Address, Span, Timestamp};
+
+/// A helper that says nothing for longer than this was silent; heartbeats come more often.
+const QUIET: Span = Span::seconds(600);
+
+/// Stretches of time kept; beyond that the two nearest become one.
+const MAX_STRETCHES: usize = 1_024;
+
+/// The history of one host.
+#[derive(Debug)]
+pub struct HostHistory {
+    id: Arc<str>,
+    name: Option<Arc<str>>,
+    domain: Option<Arc<str>>,
+    processes: Processes,
+    connections: Connections,
+    files: Files,
+    heard: Vec<(Timestamp, Timestamp)>,
+    dropped: u64,
+    pub(super) presented: Option<Timestamp>,
+    pub(super) addresses: Vec<Address>,
+}
+
+impl HostHistory {
+    pub(super) fn new(id: Arc<str>) -> Self {
+        Self {
+            id,
+            name: None,
+            domain: None,
+            processes: Processes::default(),
+            connections: Connections::default(),
+            files: Files::default(),
+            heard: Vec::new(),
+            dropped: 0,
+            presented: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// The host's identity.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The host's name, if it said it.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    /// The domain that the host is a member of, if it said it.
+    pub fn domain(&self) -> Option<&Arc<str>> {
+        self.domain.as_ref()
+    }
+
+    /// Its processes.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Its TCP connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Its file events.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// How many events its helper says it lost.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether the host was heard at some time from `from` to `to`; between two events no more than ten minutes apart
+    /// and for ten minutes after one, it counts as heard.
+    pub fn heard(&self, from: Timestamp, to: Timestamp) -> bool {
+        let after = self.heard.partition_point(|(start, _)| *start <= to);
+        after.checked_sub(1).and_then(|at| self.heard.get(at)).is_some_and(|(_, end)| end.after(QUIET) >= from)
+    }
+
+    pub(super) fn take(&mut self, line: Line) {
+        self.hear(line.event.ts());
+        match line.event {
+            Event::Hello(hello) => {
+                self.name = hello.host.name.map(Into::into).or(self.name.take());
+                self.domain = hello.host.domain.map(Into::into).or(self.domain.take());
+            }
+            Event::ProcessStart(event) => self.processes.started(event),
+            Event::ProcessEnd(event) => self.processes.ended(event),
+            Event::Connection(event) if event.protocol == Transport::Tcp => {
+                self.connections.insert(event, line.source);
+            }
+            Event::Connection(_) => {}
+            Event::File(event) => self.files.insert(event),
+            Event::Heartbeat(event) => self.dropped = self.dropped.max(event.dropped),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.processes.bytes() + self.connections.bytes() + self.files.bytes()
+    }
+
+    pub(super) fn oldest(&self, kind: Kind) -> Option<Rank> {
+        match kind {
+            Kind::File => self.files.oldest(),
+            Kind::Connection => self.connections.oldest(),
+            Kind::Process => self.processes.oldest(),
+        }
+    }
+
+    pub(super) fn forget_oldest(&mut self, kind: Kind) {
+        match kind {
+            Kind::File => self.files.forget_oldest(),
+            Kind::Connection => self.connections.forget_oldest(),
+            Kind::Process => self.processes.forget_oldest(),
+        }
+    }
+
+    fn hear(&mut self, ts: Timestamp) {
+        let after = self.heard.partition_point(|(start, _)| *start <= ts);
+        let before = after.checked_sub(1);
+        let joins_before = before.and_then(|at| self.heard.get(at)).is_some_and(|(_, end)| end.after(QUIET) >= ts);
+        let joins_after = self.heard.get(after).is_some_and(|(start, _)| ts.after(QUIET) >= *start);
+        match (joins_before, joins_after) {
+            (true, true) => self.bridge(after),
+            (true, false) => {
+                if let Some((_, end)) = before.and_then(|at| self.heard.get_mut(at)) {
+                    *end = (*end).max(ts);
+                }
+            }
+            (false, true) => {
+                if let Some((start, _)) = self.heard.get_mut(after) {
+                    *start = ts;
+                }
+            }
+            (false, false) => {
+                self.heard.insert(after, (ts, ts));
+                if self.heard.len() > MAX_STRETCHES {
+                    let gap = |at: usize| match (self.heard.get(at - 1), self.heard.get(at)) {
+                        (Some(left), Some(right)) => right.0.since(left.1),
+                        _ => Span(u64::MAX),
+                    };
+                    let narrowest = (1..self.heard.len()).min_by_key(|at| gap(*at));
+                    narrowest.into_iter().for_each(|at| self.bridge(at));
+                }
+            }
+        }
+    }
+
+    /// Makes the stretch at this place one with the one before it.
+    fn bridge(&mut self, at: usize) {
+        if at == 0 || at >= self.heard.len() {
+            return;
+        }
+        let (_, end) = self.heard.remove(at);
+        if let Some((_, last)) = self.heard.get_mut(at - 1) {
+            *last = (*last).max(end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_parts(seconds, 0)
+    }
+
+    #[test]
+    fn silence_is_told_from_quiet() {
+        let mut host = HostHistory::new("a".into());
+        for seconds in [5_000, 1_000, 1_500] {
+            host.hear(at(seconds));
+        }
+        let heard = |from, to| host.heard(at(from), at(to));
+        assert!(heard(1_200, 1_200), "between two events");
+        assert!(heard(2_000, 2_000), "soon after one");
+        assert!(!heard(2_200, 2_200) && !heard(4_990, 4_990) && !heard(900, 999));
+        assert!(heard(4_990, 5_000));
+    }
+
+    #[test]
+    fn an_event_that_fills_a_hole_joins_both_sides() {
+        let mut host = HostHistory::new("a".into());
+        for seconds in [1_000, 2_100, 1_550] {
+            host.hear(at(seconds));
+        }
+        assert_eq!(host.heard, [(at(1_000), at(2_100))]);
+    }
+
+    #[test]
+    fn the_stretches_are_bounded() {
+        let mut host = HostHistory::new("a".into());
+        for n in 0..3_000 {
+            host.hear(at(n * 10_000));
+        }
+        assert_eq!(host.heard.len(), MAX_STRETCHES);
+    }
+}

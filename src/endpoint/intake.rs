@@ -1,0 +1,379 @@
+//! Reading endpoint events from any source of lines, plain or gzip.
+//!
+//! Bytes come in, [`Observation`]s go out to a sink, in the order of the input. Whatever a line holds, the next one is
+//! read: a line that is not understood is counted, and reported with its file and line as far as the bound on
+//! warnings allows. What a line is, is told from its content alone ([`decode`]), so that further formats have one
+//! place to be added.
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{BufRead, BufReader, Cursor, Read as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::event::{Event, Hello, HostDescription, Line, Observation, Source, nanoseconds, text};
+use super::line::{Read, read_line};
+use super::text::shortened;
+use crate::net::{ByteSize, Timestamp, group_digits};
+
+/// How many warnings are kept until they are taken; further ones are only counted.
+pub const MAX_WARNINGS: usize = 20;
+
+/// What came in. `lines` is the sum of all the others but `warnings` and `read_errors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Lines that are not blank.
+    pub lines: u64,
+    /// `hello` events.
+    pub hello: u64,
+    /// `process_start` events.
+    pub process_start: u64,
+    /// `process_end` events.
+    pub process_end: u64,
+    /// `connection` events.
+    pub connection: u64,
+    /// `file` events.
+    pub file: u64,
+    /// `heartbeat` events.
+    pub heartbeat: u64,
+    /// Lines that are no event of this schema.
+    pub malformed: u64,
+    /// Lines of a `type` that this version does not know.
+    pub unknown_type: u64,
+    /// Lines longer than the bound.
+    pub oversized: u64,
+    /// Events of no known host: no `hello` stands before them and they name none themselves.
+    pub before_hello: u64,
+    /// Warnings, those that were not kept included.
+    pub warnings: u64,
+    /// Inputs whose reading broke off.
+    pub read_errors: u64,
+}
+
+impl Counters {
+    /// Events of every type that reached the sink.
+    pub fn events(&self) -> u64 {
+        self.hello + self.process_start + self.process_end + self.connection + self.file + self.heartbeat
+    }
+
+    fn count(&mut self, event: &Event) {
+        let counter = match event {
+            Event::Hello(_) => &mut self.hello,
+            Event::ProcessStart(_) => &mut self.process_start,
+            Event::ProcessEnd(_) => &mut self.process_end,
+            Event::Connection(_) => &mut self.connection,
+            Event::File(_) => &mut self.file,
+            Event::Heartbeat(_) => &mut self.heartbeat,
+        };
+        *counter += 1;
+    }
+}
+
+/// Something about an input that its owner should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The name of the input.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u64,
+    /// What is wrong with it, safe to print.
+    pub what: String,
+}
+
+/// `events.jsonl:17: not an event: ...`
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", shortened(&self.file, 200), self.line, self.what)
+    }
+}
+
+/// Why the reading of an input broke off. What came before has reached the sink.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The input could not be read further.
+    #[error("{file}: cannot read further than line {line}: {source}")]
+    Read {
+        /// The name of the input.
+        file: String,
+        /// The last line that was read.
+        line: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The input is an `.evtx` file, which this version does not read.
+    #[error("{file}: a Windows event log in its binary form (.evtx) cannot be read; expected JSON Lines")]
+    Evtx {
+        /// The name of the input.
+        file: String,
+    },
+}
+
+/// Reads inputs one after the other and counts what they held.
+#[derive(Debug)]
+pub struct Intake {
+    max_line: usize,
+    counters: Counters,
+    warnings: Vec<Warning>,
+    line: Vec<u8>,
+}
+
+impl Intake {
+    /// An intake that skips lines longer than `max_line`.
+    pub fn new(max_line: ByteSize) -> Self {
+        let max_line = usize::try_from(max_line.0).unwrap_or(usize::MAX);
+        Self { max_line, counters: Counters::default(), warnings: Vec::new(), line: Vec::new() }
+    }
+
+    /// Reads the input to its end, gzip or plain as its first bytes say. `file` names it in warnings.
+    pub fn read(
+        &mut self,
+        file: &str,
+        mut input: impl BufRead,
+        sink: &mut dyn FnMut(Observation),
+    ) -> Result<(), IntakeError> {
+        let mut magic = Vec::with_capacity(8);
+        let peeked = input.by_ref().take(8).read_to_end(&mut magic);
+        peeked.map_err(|source| self.broken(file, 0, source))?;
+        let gzip = magic.starts_with(&[0x1f, 0x8b]);
+        let whole = Cursor::new(magic).chain(input);
+        if gzip {
+            self.lines(file, BufReader::new(MultiGzDecoder::new(whole)), sink)
+        } else {
+            self.lines(file, whole, sink)
+        }
+    }
+
+    /// What came in so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The warnings since they were last taken, [`MAX_WARNINGS`] at most.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn lines(
+        &mut self,
+        file: &str,
+        mut input: impl BufRead,
+        sink: &mut dyn FnMut(Observation),
+    ) -> Result<(), IntakeError> {
+        let mut host: Option<Arc<str>> = None;
+        let mut line = std::mem::take(&mut self.line);
+        let mut number = 0;
+        let result = loop {
+            match read_line(&mut input, self.max_line, &mut line) {
+                Err(source) => break Err(self.broken(file, number, source)),
+                Ok(Read::End) => break Ok(()),
+                Ok(Read::TooLong) => {
+                    number += 1;
+                    self.counters.lines += 1;
+                    self.counters.oversized += 1;
+                    // It may have been a hello: what follows must not be taken for the host before it.
+                    if memchr::memmem::find(&line, b"\"hello\"").is_some() {
+                        host = None;
+                    }
+                    let bound = group_digits(self.max_line as u64);
+                    self.warn(file, number, format!("skipped: longer than {bound} bytes"));
+                }
+                Ok(Read::Line) => {
+                    number += 1;
+                    if number == 1 && line.starts_with(b"ElfFile\0") {
+                        self.counters.read_errors += 1;
+                        break Err(IntakeError::Evtx { file: file.to_owned() });
+                    }
+                    self.line(file, number, &line, &mut host, sink);
+                }
+            }
+        };
+        self.line = line;
+        result
+    }
+
+    fn line(
+        &mut self,
+        file: &str,
+        number: u64,
+        line: &[u8],
+        host: &mut Option<Arc<str>>,
+        sink: &mut dyn FnMut(Observation),
+    ) {
+        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        self.counters.lines += 1;
+        match decode(line) {
+            Decoded::Event { line, host: named } => {
+                let speaker = match (&line.event, named) {
+                    (Event::Hello(hello), _) => {
+                        let id: Arc<str> = hello.host.id.as_str().into();
+                        *host = Some(id.clone());
+                        Some(id)
+                    }
+                    (_, Some(named)) => Some(known_or_new(host.as_ref(), &named)),
+                    (_, None) => host.clone(),
+                };
+                match speaker {
+                    Some(host) => {
+                        self.counters.count(&line.event);
+                        sink(Observation { host, line: *line });
+                    }
+                    None => {
+                        self.counters.before_hello += 1;
+                        if self.counters.before_hello == 1 {
+                            self.warn(file, number, "skipped: no `hello` says which host this is from".to_owned());
+                        }
+                    }
+                }
+            }
+            Decoded::UnknownType { name } => {
+                self.counters.unknown_type += 1;
+                if self.counters.unknown_type == 1 {
+                    self.warn(file, number, format!("skipped: unknown type \"{}\"", shortened(&name, 40)));
+                }
+            }
+            Decoded::Malformed { why, hello } => {
+                self.counters.malformed += 1;
+                // The events below a hello that cannot be read are not those of the host above it.
+                if hello {
+                    *host = None;
+                }
+                self.warn(file, number, format!("not an event: {}", shortened(&why, 200)));
+            }
+        }
+    }
+
+    fn warn(&mut self, file: &str, line: u64, what: String) {
+        self.counters.warnings += 1;
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(Warning { file: file.to_owned(), line, what });
+        }
+    }
+
+    fn broken(&mut self, file: &str, line: u64, source: std::io::Error) -> IntakeError {
+        self.counters.read_errors += 1;
+        IntakeError::Read { file: file.to_owned(), line, source }
+    }
+}
+
+fn known_or_new(known: Option<&Arc<str>>, id: &str) -> Arc<str> {
+    known.filter(|known| known.as_ref() == id).cloned().unwrap_or_else(|| id.into())
+}
+
+enum Decoded {
+    Event { line: Box<Line>, host: Option<String> },
+    UnknownType { name: String },
+    Malformed { why: String, hello: bool },
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    seq: Option<u64>,
+    #[serde(default)]
+    source: Source,
+    #[serde(default, deserialize_with = "text", rename = "host.id")]
+    flat_host: Option<String>,
+    host: Option<HeadHost>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HeadHost {
+    Id(String),
+    Object { id: Option<String> },
+}
+
+#[derive(Deserialize)]
+struct RawHello {
+    v: u32,
+    #[serde(default)]
+    host: RawHost,
+    #[serde(default, rename = "host.id")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text", rename = "host.name")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text", rename = "host.domain")]
+    domain: Option<String>,
+    #[serde(default, rename = "host.ips")]
+    ips: Vec<String>,
+    #[serde(default, with = "nanoseconds::optional")]
+    boot: Option<Timestamp>,
+    #[serde(with = "nanoseconds")]
+    ts: Timestamp,
+    #[serde(default, deserialize_with = "text")]
+    helper: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawHost {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    domain: Option<String>,
+    #[serde(default)]
+    ips: Vec<String>,
+}
+
+/// Tells what a line is and reads it. Formats other than version 1 would be told apart here.
+fn decode(line: &[u8]) -> Decoded {
+    let malformed = |why: String, hello: bool| Decoded::Malformed { why, hello };
+    let head: Head<'_> = match serde_json::from_slice(line) {
+        Ok(head) => head,
+        Err(error) => {
+            return malformed(error.to_string(), memchr::memmem::find(line, b"\"hello\"").is_some());
+        }
+    };
+    let Some(kind) = head.kind else { return malformed("it has no `type`".to_owned(), false) };
+    let event = match kind.as_ref() {
+        "hello" => serde_json::from_slice(line).map_err(|error| error.to_string()).and_then(hello).map(Event::Hello),
+        "process_start" => parse(line, Event::ProcessStart),
+        "process_end" => parse(line, Event::ProcessEnd),
+        "connection" => parse(line, Event::Connection),
+        "file" => parse(line, Event::File),
+        "heartbeat" => parse(line, Event::Heartbeat),
+        other => return Decoded::UnknownType { name: other.to_owned() },
+    };
+    let named = head.flat_host.or(match head.host {
+        Some(HeadHost::Id(id)) => Some(id),
+        Some(HeadHost::Object { id }) => id,
+        None => None,
+    });
+    match event {
+        Ok(event) => Decoded::Event {
+            line: Box::new(Line { seq: head.seq, source: head.source, event }),
+            host: named.filter(|id| !id.is_empty()),
+        },
+        Err(why) => malformed(why, kind == "hello"),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8], wrap: fn(T) -> Event) -> Result<Event, String> {
+    serde_json::from_slice(line).map(wrap).map_err(|error| error.to_string())
+}
+
+fn hello(raw: RawHello) -> Result<Hello, String> {
+    if raw.v != 1 {
+        return Err(format!("version {} of the schema; this reads version 1", raw.v));
+    }
+    let id = raw.id.or(raw.host.id).filter(|id| !id.is_empty()).ok_or("a hello without `host.id`")?;
+    let ips = raw.host.ips.iter().chain(&raw.ips).filter_map(|ip| address(ip)).collect();
+    let host = HostDescription { id, name: raw.host.name.or(raw.name), domain: raw.host.domain.or(raw.domain), ips };
+    Ok(Hello { v: raw.v, host, boot: raw.boot, ts: raw.ts, helper: raw.helper })
+}
+
+/// `fe80::1%12` names an interface of the host, which means nothing on the wire.
+fn address(text: &str) -> Option<IpAddr> {
+    text.split('%').next().and_then(|ip| ip.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests;

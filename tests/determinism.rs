@@ -1,0 +1,69 @@
+//! The same input gives the same output, byte for byte, whatever the number of workers.
+
+#![cfg(feature = "sensor")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use common::{Ran, Story, check_all, files_of, outfall, root, skip};
+
+#[test]
+fn stories_give_the_same_records_whatever_the_number_of_workers() {
+    check_all(&Story::all(), |story| {
+        let ran = same_for_any_workers(story.capture(), &story.context())?;
+        match ran.status {
+            Some(0) if !ran.stdout.is_empty() => Ok(()),
+            status => Err(format!("{}: status {status:?}: {}", story.name, ran.stderr)),
+        }
+    });
+}
+
+#[test]
+fn corpus_captures_give_the_same_records_whatever_the_number_of_workers() {
+    let corpus = root().join("../shared/corpus");
+    if !corpus.exists() {
+        return skip("determinism over the corpus", "../shared/corpus is not there");
+    }
+    let captures = [files_of(&corpus.join("captures")), files_of(&corpus.join("hostile"))].concat();
+    check_all(&captures, |capture| match same_for_any_workers(capture.clone(), &[])?.status {
+        // What is damaged may be refused, but in words.
+        Some(0 | 2) => Ok(()),
+        status => Err(format!("{}: status {status:?}", capture.display())),
+    });
+}
+
+fn same_for_any_workers(capture: PathBuf, context: &[OsString]) -> Result<Ran, String> {
+    let run = |workers: &str| {
+        let mut args: Vec<OsString> = ["replay", "--json", "--flows", "--workers", workers].map(OsString::from).into();
+        args.push(capture.clone().into());
+        args.extend_from_slice(context);
+        outfall(args)
+    };
+    let one = run("1");
+    for workers in ["2", "5"] {
+        let more = run(workers);
+        if more.status != one.status {
+            let (one, more) = (one.status, more.status);
+            return Err(format!("{}: status {one:?} with 1 worker, {more:?} with {workers}", capture.display()));
+        }
+        if let Some(difference) = first_difference(&one.stdout, &more.stdout) {
+            return Err(format!("{}: --workers 1 and --workers {workers} differ: {difference}", capture.display()));
+        }
+    }
+    Ok(one)
+}
+
+/// Where two outputs part, if they do.
+fn first_difference(one: &[u8], other: &[u8]) -> Option<String> {
+    if one == other {
+        return None;
+    }
+    let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect::<Vec<_>>();
+    let (one, other) = (lines(one), lines(other));
+    let at = (0..).find(|n| one.get(*n) != other.get(*n) || *n >= one.len()).unwrap_or_default();
+    let shown = |lines: &[String]| lines.get(at).cloned().unwrap_or_else(|| "the end".to_owned());
+    Some(format!("line {}\n  {}\n  {}", at + 1, shown(&one), shown(&other)))
+}
