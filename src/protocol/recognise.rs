@@ -57,7 +57,7 @@ fn by_one_side(bytes: &[u8]) -> Guess {
         // Picked up later: alert, application data, change of cipher.
         [0x14 | 0x15 | 0x17, 0x03, 1..=4, ..] => return Guess::Either(Protocol::Tls),
         [0x16, 0x03] | [0x16, 0x03, 0..=4] | [0x16, 0x03, 0..=4, _] | [0x16, 0x03, 0..=4, _, _] => return Guess::More,
-        [0x00, _, _, _, 0xff | 0xfe | 0xfd, b'S', b'M', b'B', ..] => return Guess::Either(Protocol::Smb),
+        [0x00, _, _, _, 0xfd..=0xff, b'S', b'M', b'B', ..] => return Guess::Either(Protocol::Smb),
         _ => {}
     }
     if bytes.starts_with(b"SSH-") {
