@@ -31,6 +31,7 @@ fn alert(name: &str) -> Alert {
     let upload = Upload {
         id: EventId::new("upload", connection, Timestamp(1), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: Timestamp(1),

@@ -218,6 +218,7 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
     Upload {
         id: EventId::new("upload", connection, at(2000), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: at(2000),

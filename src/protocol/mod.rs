@@ -301,6 +301,7 @@ impl Application for Parsers {
         let flow = Flow {
             id: EventId::new("flow", connection, link.start, 0),
             connection,
+            wrapping: link.wrapping(),
             opening_seen: link.client_known,
             protocol,
             encrypted,

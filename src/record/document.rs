@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FileInfo, Flow, Ftp, Http, Upload};
+use super::{FileInfo, Flow, Ftp, Http, Upload, Wrapping};
 use crate::net::{Endpoint, Timestamp, community_id};
 
 /// A JSON object that is filled by dotted paths.
@@ -82,6 +82,16 @@ fn end(document: &mut Document, side: &str, endpoint: Endpoint, bytes: u64) {
     document.set(&format!("{side}.bytes"), bytes);
 }
 
+/// ECS has places for two VLAN tags; their identifiers are texts there.
+fn wrapping_part(document: &mut Document, wrapping: &Wrapping) {
+    let mut vlans = wrapping.vlans.iter().map(u16::to_string);
+    document.set_some("network.vlan.id", vlans.next());
+    document.set_some("network.inner.vlan.id", vlans.next());
+    if !wrapping.tunnels.is_empty() {
+        document.set("outfall.tunnel", wrapping.tunnels.clone());
+    }
+}
+
 fn endpoint(endpoint: Endpoint) -> Value {
     json!({ "ip": endpoint.address.to_string(), "port": endpoint.port })
 }
@@ -126,6 +136,7 @@ pub fn upload_document(upload: &Upload) -> Document {
     document.set("network.transport", "tcp");
     document.set("network.protocol", upload.protocol.name());
     document.set("network.community_id", community_id(upload.connection.client, upload.connection.server));
+    wrapping_part(&mut document, &upload.wrapping);
     end(&mut document, "source", upload.connection.client, upload.client_bytes);
     end(&mut document, "destination", upload.connection.server, upload.server_bytes);
     document.set_some("destination.domain", upload.domain.as_deref());
@@ -157,6 +168,7 @@ pub fn flow_document(flow: &Flow) -> Document {
     document.set("network.transport", "tcp");
     document.set("network.protocol", flow.protocol.name());
     document.set("network.community_id", community_id(flow.connection.client, flow.connection.server));
+    wrapping_part(&mut document, &flow.wrapping);
     end(&mut document, "source", flow.connection.client, flow.client_bytes);
     document.set("source.packets", flow.client_packets);
     end(&mut document, "destination", flow.connection.server, flow.server_bytes);

@@ -62,6 +62,15 @@ impl Protocol {
     }
 }
 
+/// What a connection's packets were wrapped in, outermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wrapping {
+    /// VLAN identifiers, four at most.
+    pub vlans: Vec<u16>,
+    /// Names of tunnels, four at most.
+    pub tunnels: Vec<&'static str>,
+}
+
 /// The two ends of a connection, by role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection {

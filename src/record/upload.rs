@@ -1,6 +1,6 @@
 //! The upload record: one per application-level transfer from client to server.
 
-use super::{Connection, EventId, Protocol};
+use super::{Connection, EventId, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -166,6 +166,8 @@ pub struct Upload {
     pub id: EventId,
     /// The connection that carried the bytes.
     pub connection: Connection,
+    /// What its packets were wrapped in.
+    pub wrapping: Wrapping,
     /// `Ftp` or `Http`.
     pub protocol: Protocol,
     /// Time of the connection's first packet; earlier transfers may have passed on it.

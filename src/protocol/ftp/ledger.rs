@@ -10,11 +10,11 @@ use lru::LruCache;
 
 use super::session::{Announcement, Session, Told, Transfer};
 use crate::config;
-use crate::flow::Moment;
+use crate::flow::{Link, Moment};
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
 use crate::protocol::http::last_part;
-use crate::record::{Binding, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload};
+use crate::record::{Binding, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload, Wrapping};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
@@ -34,6 +34,7 @@ pub(super) struct DataConnection {
     pub(super) ending: Ending,
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
+    pub(super) wrapping: Wrapping,
 }
 
 /// A transfer and what is known of its data connection.
@@ -49,6 +50,7 @@ struct Entry {
 struct Book {
     session: Session,
     opened: Timestamp,
+    wrapping: Wrapping,
     transfers: VecDeque<Entry>,
     /// Finished data connections without their transfer.
     unclaimed: VecDeque<(Option<Announcement>, DataConnection)>,
@@ -127,13 +129,15 @@ impl Ledger {
         &self.counters
     }
 
-    /// A control connection begins.
-    pub(super) fn begin(&mut self, id: SessionId, connection: Connection, opened: Timestamp, mid_stream: bool) {
+    /// A control connection begins. It is known by the place of its first packet.
+    pub(super) fn begin(&mut self, link: &Link) {
         self.counters.sessions += 1;
-        let session = Session::new(connection, mid_stream, self.max_pending);
+        let (id, connection) = (link.first_index, link.connection());
+        let session = Session::new(connection, !link.client_known, self.max_pending);
         let book = Book {
             session,
-            opened,
+            opened: link.start,
+            wrapping: link.wrapping(),
             transfers: VecDeque::new(),
             unclaimed: VecDeque::new(),
             open: 0,
@@ -486,6 +490,7 @@ impl Book {
         Some(Upload {
             id: EventId::new("ftp", connection, opened, apart),
             connection,
+            wrapping: data.as_ref().map_or_else(|| self.wrapping.clone(), |d| d.wrapping.clone()),
             protocol: Protocol::Ftp,
             opened,
             start: data.as_ref().map_or(transfer.asked, |d| d.start),

@@ -64,7 +64,7 @@ impl Desk {
 
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
-        self.ledger.begin(link.first_index, link.connection(), link.start, !link.client_known);
+        self.ledger.begin(link);
         Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
     }
 
@@ -217,6 +217,7 @@ fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, 
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
+        wrapping: link.wrapping(),
     }
 }
 

@@ -212,6 +212,7 @@ impl Exchange {
         Upload {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
+            wrapping: link.wrapping(),
             protocol: Protocol::Http,
             opened: link.start,
             start: self.start,
