@@ -235,7 +235,7 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, data.side, (data.bytes.len() as u64, false), data.ts, &mut context);
+                desk.data(ftp, link, data.side, (data.bytes.len() as u64, Some(data.bytes)), data.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
@@ -257,7 +257,7 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, gap.side, (gap.length, true), gap.ts, &mut context);
+                desk.data(ftp, link, gap.side, (gap.length, None), gap.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);

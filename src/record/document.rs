@@ -122,6 +122,12 @@ fn ftp_part(document: &mut Document, ftp: &Ftp) {
     document.set_some("outfall.ftp.reply_code", ftp.reply_code);
     document.set_some("outfall.ftp.user", ftp.user.as_deref());
     document.set("outfall.ftp.binding", ftp.binding.name());
+    document.set_some("outfall.ftp.allocated", ftp.allocated);
+    document.set_some("outfall.ftp.renamed_from", ftp.renamed_from.as_deref());
+    document.set_some("outfall.ftp.announced", ftp.announced.map(endpoint));
+    if !matches!(ftp.mode, 'S' | '\0') {
+        document.set("outfall.ftp.mode", ftp.mode.to_string());
+    }
     if ftp.restart > 0 {
         document.set("outfall.ftp.restart", ftp.restart);
     }

@@ -67,6 +67,8 @@ pub enum Binding {
     Port,
     /// The same two hosts at the right time: the announcement was not seen.
     Time,
+    /// The announced address, at a third host: the two servers sent to each other (FXP).
+    ThirdHost,
     /// No data connection was seen.
     None,
 }
@@ -78,6 +80,7 @@ impl Binding {
             Self::Announced => "announced",
             Self::Port => "port",
             Self::Time => "time",
+            Self::ThirdHost => "third-host",
             Self::None => "none",
         }
     }
@@ -100,6 +103,14 @@ pub struct Ftp {
     pub control_opened: Timestamp,
     /// The offset given by `REST`, zero if none.
     pub restart: u64,
+    /// The size announced by `ALLO`.
+    pub allocated: Option<u64>,
+    /// The transmission mode, `S` (stream), `B` (block) or `Z` (deflate): bytes are counted as they went over the wire.
+    pub mode: char,
+    /// The path that the file had before a `RNTO` that followed the transfer.
+    pub renamed_from: Option<String>,
+    /// Where the data connection was announced to be.
+    pub announced: Option<Endpoint>,
     /// How the data connection was found.
     pub binding: Binding,
 }
@@ -135,6 +146,8 @@ pub enum Note {
     Unconfirmed,
     /// The server says it has the file, but no data connection was seen.
     DataNotSeen,
+    /// What was carried is TLS: the bytes are those of the encrypted stream.
+    Encrypted,
 }
 
 impl Note {
@@ -155,6 +168,7 @@ impl Note {
             Self::MultipartLost => "multipart-lost",
             Self::Unconfirmed => "unconfirmed",
             Self::DataNotSeen => "data-not-seen",
+            Self::Encrypted => "encrypted",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::third_host::ThirdHosts;
 use crate::alert::Alert;
 use crate::config::Config;
 use crate::detect::Detector;
@@ -54,6 +55,7 @@ pub struct JudgementCounters {
 pub struct Judgement {
     joiner: Joiner,
     detector: Detector,
+    third_hosts: ThirdHosts,
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
     counters: JudgementCounters,
@@ -65,6 +67,7 @@ impl Judgement {
         Self {
             joiner: Joiner::new(&config.join, history),
             detector: Detector::new(config),
+            third_hosts: ThirdHosts::new(usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX)),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
             counters: JudgementCounters::default(),
@@ -75,12 +78,15 @@ impl Judgement {
     pub fn take(&mut self, fact: Fact, sink: &mut impl FnMut(Outcome)) {
         match fact {
             Fact::Flow(flow) => {
+                self.third_hosts.note(&flow);
                 let attribution = self.joiner.attribute(flow.connection, flow.start, flow.end);
                 self.counters.coverage.flow(&attribution);
                 sink(Outcome::Flow(Box::new((*flow, attribution))));
             }
             Fact::Upload(upload) => {
-                let joined = Box::new(self.join(*upload));
+                let mut upload = *upload;
+                self.third_hosts.complete(&mut upload);
+                let joined = Box::new(self.join(upload));
                 if joined.upload.state != State::Running {
                     self.note(&joined, sink);
                 }

@@ -6,6 +6,7 @@
 
 mod judgement;
 mod replay;
+mod third_host;
 mod worker;
 
 pub use judgement::{JoinedUpload, Judgement, JudgementCounters, Outcome};

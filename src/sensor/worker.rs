@@ -85,7 +85,9 @@ impl Worker {
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
             tracker.finish(clock);
-            tracker.app().flush(Moment { clock, by_packet: true, index: u64::MAX });
+            // A moment later than every connection's end, of whatever lane.
+            let later = Timestamp(clock.0.saturating_add(1));
+            tracker.app().flush(Moment { clock: later, by_packet: true, index: u64::MAX });
             collect(tracker, lane, out);
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct DataConnection {
     pub(super) ending: Ending,
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
+    /// It carried TLS.
+    pub(super) encrypted: bool,
     pub(super) wrapping: Wrapping,
 }
 
@@ -44,6 +46,12 @@ struct Entry {
     data: Option<(DataConnection, Binding)>,
     /// A data connection is open for it.
     running: bool,
+    /// It is over, since this time; a new name for its file may still come.
+    over: Option<Timestamp>,
+    /// The dialogue went on, so that no new name comes.
+    went_on: bool,
+    /// The path before and after a rename.
+    renamed: Option<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -89,6 +97,8 @@ impl FtpCounters {
     }
 }
 
+/// How long a transfer that is over waits for a new name of its file, where the dialogue stands still.
+const RENAME_PATIENCE: Span = Span::seconds(2);
 /// How long before its command a data connection may open, where only time binds the two.
 const EARLIEST: Span = Span::seconds(30);
 /// The most transfers, and data connections without one, kept per control connection.
@@ -153,6 +163,14 @@ impl Ledger {
         self.books.get_mut(&id).map(|book| &mut book.session)
     }
 
+    /// The control connection can be read again (`CCC`, RFC 4217 section 6).
+    pub(super) fn resume(&mut self, id: SessionId) {
+        if let Some(book) = self.books.get_mut(&id) {
+            book.encrypted = false;
+            book.session.resume();
+        }
+    }
+
     pub(super) fn is_encrypted(&self, id: SessionId) -> bool {
         self.books.get(&id).is_some_and(|book| book.encrypted)
     }
@@ -172,7 +190,7 @@ impl Ledger {
                     }
                 }
                 Told::Asked(transfer) => {
-                    book.transfers.push_back(Entry { transfer: *transfer, data: None, running: false });
+                    book.transfers.push_back(Entry::new(*transfer));
                     if book.transfers.len() > MOST_KEPT
                         && let Some(entry) = book.transfers.pop_front()
                     {
@@ -190,7 +208,20 @@ impl Ledger {
                 }
                 Told::Answered { ordinal, code } => {
                     if let Some(entry) = book.transfers.iter_mut().find(|e| e.transfer.ordinal == ordinal) {
+                        entry.over = Some(now.clock);
                         entry.transfer.reply = Some(code);
+                    }
+                }
+                Told::WentOn => {
+                    for entry in book.transfers.iter_mut().filter(|e| e.over.is_some()) {
+                        entry.went_on = true;
+                    }
+                }
+                Told::Renamed { from, to } => {
+                    let named =
+                        |e: &&mut Entry| e.transfer.verb.is_upload() && e.path(&book.session) == Some(from.clone());
+                    if let Some(entry) = book.transfers.iter_mut().rev().find(named) {
+                        entry.renamed = Some((from, to));
                     }
                 }
                 Told::Encrypted => {
@@ -232,7 +263,7 @@ impl Ledger {
         if !entry.transfer.verb.is_upload() {
             return None;
         }
-        let entry = Entry { transfer: entry.transfer.clone(), data: Some((data, Binding::Announced)), running: true };
+        let entry = Entry { data: Some((data, Binding::Announced)), ..Entry::new(entry.transfer.clone()) };
         let mut upload = book.upload(entry)?;
         upload.state = State::Running;
         upload.notes.retain(|note| *note != Note::CutShort && *note != Note::Unconfirmed);
@@ -356,7 +387,12 @@ impl Ledger {
         for entry in book.transfers.drain(..) {
             let answered = entry.transfer.reply.is_some();
             let finished = match &entry.data {
-                Some((data, _)) => answered || closed || data.end.after(reply_timeout) <= now.clock,
+                Some((data, _)) => {
+                    let renamed_late = entry.over.is_none_or(|at| at.after(RENAME_PATIENCE) <= now.clock);
+                    closed
+                        || (answered && (entry.went_on || renamed_late))
+                        || data.end.after(reply_timeout) <= now.clock
+                }
                 // Without a data connection: wait for it, for it may come late or not have ended yet.
                 None => {
                     answered
@@ -376,6 +412,18 @@ impl Ledger {
 }
 
 impl Entry {
+    fn new(transfer: Transfer) -> Self {
+        Self { transfer, data: None, running: false, over: None, went_on: false, renamed: None }
+    }
+
+    /// The file's full path on the server, as the transfer left it.
+    fn path(&self, session: &Session) -> Option<String> {
+        match &self.transfer.server_name {
+            Some(name) => Some(session.path_of(name)),
+            None => self.transfer.path.clone(),
+        }
+    }
+
     fn waits_for(&self, announcement: &Announcement) -> bool {
         self.data.is_none() && self.transfer.announcement.is_some_and(|a| a.listener == announcement.listener)
     }
@@ -427,6 +475,11 @@ impl Book {
 
     /// The upload that a transfer was, if it was one.
     fn upload(&self, entry: Entry) -> Option<Upload> {
+        let stored = entry.path(&self.session);
+        let (renamed_from, path) = match entry.renamed {
+            Some((from, to)) => (Some(from), Some(to)),
+            None => (None, stored),
+        };
         let transfer = entry.transfer;
         if !transfer.verb.is_upload() {
             return None;
@@ -452,6 +505,9 @@ impl Book {
                 if data.conflict {
                     notes.push(Note::ConflictingOverlap);
                 }
+                if data.encrypted {
+                    notes.push(Note::Encrypted);
+                }
                 if data.mid_stream {
                     notes.push(Note::MidStream);
                 }
@@ -466,18 +522,9 @@ impl Book {
         let complete = data.is_some() && ended && !refused && missing == 0;
         notes.sort_unstable();
         notes.dedup();
-        let name = match (&transfer.server_name, transfer.argument.is_empty()) {
-            (Some(name), _) => Some(name.clone()),
-            (None, false) => Some(transfer.argument.clone()),
-            (None, true) => None,
-        };
-        let path = match &transfer.server_name {
-            Some(name) => Some(self.session.path_of(name)),
-            None => transfer.path.clone(),
-        };
-        let file = name.map(|name| FileInfo {
-            name: Some(last_part(&name).to_owned()),
-            path,
+        let file = path.map(|path| FileInfo {
+            name: Some(last_part(&path).to_owned()),
+            path: Some(path),
             size: data.as_ref().map(|_| bytes),
             missing,
             ..FileInfo::default()
@@ -510,6 +557,10 @@ impl Book {
                 control_server: Some(control.server),
                 control_opened: self.opened,
                 restart: transfer.restart,
+                allocated: transfer.allocated,
+                mode: transfer.mode,
+                renamed_from,
+                announced: transfer.announcement.map(|a| a.listener),
                 binding,
             }),
             files: file.into_iter().collect(),

@@ -39,6 +39,7 @@ pub(super) struct DataStream {
     bytes: u64,
     missing: u64,
     reported: bool,
+    encrypted: bool,
 }
 
 /// FTP's state of one lane.
@@ -86,13 +87,20 @@ impl Desk {
             bytes: 0,
             missing: 0,
             reported: false,
+            encrypted: false,
         })
     }
 
     /// Control bytes.
     pub(super) fn control_data(&mut self, control: &mut Control, data: Data<'_>, context: &mut Context<'_>) {
         if control.encrypted {
-            return;
+            if !is_cleartext(data.bytes) {
+                return;
+            }
+            control.encrypted = false;
+            *control.lines.of_mut(Side::Low) = Lines::default();
+            *control.lines.of_mut(Side::High) = Lines::default();
+            self.ledger.resume(control.id);
         }
         let Some(session) = self.ledger.session(control.id) else { return };
         let mut told = Vec::new();
@@ -141,17 +149,21 @@ impl Desk {
         stream: &mut DataStream,
         link: &Link,
         side: Side,
-        (length, lost): (u64, bool),
+        (length, bytes): (u64, Option<&[u8]>),
         ts: Timestamp,
         context: &mut Context<'_>,
     ) {
         if side != stream.client {
             return;
         }
-        stream.first.get_or_insert(ts);
+        if stream.first.is_none() {
+            stream.first = Some(ts);
+            // A handshake record of TLS (RFC 8446 section 5.1): PROT P without a control connection that tells.
+            stream.encrypted = matches!(bytes, Some([0x16, 0x03, 0..=4, ..]));
+        }
         stream.last = stream.last.max(ts);
         stream.bytes += length;
-        stream.missing += if lost { length } else { 0 };
+        stream.missing += if bytes.is_none() { length } else { 0 };
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
             let totals = Totals {
@@ -164,7 +176,8 @@ impl Desk {
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
             };
-            let data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            let mut data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
@@ -174,7 +187,8 @@ impl Desk {
     /// A data connection is over.
     pub(super) fn data_close(&mut self, stream: &DataStream, link: &Link, totals: &Totals, context: &mut Context<'_>) {
         let span = stream.first.map(|first| (first, stream.last));
-        let data = summary(link, totals, stream.client, span);
+        let mut data = summary(link, totals, stream.client, span);
+        data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
     }
 
@@ -217,8 +231,15 @@ fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, 
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
+        encrypted: false,
         wrapping: link.wrapping(),
     }
+}
+
+/// Whether a segment of a control connection that had gone over to TLS is a line of text again.
+fn is_cleartext(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    bytes.ends_with(b"\n") && text.lines().next().is_some_and(|line| verb_of(line).is_some() || code_of(line).is_some())
 }
 
 /// Verbs that a client may send on a control connection, for recognising one.
