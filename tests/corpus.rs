@@ -33,7 +33,7 @@ fn no_hostile_capture_makes_the_program_crash_or_hang() {
     // hostile 116 captures, 0 crashed or hung
     let summary = output.lines().find(|line| line.starts_with("hostile ")).expect(&output);
     let numbers = numbers(summary);
-    assert!(matches!(numbers.as_slice(), [1.., 0]), "{output}");
+    assert!(matches!(numbers.as_slice(), [1..=u64::MAX, 0]), "{output}");
 }
 
 /// What the corpus's own check says of the program; nothing where it cannot run.
