@@ -51,6 +51,8 @@ pub(super) struct Half {
     pub(super) last: Timestamp,
     /// An initial sequence number that may belong to a next connection on the same five-tuple.
     pub(super) candidate: Option<u32>,
+    /// The peer's SYN-ACK acknowledged the origin: another SYN does not move it.
+    pub(super) confirmed: bool,
 }
 
 /// What arrives.
@@ -83,7 +85,7 @@ pub(super) enum Next {
 }
 
 impl Half {
-    /// Whether any packet's sequence number placed this stream.
+    /// Whether any packet's sequence number placed this stream, if only for now.
     pub(super) fn placed(&self) -> bool {
         self.origin != Origin::Unknown
     }
@@ -108,20 +110,22 @@ impl Half {
         self.waiting.is_some() || self.acked > self.next
     }
 
-    /// Sets the origin from a SYN: offset zero is the byte after it.
-    pub(super) fn synchronise(&mut self, first_byte: u32) {
+    /// Sets the origin from a SYN: offset zero is the byte after it. False if the SYN is none of this stream's.
+    pub(super) fn synchronise(&mut self, first_byte: u32) -> bool {
         if self.origin == Origin::Provisional {
             // Data came before its SYN. If it lies after the SYN, keep it; else the SYN is another's.
             let below = self.base.wrapping_add(PROVISIONAL as u32).wrapping_sub(first_byte) as i32;
             let shift = PROVISIONAL as i64 - i64::from(below);
-            let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(0, |s| s.start);
+            let first = self.waiting.as_ref().and_then(|w| w.first()).map(|s| s.start);
+            let lowest = first.into_iter().chain(self.fin).min().unwrap_or(PROVISIONAL);
             if shift < 0 || (shift as u64) > lowest {
-                return;
+                return false;
             }
             self.shift(shift as u64);
         }
         self.base = first_byte;
         self.origin = Origin::Syn;
+        true
     }
 
     /// Takes the lowest byte seen so far as the origin.
