@@ -9,7 +9,7 @@ use super::timer::{TICK, Timers, tick_at};
 use super::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::config;
 use crate::net::{Endpoint, Span, Timestamp};
-use crate::packet::{Flags, Segment};
+use crate::packet::Segment;
 use crate::record::Ending;
 
 /// What became of segments and connections, and what each bound cost.
@@ -284,7 +284,6 @@ impl<A: Application> Tracker<A> {
         });
         self.timers.add(tick, handle);
         self.counters.opened += 1;
-        self.counters.mid_stream += u64::from(!client_known);
         self.counters.peak = self.counters.peak.max(self.index.len() as u64);
         handle
     }
@@ -304,7 +303,7 @@ impl<A: Application> Tracker<A> {
         let mut seq = segment.seq;
         if flags.syn() {
             seq = seq.wrapping_add(1);
-            handshake(entry, side, seq, flags, segment.ack);
+            handshake(entry, side, seq, segment);
         }
         if flags.rst() {
             reset(entry, side, segment.seq);
@@ -505,10 +504,12 @@ impl<A: Application> Tracker<A> {
         let totals = Totals {
             bytes: Both::new(low.next, high.next),
             missing: Both::new(low.missing, high.missing),
+            doubtful: Both::new(low.end_is_doubtful() && high.fin_seen(), high.end_is_doubtful() && low.fin_seen()),
             packets: Both::new(low.packets, high.packets),
             end: low.last.max(high.last),
             ending,
         };
+        self.counters.mid_stream += u64::from(!entry.link.client_known);
         if let Some(count) = self.counters.endings.get_mut(ending as usize) {
             *count += 1;
         }
@@ -550,26 +551,16 @@ fn entry_mut<S>(slots: &mut [Option<Entry<S>>], handle: u32) -> Option<&mut Entr
 }
 
 /// Places streams by SYN and SYN-ACK. `first` is the sequence number after the SYN.
-fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, flags: Flags, ack: u32) {
-    let half = entry.halves.of_mut(side);
-    let movable = !half.has_data() && (!half.confirmed || flags.ack());
-    if movable || half.origin == Origin::Provisional {
-        half.synchronise(first);
-    }
+fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, segment: &Segment<'_>) {
+    let answer = segment.flags.ack();
+    entry.halves.of_mut(side).open(first, segment.payload.len() as u32);
     entry.reset = None;
     if !entry.link.client_known {
-        entry.link.client = if flags.ack() { side.peer() } else { side };
+        entry.link.client = if answer { side.peer() } else { side };
         entry.link.client_known = true;
     }
-    if flags.ack() && !flags.rst() {
-        // What the server acknowledges is the client's true beginning, whichever of several SYNs it answers.
-        // Data in the SYN may be acknowledged with it (RFC 7413).
-        let peer = entry.halves.of_mut(side.peer());
-        if peer.base() == ack && peer.origin == Origin::Syn {
-            peer.confirmed = true;
-        } else if !peer.has_data() || peer.origin == Origin::Provisional {
-            peer.confirmed = peer.synchronise(ack);
-        }
+    if answer && !segment.flags.rst() {
+        entry.halves.of_mut(side.peer()).answered(segment.ack);
     }
     // The tap may deliver the SYN after what follows it.
     let picked = |side| entry.halves.of(side).origin == Origin::Picked;

@@ -27,8 +27,8 @@ pub struct Stream {
     pub fin: Option<i64>,
     /// The highest offset that the peer acknowledged.
     pub acked: i64,
-    /// Packets from this side.
-    pub packets: usize,
+    /// Bytes came more than once.
+    pub repeated: bool,
 }
 
 impl Stream {
@@ -72,7 +72,6 @@ impl Oracle {
         let mut oracle = Self::default();
         for segment in &seen {
             let stream = oracle.streams.entry(segment.direction).or_default();
-            stream.packets += 1;
             let first = segment.seq.wrapping_add(u32::from(segment.syn));
             if segment.syn && !stream.openings.contains(&first) {
                 stream.openings.push(first);
@@ -96,6 +95,7 @@ impl Oracle {
                 if stream.bytes.len() <= at as usize {
                     stream.bytes.resize(at as usize + 1, None);
                 }
+                stream.repeated |= stream.bytes[at as usize].is_some();
                 stream.bytes[at as usize].get_or_insert(*byte);
             }
             if segment.fin {
