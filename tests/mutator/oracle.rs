@@ -27,6 +27,8 @@ pub struct Stream {
     pub fin: Option<i64>,
     /// The highest offset that the peer acknowledged.
     pub acked: i64,
+    /// Bytes lie before the SYN's place, and are no keep-alive.
+    pub astray: bool,
     /// Bytes came more than once.
     pub repeated: bool,
 }
@@ -87,6 +89,7 @@ impl Oracle {
             let Some(stream) = oracle.streams.get_mut(&segment.direction) else { continue };
             let first = segment.seq.wrapping_add(u32::from(segment.syn));
             let start = i64::from(first.wrapping_sub(stream.base) as i32);
+            stream.astray |= start < -1 && !segment.bytes.is_empty();
             for (n, byte) in segment.bytes.iter().enumerate() {
                 let at = start + n as i64;
                 if !(0..LONGEST).contains(&at) {
