@@ -27,8 +27,6 @@ pub struct Stream {
     pub fin: Option<i64>,
     /// The highest offset that the peer acknowledged.
     pub acked: i64,
-    /// Bytes lie before the SYN's place, and are no keep-alive.
-    pub astray: bool,
     /// Bytes came more than once.
     pub repeated: bool,
 }
@@ -89,7 +87,6 @@ impl Oracle {
             let Some(stream) = oracle.streams.get_mut(&segment.direction) else { continue };
             let first = segment.seq.wrapping_add(u32::from(segment.syn));
             let start = i64::from(first.wrapping_sub(stream.base) as i32);
-            stream.astray |= start < -1 && !segment.bytes.is_empty();
             for (n, byte) in segment.bytes.iter().enumerate() {
                 let at = start + n as i64;
                 if !(0..LONGEST).contains(&at) {
@@ -132,7 +129,7 @@ fn segments(frames: &[Frame]) -> Vec<Seen> {
                 seen.push(Seen {
                     direction: (segment.source, segment.destination),
                     seq: segment.seq,
-                    ack: segment.flags.ack().then_some(segment.ack),
+                    ack: (segment.flags.ack() && !segment.flags.rst()).then_some(segment.ack),
                     syn: segment.flags.syn(),
                     fin: segment.flags.fin() && segment.cut == 0,
                     bytes: segment.payload.to_vec(),
