@@ -112,6 +112,8 @@ fn losses(
         ("processes forgotten, memory used up", history.processes_forgotten),
         ("events of hosts that there was no room for", history.hosts_refused),
         ("addresses that there was no room for", history.addresses_refused),
+        ("names from DNS forgotten, too many", judgement.names_dropped()),
+        ("messages on the DNS port that are no DNS", protocol.dns_unparsed),
         ("uploads judged early, too many pending", judgement.counters().judged_early),
     ];
     all.into_iter().filter(|(_, amount)| *amount > 0).collect()

@@ -29,6 +29,7 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        domain_source: Default::default(),
         http: None,
         ftp: None,
         files: Vec::new(),

@@ -157,6 +157,9 @@ pub fn upload_document(upload: &Upload) -> Document {
         let all: Vec<Value> = upload.files.iter().map(|info| file(info).into_value()).collect();
         document.set("outfall.files", all);
     }
+    if upload.domain.is_some() {
+        document.set("outfall.upload.domain_source", upload.domain_source.name());
+    }
     document.set("outfall.upload.bytes", upload.bytes);
     document.set("outfall.upload.missing_bytes", upload.missing);
     document.set("outfall.upload.state", upload.state.name());

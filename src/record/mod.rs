@@ -11,7 +11,7 @@ mod upload;
 pub use document::{Document, flow_document, upload_document};
 pub use flow::{Ending, Flow};
 pub use id::EventId;
-pub use upload::{Binding, FileInfo, Ftp, Http, Note, State, Upload};
+pub use upload::{Binding, DomainSource, FileInfo, Ftp, Http, Note, State, Upload};
 
 use crate::net::Endpoint;
 

@@ -57,6 +57,26 @@ pub struct Http {
     pub status: Option<u16>,
 }
 
+/// Where a destination's name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DomainSource {
+    /// The request itself names it.
+    #[default]
+    Request,
+    /// A DNS answer to the client, seen on the wire.
+    Dns,
+}
+
+impl DomainSource {
+    /// The value of `outfall.upload.domain_source`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Dns => "dns",
+        }
+    }
+}
+
 /// How an FTP data connection was tied to its command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Binding {
@@ -202,6 +222,8 @@ pub struct Upload {
     pub state: State,
     /// The Host header's name, or one learnt from DNS.
     pub domain: Option<String>,
+    /// Where `domain` comes from.
+    pub domain_source: DomainSource,
     /// HTTP's part.
     pub http: Option<Http>,
     /// FTP's part.

@@ -6,7 +6,7 @@ use super::multipart::Multipart;
 use super::uri;
 use crate::config;
 use crate::flow::Link;
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
 use crate::record::{EventId, FileInfo, Http, Note, Protocol, State, Upload};
 
@@ -82,7 +82,7 @@ impl Exchange {
             name.map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
         Self {
             domain: uri::domain(&head.target, fields.host.as_deref()),
-            target: shorten(uri::redact(&head.target)),
+            target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
             user_agent: fields.user_agent.map(shorten),
@@ -223,6 +223,7 @@ impl Exchange {
             missing: self.missing,
             state,
             domain: self.domain.clone(),
+            domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),
                 method: self.method.clone(),
