@@ -326,3 +326,6 @@ fn byte(bytes: &[u8], at: usize) -> Result<u8, Skip> {
 fn rest(bytes: &[u8], length: usize) -> Result<&[u8], Skip> {
     bytes.get(length..).ok_or(Skip::Malformed)
 }
+
+#[cfg(test)]
+mod tests;
