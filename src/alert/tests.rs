@@ -42,6 +42,7 @@ fn alert(name: &str) -> Alert {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
         domain_source: Default::default(),
         http: None,
         ftp: None,

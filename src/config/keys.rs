@@ -14,6 +14,8 @@ settings! {
         /// The home networks: an upload from one of them to an address in none of them is outbound.
         /// The default is private, unique local and link-local addresses (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
         home: Vec<IpNet> = HOME.to_vec(), NETWORKS;
+        /// Names of our own: what is sent through a proxy to one of them, or to a name without a dot, stays at home.
+        home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
     }
 
     /// The flow table and the reassembly of TCP streams.
@@ -122,6 +124,11 @@ settings! {
 }
 
 impl Network {
+    /// Whether a name that a proxy was asked for is one of ours.
+    pub fn is_home_name(&self, name: &str) -> bool {
+        !name.contains('.') || self.home_domains.iter().any(|domain| domain.matches(None, Some(name)))
+    }
+
     /// Whether the address is in a home network.
     pub fn is_home(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -136,6 +143,8 @@ const TIB: u64 = 1 << 40;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+
+const HOME_DOMAINS: [&str; 3] = ["home.arpa", "internal", "local"];
 
 const HOME: [IpNet; 6] = [
     v4([10, 0, 0, 0], 8),

@@ -229,6 +229,7 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
         domain_source: Default::default(),
         http: None,
         ftp: Some(Ftp::default()),

@@ -157,6 +157,7 @@ pub fn upload_document(upload: &Upload) -> Document {
         let all: Vec<Value> = upload.files.iter().map(|info| file(info).into_value()).collect();
         document.set("outfall.files", all);
     }
+    document.set_some("outfall.upload.proxied_to", upload.proxied_to.as_deref());
     if upload.domain.is_some() {
         document.set("outfall.upload.domain_source", upload.domain_source.name());
     }

@@ -1,5 +1,7 @@
 //! The upload record: one per application-level transfer from client to server.
 
+use std::net::IpAddr;
+
 use super::{Connection, EventId, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
@@ -222,6 +224,8 @@ pub struct Upload {
     pub state: State,
     /// The Host header's name, or one learnt from DNS.
     pub domain: Option<String>,
+    /// The host that a proxy was asked to pass it on to: a name, or an address in its textual form.
+    pub proxied_to: Option<String>,
     /// Where `domain` comes from.
     pub domain_source: DomainSource,
     /// HTTP's part.
@@ -232,4 +236,14 @@ pub struct Upload {
     pub files: Vec<FileInfo>,
     /// Oddities, sorted, each once.
     pub notes: Vec<Note>,
+}
+
+impl Upload {
+    /// The address that it goes to in the end: behind a proxy that of the host asked for, if that is known.
+    pub fn destination_ip(&self) -> Option<IpAddr> {
+        match &self.proxied_to {
+            Some(host) => host.parse().ok(),
+            None => Some(self.connection.server.address.ip()),
+        }
+    }
 }

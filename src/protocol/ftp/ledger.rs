@@ -548,6 +548,7 @@ impl Book {
             missing,
             state: if complete { State::Complete } else { State::Partial },
             domain: None,
+            proxied_to: None,
             domain_source: Default::default(),
             http: None,
             ftp: Some(Ftp {

@@ -20,6 +20,7 @@ pub(super) struct Exchange {
     target: String,
     version: String,
     domain: Option<String>,
+    proxied_to: Option<String>,
     user_agent: Option<String>,
     /// A file that the request as a whole is: a name from its own Content-Disposition or Slug.
     file: Option<FileInfo>,
@@ -81,6 +82,7 @@ impl Exchange {
         let file =
             name.map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
         Self {
+            proxied_to: uri::proxied_to(&head.target),
             domain: uri::domain(&head.target, fields.host.as_deref()),
             target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
@@ -223,6 +225,7 @@ impl Exchange {
             missing: self.missing,
             state,
             domain: self.domain.clone(),
+            proxied_to: self.proxied_to.clone(),
             domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),

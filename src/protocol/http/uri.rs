@@ -1,5 +1,18 @@
 //! Request targets (RFC 9112 section 3.2): the host in them.
 
+/// The host in a target of absolute form, which only proxies are sent: a name in lower case, or an address.
+pub(super) fn proxied_to(target: &str) -> Option<String> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = strip_port(authority.rsplit('@').next().unwrap_or(authority));
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let is_host = |text: &str| text.parse::<std::net::IpAddr>().is_ok() || text.chars().all(is_name_character);
+    (!host.is_empty() && is_host(host)).then(|| host.to_ascii_lowercase())
+}
+
 /// The host that a request is for: the target's own in absolute form, else the Host field's; without port.
 /// `None` for a bare address.
 pub(super) fn domain(target: &str, host: Option<&str>) -> Option<String> {
@@ -33,6 +46,15 @@ fn strip_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_is_told_the_host_by_the_target() {
+        assert_eq!(proxied_to("http://Files.example:81/a").as_deref(), Some("files.example"));
+        assert_eq!(proxied_to("ftp://u:p@203.0.113.9/a").as_deref(), Some("203.0.113.9"));
+        assert_eq!(proxied_to("http://[2001:db8::1]:80/").as_deref(), Some("2001:db8::1"));
+        assert_eq!(proxied_to("/a?u=http://x/"), None);
+        assert_eq!(proxied_to("http:///a"), None);
+    }
 
     #[test]
     fn the_domain_is_a_name_without_port() {
