@@ -1,6 +1,6 @@
 //! The upload record: one per application-level transfer from client to server.
 
-use super::{Connection, EventId, Protocol};
+use super::{Archive, Body, Connection, EventId, NotHashed, Protocol};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -38,8 +38,16 @@ pub struct FileInfo {
     pub missing: u64,
     /// Lower-case hexadecimal, only of a file without a gap.
     pub sha256: Option<String>,
+    /// Why there is no hash, if there is none and the content was a candidate for one.
+    pub not_hashed: Option<NotHashed>,
     /// The declared media type.
     pub mime_type: Option<String>,
+    /// The media type that the leading bytes show.
+    pub detected_type: Option<&'static str>,
+    /// The leading bytes contradict the declared type or the name's extension.
+    pub type_mismatch: bool,
+    /// Set for an archive, a compressed or an encrypted file.
+    pub archive: Option<Archive>,
 }
 
 /// What is particular to HTTP.
@@ -192,6 +200,8 @@ pub struct Upload {
     pub ftp: Option<Ftp>,
     /// Every file, in the order of the wire.
     pub files: Vec<FileInfo>,
+    /// The transfer's content, where that is not a file's.
+    pub body: Body,
     /// Oddities, sorted, each once.
     pub notes: Vec<Note>,
 }

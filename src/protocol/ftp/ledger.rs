@@ -13,8 +13,9 @@ use crate::config;
 use crate::flow::Moment;
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
+use crate::protocol::content::Facts;
 use crate::protocol::http::last_part;
-use crate::record::{Binding, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload};
+use crate::record::{Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
@@ -34,6 +35,7 @@ pub(super) struct DataConnection {
     pub(super) ending: Ending,
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
+    pub(super) content: Facts,
 }
 
 /// A transfer and what is known of its data connection.
@@ -471,13 +473,27 @@ impl Book {
             Some(name) => Some(self.session.path_of(name)),
             None => transfer.path.clone(),
         };
-        let file = name.map(|name| FileInfo {
+        let mut file = name.map(|name| FileInfo {
             name: Some(last_part(&name).to_owned()),
             path,
             size: data.as_ref().map(|_| bytes),
             missing,
             ..FileInfo::default()
         });
+        let mut body = Body::default();
+        if let Some(data) = &data {
+            let mut content = data.content.clone();
+            if !complete {
+                content.cut_short();
+            }
+            // What is appended or resumed begins somewhere in the file, or at its start if there was none.
+            let part = transfer.restart > 0 || transfer.verb.name() == "APPE";
+            match &mut file {
+                Some(file) if part => content.describe_part(file, &mut body),
+                Some(file) => content.describe(file),
+                None => content.describe_body(None, None, &mut body),
+            }
+        }
         let opened = data.as_ref().map_or(transfer.asked, |d| d.opened);
         let apart = match &data {
             Some(_) => 0,
@@ -508,6 +524,7 @@ impl Book {
                 binding,
             }),
             files: file.into_iter().collect(),
+            body,
             notes,
         })
     }

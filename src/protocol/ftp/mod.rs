@@ -13,6 +13,7 @@ pub use ledger::FtpCounters;
 use self::ledger::{DataConnection, Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
+use super::content::{Content, Ending, Facts, Meter, Piece};
 use super::{Context, Fact};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
@@ -38,6 +39,7 @@ pub(super) struct DataStream {
     last: Timestamp,
     bytes: u64,
     missing: u64,
+    content: Content,
     reported: bool,
 }
 
@@ -69,7 +71,7 @@ impl Desk {
     }
 
     /// The state of a connection at an announced address, if it is one.
-    pub(super) fn expected(&mut self, link: &mut Link) -> Option<DataStream> {
+    pub(super) fn expected(&mut self, link: &mut Link, meter: &Meter) -> Option<DataStream> {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let (id, announcement, listener) = self.ledger.expects(low, high)?;
         let listening = if listener == low { Side::Low } else { Side::High };
@@ -85,6 +87,7 @@ impl Desk {
             last: Timestamp(0),
             bytes: 0,
             missing: 0,
+            content: Content::plain(None, meter),
             reported: false,
         })
     }
@@ -141,7 +144,7 @@ impl Desk {
         stream: &mut DataStream,
         link: &Link,
         side: Side,
-        (length, lost): (u64, bool),
+        piece: Piece<'_>,
         ts: Timestamp,
         context: &mut Context<'_>,
     ) {
@@ -150,8 +153,9 @@ impl Desk {
         }
         stream.first.get_or_insert(ts);
         stream.last = stream.last.max(ts);
-        stream.bytes += length;
-        stream.missing += if lost { length } else { 0 };
+        stream.bytes += piece.length();
+        stream.missing += if let Piece::Lost(length) = piece { length } else { 0 };
+        stream.content.take(piece, context.now.clock, context.meter);
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
             let totals = Totals {
@@ -164,7 +168,8 @@ impl Desk {
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
             };
-            let data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            let span = Some((stream.first.unwrap_or(ts), stream.last));
+            let data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
@@ -172,9 +177,17 @@ impl Desk {
     }
 
     /// A data connection is over.
-    pub(super) fn data_close(&mut self, stream: &DataStream, link: &Link, totals: &Totals, context: &mut Context<'_>) {
+    pub(super) fn data_close(
+        &mut self,
+        mut stream: DataStream,
+        link: &Link,
+        totals: &Totals,
+        context: &mut Context<'_>,
+    ) {
         let span = stream.first.map(|first| (first, stream.last));
-        let data = summary(link, totals, stream.client, span);
+        stream.content.end(context.meter);
+        let ending = if link.mid_stream { Ending::MidStream } else { Ending::Whole };
+        let data = summary(link, totals, stream.client, span, stream.content.facts(ending));
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
     }
 
@@ -183,7 +196,7 @@ impl Desk {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };
-            summary(link, totals, client, None)
+            summary(link, totals, client, None, Facts::bound_late())
         };
         self.ledger.stray(low, high, make, context.now, context.facts)
     }
@@ -203,7 +216,13 @@ impl Both<Lines> {
     }
 }
 
-fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, Timestamp)>) -> DataConnection {
+fn summary(
+    link: &Link,
+    totals: &Totals,
+    client: Side,
+    span: Option<(Timestamp, Timestamp)>,
+    content: Facts,
+) -> DataConnection {
     let server = client.peer();
     let (start, end) = span.unwrap_or((link.start, totals.end));
     DataConnection {
@@ -217,6 +236,7 @@ fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, 
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
+        content,
     }
 }
 
