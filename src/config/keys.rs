@@ -18,7 +18,8 @@ settings! {
 
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
-        /// Memory for the flow table of all workers. Reached: the flow that was idle the longest is ended early.
+        /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
+        /// ended early.
         table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Memory for segments that arrived ahead of a hole, over all streams.
         /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
@@ -57,6 +58,10 @@ settings! {
         /// How long an FTP upload waits for its final reply after the end of its data.
         /// Reached: it is reported without that reply.
         reply_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+        /// Names learnt from DNS answers that are kept. Reached: the one that was not used longest goes.
+        names: u64 = 65_536, 1..=10_000_000;
+        /// How long after its time to live a name still counts for a new connection: programs keep names longer.
+        name_grace: Span = Span::seconds(5 * MINUTE), Span(0)..=Span::seconds(7 * DAY);
     }
 
     /// What is made of the content of files and bodies that stream by.
@@ -104,7 +109,8 @@ settings! {
     detect: Detect {
         /// The protocols whose uploads are judged.
         unencrypted_protocols: Vec<String> = owned(&KNOWN_PROTOCOLS), PROTOCOLS;
-        /// Uploads of fewer bytes than this raise no alert. 0 judges every upload.
+        /// The volume that is suspicious by itself: from this size on, an unexpected process or a rare destination raises an
+        /// alert also where no staged file is known. Where one is known, the size does not matter.
         data_transfer_size_threshold: ByteSize = ByteSize(1_000_000), ByteSize(0)..=ByteSize(TIB);
         /// Programs whose children are never expected to upload: file names, upper and lower case alike.
         /// The default is programs that open documents.
@@ -131,7 +137,7 @@ settings! {
     /// Reading captures from files.
     replay: Replay {
         /// Threads that read packets. The records are the same, byte for byte, whatever their number.
-        workers: u64 = 1, 1..=1_024;
+        workers: u64 = 1, 1..=16;
     }
 }
 

@@ -18,6 +18,7 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
     Upload {
         id: EventId::new("upload", connection, Timestamp(1), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: Timestamp(1),
@@ -28,6 +29,7 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        domain_source: Default::default(),
         http: None,
         ftp: None,
         files: Vec::new(),

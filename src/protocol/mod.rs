@@ -5,6 +5,7 @@
 //! retires the connection, and counts it; nothing is guessed.
 
 mod content;
+mod dns;
 mod ftp;
 mod http;
 mod recognise;
@@ -14,9 +15,11 @@ use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::Timestamp;
+use crate::packet::Datagram;
 use crate::record::{EventId, Flow, Protocol, Upload};
 
 pub use content::FileCounters;
+pub use dns::Name;
 pub use ftp::FtpCounters;
 
 /// Something finished that the pipeline hands on.
@@ -26,6 +29,8 @@ pub enum Fact {
     Upload(Box<Upload>),
     /// A connection, over.
     Flow(Box<Flow>),
+    /// A name that a host was told for an address.
+    Name(Box<Name>),
 }
 
 /// What became of what was read.
@@ -47,6 +52,10 @@ pub struct ProtocolCounters {
     pub http_pending_dropped: u64,
     /// Bodies announced with `Expect` and never sent.
     pub http_abandoned: u64,
+    /// Names learnt from DNS answers.
+    pub dns_names: u64,
+    /// Datagrams and streams on DNS's port that are no DNS.
+    pub dns_unparsed: u64,
     /// FTP.
     pub ftp: FtpCounters,
     /// The content of files and bodies.
@@ -64,6 +73,8 @@ impl ProtocolCounters {
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;
+        self.dns_names += other.dns_names;
+        self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
         self.files.add(&other.files);
     }
@@ -85,6 +96,9 @@ pub struct Prefix {
     lengths: Both<usize>,
 }
 
+/// Where DNS is spoken; its messages have too little shape to be told by content alone.
+const DNS_PORT: u16 = 53;
+
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
 
@@ -102,6 +116,7 @@ enum Reader {
     Http(Box<http::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
+    Dns(Box<dns::Stream>),
     /// Nothing more to read; `resume` if a request may yet begin (picked up in the middle).
     Other {
         protocol: Protocol,
@@ -146,6 +161,19 @@ impl Parsers {
         !self.facts.is_empty()
     }
 
+    /// Takes a datagram: DNS answers give names.
+    pub fn datagram(&mut self, datagram: &Datagram<'_>, now: Moment) {
+        if datagram.source.port != DNS_PORT {
+            return;
+        }
+        let (facts, counters) = (&mut self.facts, &mut self.counters);
+        let known = dns::answers(datagram.payload, datagram.destination.address, datagram.ts, &mut |name| {
+            counters.dns_names += 1;
+            facts.push((now, Fact::Name(Box::new(name))));
+        });
+        self.counters.dns_unparsed += u64::from(!known);
+    }
+
     /// The input is over and every connection is closed: reports what still waits.
     pub fn flush(&mut self, now: Moment) {
         self.desk.flush(now, &mut self.facts);
@@ -179,7 +207,11 @@ impl Parsers {
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
         let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
         let (low, high) = (prefix.joined(Side::Low), prefix.joined(Side::High));
-        let Verdict::Is(protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        let Verdict::Is(mut protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
+        if protocol == Protocol::Unknown && on_dns_port && dns::begins_message(data.bytes) {
+            protocol = Protocol::Dns;
+        }
         if let Some(client) = client
             && !link.client_known
         {
@@ -194,6 +226,7 @@ impl Parsers {
                 }
                 Reader::FtpControl(Box::new(self.desk.control(link)))
             }
+            Protocol::Dns => Reader::Dns(Box::default()),
             other => Reader::Other { protocol: other, resume: other == Protocol::Unknown && link.mid_stream },
         };
         let held = std::mem::replace(&mut stream.reader, reader);
@@ -257,6 +290,16 @@ impl Application for Parsers {
                 let (mut context, desk) = self.context(now);
                 desk.control_data(control, data, &mut context);
             }
+            Reader::Dns(dns) => {
+                if data.side != link.client {
+                    let host = link.ends.of(link.client).address;
+                    let (facts, counters) = (&mut self.facts, &mut self.counters);
+                    dns.data(data.bytes, host, data.ts, &mut |name| {
+                        counters.dns_names += 1;
+                        facts.push((now, Fact::Name(Box::new(name))));
+                    });
+                }
+            }
             Reader::Fresh | Reader::Prefix(_) => self.first_bytes(stream, link, data, now),
         }
     }
@@ -279,6 +322,7 @@ impl Application for Parsers {
                 let (mut context, desk) = self.context(now);
                 desk.control_gap(control, gap, &mut context);
             }
+            Reader::Dns(dns) => dns.lose(),
             Reader::Other { .. } => {}
         }
     }
@@ -310,6 +354,7 @@ impl Application for Parsers {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
                 if carried && desk.stray(link, totals, &mut context) { Protocol::FtpData } else { Protocol::Unknown }
             }
+            Reader::Dns(_) => Protocol::Dns,
             Reader::Other { protocol, .. } => protocol,
         };
         let connection = link.connection();
@@ -317,6 +362,7 @@ impl Application for Parsers {
         let flow = Flow {
             id: EventId::new("flow", connection, link.start, 0),
             connection,
+            wrapping: link.wrapping(),
             opening_seen: link.client_known,
             protocol,
             encrypted,

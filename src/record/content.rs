@@ -19,13 +19,15 @@ pub enum NotHashed {
     BoundLate,
     /// It is the continuation of a file whose beginning was sent at another time.
     Part,
+    /// Its bytes on the wire are not the file's: compressed, in blocks, as text, or encrypted for the journey.
+    Encoded,
     /// Not over yet.
     Running,
 }
 
 impl NotHashed {
     /// All of them, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Off,
         Self::Gap,
         Self::MidStream,
@@ -34,6 +36,7 @@ impl NotHashed {
         Self::Rate,
         Self::BoundLate,
         Self::Part,
+        Self::Encoded,
         Self::Running,
     ];
 
@@ -48,6 +51,7 @@ impl NotHashed {
             Self::Rate => "rate",
             Self::BoundLate => "bound-late",
             Self::Part => "part",
+            Self::Encoded => "encoded",
             Self::Running => "running",
         }
     }
@@ -97,7 +101,7 @@ pub struct Archive {
 }
 
 /// What is known of a transfer's content as a whole. Hash, type and archive stand here only where the content is no
-/// file's, or is only a part of a file's.
+/// file's, or is only a part of a file's or in another form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
     /// SHA-256 of the bytes on the wire (after de-chunking, before content decoding), in lower-case hexadecimal.

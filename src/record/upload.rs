@@ -1,6 +1,6 @@
 //! The upload record: one per application-level transfer from client to server.
 
-use super::{Archive, Body, Connection, EventId, NotHashed, Protocol};
+use super::{Archive, Body, Connection, EventId, NotHashed, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -65,6 +65,26 @@ pub struct Http {
     pub status: Option<u16>,
 }
 
+/// Where a destination's name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DomainSource {
+    /// The request itself names it.
+    #[default]
+    Request,
+    /// A DNS answer to the client, seen on the wire.
+    Dns,
+}
+
+impl DomainSource {
+    /// The value of `outfall.upload.domain_source`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Dns => "dns",
+        }
+    }
+}
+
 /// How an FTP data connection was tied to its command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Binding {
@@ -75,6 +95,8 @@ pub enum Binding {
     Port,
     /// The same two hosts at the right time: the announcement was not seen.
     Time,
+    /// The announced address, at a third host: the two servers sent to each other (FXP).
+    ThirdHost,
     /// No data connection was seen.
     None,
 }
@@ -86,6 +108,7 @@ impl Binding {
             Self::Announced => "announced",
             Self::Port => "port",
             Self::Time => "time",
+            Self::ThirdHost => "third-host",
             Self::None => "none",
         }
     }
@@ -108,6 +131,14 @@ pub struct Ftp {
     pub control_opened: Timestamp,
     /// The offset given by `REST`, zero if none.
     pub restart: u64,
+    /// The size announced by `ALLO`.
+    pub allocated: Option<u64>,
+    /// The transmission mode, `S` (stream), `B` (block) or `Z` (deflate): bytes are counted as they went over the wire.
+    pub mode: char,
+    /// The path that the file had before a `RNTO` that followed the transfer.
+    pub renamed_from: Option<String>,
+    /// Where the data connection was announced to be.
+    pub announced: Option<Endpoint>,
     /// How the data connection was found.
     pub binding: Binding,
 }
@@ -143,6 +174,8 @@ pub enum Note {
     Unconfirmed,
     /// The server says it has the file, but no data connection was seen.
     DataNotSeen,
+    /// What was carried is TLS: the bytes are those of the encrypted stream.
+    Encrypted,
 }
 
 impl Note {
@@ -163,6 +196,7 @@ impl Note {
             Self::MultipartLost => "multipart-lost",
             Self::Unconfirmed => "unconfirmed",
             Self::DataNotSeen => "data-not-seen",
+            Self::Encrypted => "encrypted",
         }
     }
 }
@@ -174,6 +208,8 @@ pub struct Upload {
     pub id: EventId,
     /// The connection that carried the bytes.
     pub connection: Connection,
+    /// What its packets were wrapped in.
+    pub wrapping: Wrapping,
     /// `Ftp` or `Http`.
     pub protocol: Protocol,
     /// Time of the connection's first packet; earlier transfers may have passed on it.
@@ -194,6 +230,8 @@ pub struct Upload {
     pub state: State,
     /// The Host header's name, or one learnt from DNS.
     pub domain: Option<String>,
+    /// Where `domain` comes from.
+    pub domain_source: DomainSource,
     /// HTTP's part.
     pub http: Option<Http>,
     /// FTP's part.

@@ -70,7 +70,7 @@ enum State {
     /// The first bytes decide which decoder it takes: for `deflate` two, for `br` one.
     Waiting(Vec<u8>, u64),
     Running {
-        machine: Machine,
+        machine: Box<Machine>,
         _share: Share,
     },
     Done {
@@ -117,7 +117,8 @@ impl Decoder {
                 let Some(share) = meter.take(memory(self.coding, &first)) else {
                     return self.fail(NotDecoded::Memory);
                 };
-                self.state = State::Running { machine: Machine::new(self.coding, &first, sink), _share: share };
+                self.state =
+                    State::Running { machine: Box::new(Machine::new(self.coding, &first, sink)), _share: share };
                 self.data(&first, meter);
             }
         }

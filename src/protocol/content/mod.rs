@@ -111,9 +111,9 @@ impl Content {
         Self { length: 0, hash, look: Look::Collecting(Vec::new()), decoder: None, unknown_coding: false }
     }
 
-    /// Content under a coding whose bytes tell no type and are not decoded, such as a part's base64.
+    /// Content under a coding that is not decoded, such as a part's base64.
     pub(super) fn opaque(meter: &Meter) -> Self {
-        Self { look: Look::Blind, ..Self::plain(None, meter) }
+        Self { hash: Err(NotHashed::Encoded), look: Look::Blind, ..Self::plain(None, meter) }
     }
 
     /// Content under a Content-Encoding, in lower case. The hash is that of the encoded bytes.
@@ -271,10 +271,14 @@ impl Facts {
         }
     }
 
+    /// The leading bytes turned out to be no file's beginning.
+    pub(super) fn blind(&mut self) {
+        (self.detected, self.archive) = (None, None);
+    }
+
     /// Enters the facts of a file, whose name and declared type are in place.
     pub(super) fn describe(self, file: &mut FileInfo) {
-        file.type_mismatch =
-            self.detected.is_some_and(|t| kind::contradicts(t, file.name.as_deref(), file.mime_type.as_deref()));
+        file.type_mismatch = self.mismatch(file.name.as_deref(), file.mime_type.as_deref());
         file.detected_type = self.detected;
         file.archive = self.archive;
         match self.sha256 {
@@ -283,15 +287,24 @@ impl Facts {
         }
     }
 
-    /// Enters the facts of a continuation, with the first bytes of which a file does not begin.
-    pub(super) fn describe_part(self, file: &mut FileInfo, body: &mut Body) {
-        file.not_hashed = Some(NotHashed::Part);
+    /// Enters the facts of a content whose bytes are not those of the file, for the reason given: the hash is the
+    /// transfer's alone.
+    pub(super) fn describe_other(self, why: NotHashed, file: &mut FileInfo, body: &mut Body) {
+        file.not_hashed = Some(why);
+        // Where it was decoded, type and archive are those of the file itself.
+        file.type_mismatch = self.mismatch(file.name.as_deref(), file.mime_type.as_deref());
+        file.detected_type = self.detected;
+        file.archive = self.archive;
         self.hash_of_body(body);
+    }
+
+    fn mismatch(&self, name: Option<&str>, declared: Option<&str>) -> bool {
+        self.detected.is_some_and(|detected| kind::contradicts(detected, name, declared))
     }
 
     /// Enters the facts of a content that is no file's; `name` is one whose extension means something.
     pub(super) fn describe_body(self, name: Option<&str>, declared: Option<&str>, body: &mut Body) {
-        body.type_mismatch = self.detected.is_some_and(|t| kind::contradicts(t, name, declared));
+        body.type_mismatch = self.mismatch(name, declared);
         body.detected_type = self.detected;
         body.archive = self.archive;
         self.hash_of_body(body);

@@ -10,12 +10,14 @@ use lru::LruCache;
 
 use super::session::{Announcement, Session, Told, Transfer};
 use crate::config;
-use crate::flow::Moment;
+use crate::flow::{Link, Moment};
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
 use crate::protocol::content::Facts;
 use crate::protocol::http::last_part;
-use crate::record::{Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload};
+use crate::record::{
+    Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, NotHashed, Note, Protocol, State, Upload, Wrapping,
+};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
@@ -36,6 +38,9 @@ pub(super) struct DataConnection {
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
     pub(super) content: Facts,
+    /// It carried TLS.
+    pub(super) encrypted: bool,
+    pub(super) wrapping: Wrapping,
 }
 
 /// A transfer and what is known of its data connection.
@@ -45,12 +50,19 @@ struct Entry {
     data: Option<(DataConnection, Binding)>,
     /// A data connection is open for it.
     running: bool,
+    /// It is over, since this time; a new name for its file may still come.
+    over: Option<Timestamp>,
+    /// The dialogue went on, so that no new name comes.
+    went_on: bool,
+    /// The path before and after a rename.
+    renamed: Option<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Book {
     session: Session,
     opened: Timestamp,
+    wrapping: Wrapping,
     transfers: VecDeque<Entry>,
     /// Finished data connections without their transfer.
     unclaimed: VecDeque<(Option<Announcement>, DataConnection)>,
@@ -89,6 +101,8 @@ impl FtpCounters {
     }
 }
 
+/// How long a transfer that is over waits for a new name of its file, where the dialogue stands still.
+const RENAME_PATIENCE: Span = Span::seconds(2);
 /// How long before its command a data connection may open, where only time binds the two.
 const EARLIEST: Span = Span::seconds(30);
 /// The most transfers, and data connections without one, kept per control connection.
@@ -129,13 +143,15 @@ impl Ledger {
         &self.counters
     }
 
-    /// A control connection begins.
-    pub(super) fn begin(&mut self, id: SessionId, connection: Connection, opened: Timestamp, mid_stream: bool) {
+    /// A control connection begins. It is known by the place of its first packet.
+    pub(super) fn begin(&mut self, link: &Link) {
         self.counters.sessions += 1;
-        let session = Session::new(connection, mid_stream, self.max_pending);
+        let (id, connection) = (link.first_index, link.connection());
+        let session = Session::new(connection, !link.client_known, self.max_pending);
         let book = Book {
             session,
-            opened,
+            opened: link.start,
+            wrapping: link.wrapping(),
             transfers: VecDeque::new(),
             unclaimed: VecDeque::new(),
             open: 0,
@@ -149,6 +165,14 @@ impl Ledger {
     /// The dialogue of a control connection, to put lines into.
     pub(super) fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.books.get_mut(&id).map(|book| &mut book.session)
+    }
+
+    /// The control connection can be read again (`CCC`, RFC 4217 section 6).
+    pub(super) fn resume(&mut self, id: SessionId) {
+        if let Some(book) = self.books.get_mut(&id) {
+            book.encrypted = false;
+            book.session.resume();
+        }
     }
 
     pub(super) fn is_encrypted(&self, id: SessionId) -> bool {
@@ -170,7 +194,7 @@ impl Ledger {
                     }
                 }
                 Told::Asked(transfer) => {
-                    book.transfers.push_back(Entry { transfer: *transfer, data: None, running: false });
+                    book.transfers.push_back(Entry::new(*transfer));
                     if book.transfers.len() > MOST_KEPT
                         && let Some(entry) = book.transfers.pop_front()
                     {
@@ -188,7 +212,20 @@ impl Ledger {
                 }
                 Told::Answered { ordinal, code } => {
                     if let Some(entry) = book.transfers.iter_mut().find(|e| e.transfer.ordinal == ordinal) {
+                        entry.over = Some(now.clock);
                         entry.transfer.reply = Some(code);
+                    }
+                }
+                Told::WentOn => {
+                    for entry in book.transfers.iter_mut().filter(|e| e.over.is_some()) {
+                        entry.went_on = true;
+                    }
+                }
+                Told::Renamed { from, to } => {
+                    let named =
+                        |e: &&mut Entry| e.transfer.verb.is_upload() && e.path(&book.session) == Some(from.clone());
+                    if let Some(entry) = book.transfers.iter_mut().rev().find(named) {
+                        entry.renamed = Some((from, to));
                     }
                 }
                 Told::Encrypted => {
@@ -230,7 +267,7 @@ impl Ledger {
         if !entry.transfer.verb.is_upload() {
             return None;
         }
-        let entry = Entry { transfer: entry.transfer.clone(), data: Some((data, Binding::Announced)), running: true };
+        let entry = Entry { data: Some((data, Binding::Announced)), ..Entry::new(entry.transfer.clone()) };
         let mut upload = book.upload(entry)?;
         upload.state = State::Running;
         upload.notes.retain(|note| *note != Note::CutShort && *note != Note::Unconfirmed);
@@ -354,7 +391,12 @@ impl Ledger {
         for entry in book.transfers.drain(..) {
             let answered = entry.transfer.reply.is_some();
             let finished = match &entry.data {
-                Some((data, _)) => answered || closed || data.end.after(reply_timeout) <= now.clock,
+                Some((data, _)) => {
+                    let renamed_late = entry.over.is_none_or(|at| at.after(RENAME_PATIENCE) <= now.clock);
+                    closed
+                        || (answered && (entry.went_on || renamed_late))
+                        || data.end.after(reply_timeout) <= now.clock
+                }
                 // Without a data connection: wait for it, for it may come late or not have ended yet.
                 None => {
                     answered
@@ -374,6 +416,18 @@ impl Ledger {
 }
 
 impl Entry {
+    fn new(transfer: Transfer) -> Self {
+        Self { transfer, data: None, running: false, over: None, went_on: false, renamed: None }
+    }
+
+    /// The file's full path on the server, as the transfer left it.
+    fn path(&self, session: &Session) -> Option<String> {
+        match &self.transfer.server_name {
+            Some(name) => Some(session.path_of(name)),
+            None => self.transfer.path.clone(),
+        }
+    }
+
     fn waits_for(&self, announcement: &Announcement) -> bool {
         self.data.is_none() && self.transfer.announcement.is_some_and(|a| a.listener == announcement.listener)
     }
@@ -425,6 +479,11 @@ impl Book {
 
     /// The upload that a transfer was, if it was one.
     fn upload(&self, entry: Entry) -> Option<Upload> {
+        let stored = entry.path(&self.session);
+        let (renamed_from, path) = match entry.renamed {
+            Some((from, to)) => (Some(from), Some(to)),
+            None => (None, stored),
+        };
         let transfer = entry.transfer;
         if !transfer.verb.is_upload() {
             return None;
@@ -450,6 +509,9 @@ impl Book {
                 if data.conflict {
                     notes.push(Note::ConflictingOverlap);
                 }
+                if data.encrypted {
+                    notes.push(Note::Encrypted);
+                }
                 if data.mid_stream {
                     notes.push(Note::MidStream);
                 }
@@ -464,18 +526,9 @@ impl Book {
         let complete = data.is_some() && ended && !refused && missing == 0;
         notes.sort_unstable();
         notes.dedup();
-        let name = match (&transfer.server_name, transfer.argument.is_empty()) {
-            (Some(name), _) => Some(name.clone()),
-            (None, false) => Some(transfer.argument.clone()),
-            (None, true) => None,
-        };
-        let path = match &transfer.server_name {
-            Some(name) => Some(self.session.path_of(name)),
-            None => transfer.path.clone(),
-        };
-        let mut file = name.map(|name| FileInfo {
-            name: Some(last_part(&name).to_owned()),
-            path,
+        let mut file = path.map(|path| FileInfo {
+            name: Some(last_part(&path).to_owned()),
+            path: Some(path),
             size: data.as_ref().map(|_| bytes),
             missing,
             ..FileInfo::default()
@@ -488,10 +541,15 @@ impl Book {
             }
             // What is appended or resumed begins somewhere in the file, or at its start if there was none.
             let part = transfer.restart > 0 || transfer.verb.name() == "APPE";
-            match &mut file {
-                Some(file) if part => content.describe_part(file, &mut body),
-                Some(file) => content.describe(file),
-                None => content.describe_body(None, None, &mut body),
+            let differs = part.then_some(NotHashed::Part);
+            let differs = differs.or((data.encrypted || transfer.mode != 'S').then_some(NotHashed::Encoded));
+            if differs.is_some() {
+                content.blind();
+            }
+            match (&mut file, differs) {
+                (Some(file), Some(why)) => content.describe_other(why, file, &mut body),
+                (Some(file), None) => content.describe(file),
+                (None, _) => content.describe_body(None, None, &mut body),
             }
         }
         let opened = data.as_ref().map_or(transfer.asked, |d| d.opened);
@@ -502,6 +560,7 @@ impl Book {
         Some(Upload {
             id: EventId::new("ftp", connection, opened, apart),
             connection,
+            wrapping: data.as_ref().map_or_else(|| self.wrapping.clone(), |d| d.wrapping.clone()),
             protocol: Protocol::Ftp,
             opened,
             start: data.as_ref().map_or(transfer.asked, |d| d.start),
@@ -512,6 +571,7 @@ impl Book {
             missing,
             state: if complete { State::Complete } else { State::Partial },
             domain: None,
+            domain_source: Default::default(),
             http: None,
             ftp: Some(Ftp {
                 command: transfer.verb.name().to_owned(),
@@ -521,6 +581,10 @@ impl Book {
                 control_server: Some(control.server),
                 control_opened: self.opened,
                 restart: transfer.restart,
+                allocated: transfer.allocated,
+                mode: transfer.mode,
+                renamed_from,
+                announced: transfer.announcement.map(|a| a.listener),
                 binding,
             }),
             files: file.into_iter().collect(),

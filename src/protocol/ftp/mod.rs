@@ -41,6 +41,7 @@ pub(super) struct DataStream {
     missing: u64,
     content: Content,
     reported: bool,
+    encrypted: bool,
 }
 
 /// FTP's state of one lane.
@@ -66,7 +67,7 @@ impl Desk {
 
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
-        self.ledger.begin(link.first_index, link.connection(), link.start, !link.client_known);
+        self.ledger.begin(link);
         Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
     }
 
@@ -89,13 +90,20 @@ impl Desk {
             missing: 0,
             content: Content::plain(None, meter),
             reported: false,
+            encrypted: false,
         })
     }
 
     /// Control bytes.
     pub(super) fn control_data(&mut self, control: &mut Control, data: Data<'_>, context: &mut Context<'_>) {
         if control.encrypted {
-            return;
+            if !is_cleartext(data.bytes) {
+                return;
+            }
+            control.encrypted = false;
+            *control.lines.of_mut(Side::Low) = Lines::default();
+            *control.lines.of_mut(Side::High) = Lines::default();
+            self.ledger.resume(control.id);
         }
         let Some(session) = self.ledger.session(control.id) else { return };
         let mut told = Vec::new();
@@ -151,7 +159,11 @@ impl Desk {
         if side != stream.client {
             return;
         }
-        stream.first.get_or_insert(ts);
+        if stream.first.is_none() {
+            stream.first = Some(ts);
+            // A handshake record of TLS (RFC 8446 section 5.1): PROT P without a control connection that tells.
+            stream.encrypted = matches!(piece, Piece::Bytes([0x16, 0x03, 0..=4, ..]));
+        }
         stream.last = stream.last.max(ts);
         stream.bytes += piece.length();
         stream.missing += if let Piece::Lost(length) = piece { length } else { 0 };
@@ -169,7 +181,8 @@ impl Desk {
                 ending: crate::record::Ending::CaptureEnd,
             };
             let span = Some((stream.first.unwrap_or(ts), stream.last));
-            let data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
+            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
+            data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
@@ -187,7 +200,8 @@ impl Desk {
         let span = stream.first.map(|first| (first, stream.last));
         stream.content.end(context.meter);
         let ending = if link.mid_stream { Ending::MidStream } else { Ending::Whole };
-        let data = summary(link, totals, stream.client, span, stream.content.facts(ending));
+        let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
+        data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
     }
 
@@ -237,7 +251,15 @@ fn summary(
         conflict: link.conflict,
         mid_stream: link.mid_stream,
         content,
+        encrypted: false,
+        wrapping: link.wrapping(),
     }
+}
+
+/// Whether a segment of a control connection that had gone over to TLS is a line of text again.
+fn is_cleartext(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    bytes.ends_with(b"\n") && text.lines().next().is_some_and(|line| verb_of(line).is_some() || code_of(line).is_some())
 }
 
 /// Verbs that a client may send on a control connection, for recognising one.

@@ -6,10 +6,10 @@ use super::multipart::Multipart;
 use super::uri;
 use crate::config;
 use crate::flow::Link;
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
 use crate::protocol::content::{Content, Ending, Piece};
-use crate::record::{Body, EventId, FileInfo, Http, Note, Protocol, State, Upload};
+use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
 /// The longest text that is kept of a request's target or of a header field.
 const LONGEST_TEXT: usize = 4096;
@@ -93,7 +93,7 @@ impl Exchange {
         let content_encoding = fields.content_encoding.map(|e| shorten(e.trim().to_ascii_lowercase()));
         Self {
             domain: uri::domain(&head.target, fields.host.as_deref()),
-            target: shorten(uri::redact(&head.target)),
+            target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
             user_agent: fields.user_agent.map(shorten),
@@ -240,6 +240,9 @@ impl Exchange {
             });
             facts.describe_decoding(&mut body);
             match files.first_mut() {
+                Some(file) if self.content_encoding.is_some() => {
+                    facts.describe_other(NotHashed::Encoded, file, &mut body);
+                }
                 Some(file) => facts.describe(file),
                 None => facts.describe_body(self.path_of_put(), self.content_type.as_deref(), &mut body),
             }
@@ -258,6 +261,7 @@ impl Exchange {
         Upload {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
+            wrapping: link.wrapping(),
             protocol: Protocol::Http,
             opened: link.start,
             start: self.start,
@@ -268,6 +272,7 @@ impl Exchange {
             missing: self.missing,
             state,
             domain: self.domain.clone(),
+            domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),
                 method: self.method.clone(),

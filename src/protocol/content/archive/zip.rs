@@ -6,6 +6,8 @@
 use super::{starts_at, u16_at, u32_at};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
+/// The directory behind the last file.
+const CENTRAL: &[u8] = b"PK\x01\x02";
 const FIXED: usize = 30;
 /// Bit 0: encrypted. Bit 6: strong encryption. Bit 13: the central directory is encrypted.
 const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
@@ -35,6 +37,9 @@ pub(super) fn leading(head: &[u8]) -> Option<Option<bool>> {
             return Some(Some(false));
         }
         at += FIXED + fields.name + fields.extra;
+        if starts_at(head, at, CENTRAL) {
+            return Some(Some(false));
+        }
         if !starts_at(head, at, LOCAL) {
             return Some(None);
         }
