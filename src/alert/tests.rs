@@ -47,6 +47,7 @@ fn alert(name: &str) -> Alert {
         http: None,
         ftp: None,
         files: vec![file],
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     };
     let link = FileLink {

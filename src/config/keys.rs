@@ -66,6 +66,26 @@ settings! {
         name_grace: Span = Span::seconds(5 * MINUTE), Span(0)..=Span::seconds(7 * DAY);
     }
 
+    /// What is made of the content of files and bodies that stream by.
+    files: Files {
+        /// Whether each file and body gets a SHA-256.
+        hash: bool = true, ();
+        /// A file or body larger than this gets no hash. 0 is no limit.
+        hash_limit: ByteSize = ByteSize(GIB), ByteSize(0)..=ByteSize(TIB);
+        /// The most bytes per second of packet time that are hashed, over all lanes; host pairs are spread over
+        /// 16 lanes, and each may use its 16th part. Reached: what is being hashed on that lane gets no hash.
+        /// 0 is no limit.
+        hash_rate: ByteSize = ByteSize(4 * GIB), ByteSize(0)..=ByteSize(TIB);
+        /// Whether bodies with a Content-Encoding of gzip, deflate or br are decoded to tell their decoded size.
+        decode: bool = false, ();
+        /// A body that decodes to more than this is not decoded further, and gets no decoded size.
+        decode_limit: ByteSize = ByteSize(64_000_000), ByteSize(KIB)..=ByteSize(TIB);
+        /// Memory for looking into content, over all lanes, each with its 16th part: for the window of each body
+        /// that is decoded, and for the end of each 7z archive. Reached: further bodies are not decoded, and
+        /// whether further 7z archives are encrypted is not known.
+        memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+    }
+
     /// What endpoints report: processes, connections and files.
     endpoint: Endpoint {
         /// Memory for the history of all endpoints. Reached: the oldest events are forgotten.

@@ -34,6 +34,7 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
         http: None,
         ftp: None,
         files: Vec::new(),
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     }
 }

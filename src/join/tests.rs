@@ -234,6 +234,7 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
         http: None,
         ftp: Some(Ftp::default()),
         files: names.iter().map(file).collect(),
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     }
 }

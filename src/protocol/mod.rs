@@ -4,11 +4,13 @@
 //! running) uploads, and one flow record per connection. A reader that loses its place finds the next message or
 //! retires the connection, and counts it; nothing is guessed.
 
+mod content;
 mod dns;
 mod ftp;
 mod http;
 mod recognise;
 
+use self::content::Piece;
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -16,6 +18,7 @@ use crate::net::Timestamp;
 use crate::packet::Datagram;
 use crate::record::{EventId, Flow, Protocol, Upload};
 
+pub use content::FileCounters;
 pub use dns::Name;
 pub use ftp::FtpCounters;
 
@@ -55,6 +58,8 @@ pub struct ProtocolCounters {
     pub dns_unparsed: u64,
     /// FTP.
     pub ftp: FtpCounters,
+    /// The content of files and bodies.
+    pub files: FileCounters,
 }
 
 impl ProtocolCounters {
@@ -71,6 +76,7 @@ impl ProtocolCounters {
         self.dns_names += other.dns_names;
         self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
+        self.files.add(&other.files);
     }
 }
 
@@ -79,6 +85,7 @@ struct Context<'c> {
     now: Moment,
     limits: &'c config::Protocol,
     counters: &'c mut ProtocolCounters,
+    meter: &'c mut content::Meter,
     facts: &'c mut Vec<(Moment, Fact)>,
 }
 
@@ -122,16 +129,18 @@ enum Reader {
 pub struct Parsers {
     limits: config::Protocol,
     desk: ftp::Desk,
+    meter: content::Meter,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
 }
 
 impl Parsers {
     /// Readers with `1 / lanes` of the configured bounds.
-    pub fn new(limits: &config::Protocol, lanes: usize) -> Self {
+    pub fn new(limits: &config::Protocol, files: &config::Files, lanes: usize) -> Self {
         Self {
             limits: limits.clone(),
             desk: ftp::Desk::new(limits, lanes),
+            meter: content::Meter::new(files, lanes),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
         }
@@ -139,6 +148,11 @@ impl Parsers {
 
     /// What has been finished since the last call, in order.
     pub fn take_facts(&mut self) -> std::vec::Drain<'_, (Moment, Fact)> {
+        for (_, fact) in &self.facts {
+            if let Fact::Upload(upload) = fact {
+                self.meter.counters.count(upload);
+            }
+        }
         self.facts.drain(..)
     }
 
@@ -167,17 +181,19 @@ impl Parsers {
 
     /// What became of what was read, so far.
     pub fn counters(&self) -> ProtocolCounters {
-        ProtocolCounters { ftp: self.desk.counters().clone(), ..self.counters.clone() }
+        let (ftp, files) = (self.desk.counters().clone(), self.meter.counters.clone());
+        ProtocolCounters { ftp, files, ..self.counters.clone() }
     }
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
-        let context = Context { now, limits: &self.limits, counters: &mut self.counters, facts: &mut self.facts };
+        let (limits, counters) = (&self.limits, &mut self.counters);
+        let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
         (context, &mut self.desk)
     }
 
     /// Keeps first bytes until they tell what the connection speaks; then reads them.
     fn first_bytes(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
-        if let Some(expected) = self.desk.expected(link) {
+        if let Some(expected) = self.desk.expected(link, &self.meter) {
             let held = std::mem::replace(&mut stream.reader, Reader::FtpData(Box::new(expected)));
             self.replay(held, stream, link, now);
             self.data(stream, link, data, now);
@@ -242,7 +258,7 @@ impl Application for Parsers {
     type State = Stream;
 
     fn open(&mut self, link: &mut Link, _opener: Side, _now: Moment) -> Stream {
-        let reader = match self.desk.expected(link) {
+        let reader = match self.desk.expected(link, &self.meter) {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
@@ -268,7 +284,7 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, data.side, (data.bytes.len() as u64, Some(data.bytes)), data.ts, &mut context);
+                desk.data(ftp, link, data.side, Piece::Bytes(data.bytes), data.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
@@ -300,7 +316,7 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, gap.side, (gap.length, None), gap.ts, &mut context);
+                desk.data(ftp, link, gap.side, Piece::Lost(gap.length), gap.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
@@ -331,7 +347,7 @@ impl Application for Parsers {
                 Protocol::Ftp
             }
             Reader::FtpData(ftp) => {
-                desk.data_close(&ftp, link, totals, &mut context);
+                desk.data_close(*ftp, link, totals, &mut context);
                 Protocol::FtpData
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {

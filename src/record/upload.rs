@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Connection, EventId, Protocol, Wrapping};
+use super::{Archive, Body, Connection, EventId, NotHashed, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -40,8 +40,16 @@ pub struct FileInfo {
     pub missing: u64,
     /// Lower-case hexadecimal, only of a file without a gap.
     pub sha256: Option<String>,
+    /// Why there is no hash, if there is none and the content was a candidate for one.
+    pub not_hashed: Option<NotHashed>,
     /// The declared media type.
     pub mime_type: Option<String>,
+    /// The media type that the leading bytes show.
+    pub detected_type: Option<&'static str>,
+    /// The leading bytes contradict the declared type or the name's extension.
+    pub type_mismatch: bool,
+    /// Set for an archive, a compressed or an encrypted file.
+    pub archive: Option<Archive>,
 }
 
 /// What is particular to HTTP.
@@ -234,6 +242,8 @@ pub struct Upload {
     pub ftp: Option<Ftp>,
     /// Every file, in the order of the wire.
     pub files: Vec<FileInfo>,
+    /// The transfer's content, where that is not a file's.
+    pub body: Body,
     /// Oddities, sorted, each once.
     pub notes: Vec<Note>,
 }

@@ -51,7 +51,9 @@ impl Worker {
         let lanes = (0..LANES)
             .map(|lane| {
                 let own = lane % workers == number;
-                own.then(|| Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, LANES)))
+                own.then(|| {
+                    Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, &config.files, LANES))
+                })
             })
             .collect();
         Self { decoder: Decoder::new(), lanes, first: number == 0 }
