@@ -31,6 +31,7 @@ pub(super) struct Fields {
     pub(super) host: Option<String>,
     pub(super) user_agent: Option<String>,
     pub(super) content_type: Option<String>,
+    pub(super) content_encoding: Option<String>,
     pub(super) content_disposition: Option<String>,
     pub(super) slug: Option<String>,
     /// The first Content-Length that is a number.
@@ -167,6 +168,7 @@ impl Fields {
             "host" => keep(&mut self.host),
             "user-agent" => keep(&mut self.user_agent),
             "content-type" => keep(&mut self.content_type),
+            "content-encoding" => keep(&mut self.content_encoding),
             "content-disposition" => keep(&mut self.content_disposition),
             "slug" => keep(&mut self.slug),
             "upgrade" => keep(&mut self.upgrade),

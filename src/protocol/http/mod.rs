@@ -234,7 +234,7 @@ impl Connection {
         let used = (before - bytes.len()) as u64;
         match step {
             Step::Entity(entity) => {
-                exchange.entity(entity, ts);
+                exchange.entity(entity, ts, context);
                 exchange.end_offset = at + used;
                 if exchange.passes(context.limits.running_report.0) {
                     exchange.report_running(link, context);
@@ -262,7 +262,7 @@ impl Connection {
         if let Some(exchange) = self.queue.back_mut() {
             exchange.end_offset = at;
             exchange.complete = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         self.receiving = false;
         self.request = Reader::FRESH;
@@ -410,7 +410,7 @@ impl Connection {
                 let certain = framing.certain(gap.length);
                 match framing.skip(gap.length) {
                     Some((entity, behind)) => {
-                        exchange.gap(entity, gap.ts);
+                        exchange.gap(entity, gap.ts, context);
                         exchange.end_offset = gap.offset + entity;
                         if exchange.passes(context.limits.running_report.0) {
                             exchange.report_running(link, context);
@@ -428,11 +428,11 @@ impl Connection {
                     None => {
                         // The gap swallowed framing: what is certain is counted, the rest is not guessed.
                         context.counters.http_lost += 1;
-                        exchange.gap(certain, gap.ts);
+                        exchange.gap(certain, gap.ts, context);
                         exchange.end_offset = gap.offset + certain;
                         exchange.broken = true;
                         exchange.complete = true;
-                        exchange.end_files();
+                        exchange.end_files(context);
                         self.receiving = false;
                         self.report_finished(link, context);
                     }
@@ -457,7 +457,7 @@ impl Connection {
             && let Some(exchange) = self.queue.back_mut()
         {
             exchange.cut_short = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         while let Some(exchange) = self.queue.pop_front() {
             let client_bytes = exchange.end_offset;
