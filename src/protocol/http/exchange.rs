@@ -130,6 +130,11 @@ impl Exchange {
         self.expects_continue && self.bytes == 0 && !self.interim
     }
 
+    /// What follows the head is the body, whatever it looks like.
+    pub(super) fn body_comes(&mut self) {
+        self.expects_continue = false;
+    }
+
     /// Takes entity bytes.
     pub(super) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
         if self.bytes == 0 {

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     receiving: bool,
     /// Final responses that came before their request was read; how many.
     early: VecDeque<(u16, u64)>,
+    /// Bytes behind a head with `Expect` that may be its body or another request, as long as they do not tell.
+    undecided: Vec<u8>,
     /// How far each stream was read.
     position: Both<u64>,
     /// What CONNECT or an upgrade turned the connection into.
@@ -69,6 +71,7 @@ impl Connection {
             queue: VecDeque::new(),
             receiving: false,
             early: VecDeque::new(),
+            undecided: Vec::new(),
             position: Both::default(),
             tunnel: false,
         }
@@ -85,6 +88,12 @@ impl Connection {
     }
 
     fn client_data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
+        if !self.undecided.is_empty() {
+            let mut joined = std::mem::take(&mut self.undecided);
+            let offset = data.offset - joined.len() as u64;
+            joined.extend_from_slice(data.bytes);
+            return self.client_data(link, Data { offset, bytes: &joined, ..data }, context);
+        }
         let mut bytes = data.bytes;
         while !bytes.is_empty() {
             let at = data.offset + (data.bytes.len() - bytes.len()) as u64;
@@ -220,14 +229,24 @@ impl Connection {
             self.request = Reader::Lost;
             return;
         };
-        if exchange.refused_before_body() && begins_request(bytes) == Some(true) {
-            // After a refused `Expect` the body never comes; the next bytes are a new request.
-            exchange.complete = true;
-            exchange.abandoned = true;
-            self.receiving = false;
-            self.request = Reader::FRESH;
-            self.report_finished(link, context);
-            return;
+        if exchange.refused_before_body() {
+            match begins_request(bytes) {
+                Some(true) => {
+                    // After a refused `Expect` the body never comes; the next bytes are a new request.
+                    exchange.complete = true;
+                    exchange.abandoned = true;
+                    self.receiving = false;
+                    self.request = Reader::FRESH;
+                    self.report_finished(link, context);
+                    return;
+                }
+                None if framing.exceeds(bytes.len() as u64) => {
+                    self.undecided = bytes.to_vec();
+                    *bytes = &[];
+                    return;
+                }
+                _ => {}
+            }
         }
         let before = bytes.len();
         let step = framing.step(bytes);
@@ -388,8 +407,21 @@ impl Connection {
         }
     }
 
+    /// No more bytes come that could tell what the undecided ones are: they count as the body.
+    fn decide(&mut self, link: &Link, ts: Timestamp, context: &mut Context<'_>) {
+        let bytes = std::mem::take(&mut self.undecided);
+        if let Some(exchange) = self.queue.back_mut().filter(|_| !bytes.is_empty()) {
+            exchange.body_comes();
+            let offset = self.position.of(self.client) - bytes.len() as u64;
+            self.client_data(link, Data { side: self.client, offset, ts, bytes: &bytes }, context);
+        }
+    }
+
     /// Passes over lost stream bytes.
     pub(super) fn gap(&mut self, link: &Link, gap: Gap, context: &mut Context<'_>) {
+        if gap.side == self.client {
+            self.decide(link, gap.ts, context);
+        }
         *self.position.of_mut(gap.side) = gap.offset + gap.length;
         if gap.side != self.client {
             self.response = match std::mem::replace(&mut self.response, Reader::Lost) {
@@ -453,6 +485,7 @@ impl Connection {
     /// The connection is over: whatever is pending is reported as far as it came.
     pub(super) fn close(mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) {
         let server_bytes = *totals.bytes.of(self.client.peer());
+        self.decide(link, totals.end, context);
         if self.receiving
             && let Some(exchange) = self.queue.back_mut()
         {
