@@ -104,6 +104,21 @@ impl Assembler {
         Some(stretch)
     }
 
+    /// Forgets all behind the first hole that is longer than `longest` and ends past `vouched`. Bytes before `from` are
+    /// no hole. Returns where what is left ends.
+    pub(super) fn forget_behind_hole(&mut self, from: u64, longest: u64, vouched: u64) -> u64 {
+        let mut end = from;
+        for n in 0..self.stretches.len() {
+            let Some(stretch) = self.stretches.get(n) else { break };
+            if stretch.start > vouched && stretch.start.saturating_sub(end) > longest {
+                self.cost -= self.stretches.drain(n..).map(|s| s.cost()).sum::<usize>();
+                break;
+            }
+            end = end.max(stretch.end);
+        }
+        end
+    }
+
     /// Bytes of memory held.
     pub(super) fn cost(&self) -> usize {
         self.cost

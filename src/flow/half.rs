@@ -38,10 +38,15 @@ pub(super) struct Half {
     fin: Option<u64>,
     /// Offset of the next byte to deliver.
     pub(super) next: u64,
-    /// Highest offset that the receiver acknowledged.
+    /// The highest offset that the receiver acknowledged, if that is past `next`.
     acked: u64,
-    /// Place in the input at which `acked` first went past `next`.
+    /// Place in the input of that acknowledgement.
     acked_index: u64,
+    /// A lower acknowledgement came after it. A tap that reorders delivers such, but not for long; then the higher
+    /// one was forged, or another connection's.
+    disputed: bool,
+    /// Where the sender itself says that it stands, by the sequence number of a segment without payload.
+    sent: u64,
     /// Stretches that wait for their turn.
     waiting: Option<Box<Assembler>>,
     /// Bytes closed as gaps.
@@ -111,7 +116,7 @@ impl Half {
 
     /// Whether a hole or an unplaced beginning keeps something waiting.
     pub(super) fn waits(&self) -> bool {
-        self.waiting.is_some() || self.acked > self.next
+        self.waiting.is_some() || (self.acked > self.next && self.fin != Some(self.next))
     }
 
     /// Takes the side's own SYN. `first` is the sequence number behind it, `early` the length of the data in it. Of
@@ -192,11 +197,12 @@ impl Half {
         if self.origin == Origin::Provisional { PROVISIONAL } else { self.next }
     }
 
-    /// Whether an arrival is exactly what comes next and nothing waits: the common case.
+    /// Whether an arrival is exactly what comes next, nothing waits and nothing has ended: the common case.
     #[inline]
     pub(super) fn is_next(&self, seq: u32) -> bool {
         matches!(self.origin, Origin::Syn | Origin::Picked)
             && self.waiting.is_none()
+            && self.fin.is_none()
             && seq == self.base.wrapping_add(self.next as u32)
     }
 
@@ -222,35 +228,58 @@ impl Half {
             effect.out_of_window = true;
             return effect;
         }
-        let length = arrival.bytes.len() as i64;
-        let end = start + length + i64::from(arrival.cut);
         let floor = if self.origin == Origin::Provisional { 0 } else { self.next as i64 };
-        if arrival.fin && self.fin.is_none() {
-            if self.end_is_doubtful() && end + 1 == floor {
-                // Only late: what was counted as the last byte was this.
-                self.next -= 1;
-                self.missing -= 1;
-                self.fin = Some(self.next);
-            } else if end >= floor {
-                self.fin = Some(end as u64);
-            }
+        let ceiling = self.ceiling().unwrap_or(i64::MAX);
+        let whole = start + arrival.bytes.len() as i64 + i64::from(arrival.cut);
+        if whole > ceiling {
+            effect.out_of_window = true;
         }
-        let data_end = start + length;
+        let end = whole.min(ceiling);
+        let data_end = (start + arrival.bytes.len() as i64).min(ceiling);
+        self.take_fin(arrival.fin && whole == end, end, floor);
         if start < floor {
             effect.duplicate += (data_end.min(floor) - start).max(0) as u64;
         }
         if data_end > floor {
             let skip = (floor - start).max(0);
-            let bytes = arrival.bytes.get(skip as usize..).unwrap_or_default();
-            let put = self.buffer().put((start + skip) as u64, bytes, arrival.ts, arrival.index);
-            effect.add(put);
+            let from = start + skip;
+            let bytes = arrival.bytes.get(skip as usize..(data_end - start) as usize).unwrap_or_default();
+            if !bytes.is_empty() {
+                let put = self.buffer().put(from as u64, bytes, arrival.ts, arrival.index);
+                effect.add(put);
+            }
         }
-        if arrival.cut > 0 && end > floor {
+        if arrival.cut > 0 && end > floor.max(data_end) {
             let from = data_end.max(floor);
             let put = self.buffer().put_lost(from as u64, (end - from) as u64, arrival.ts, arrival.index);
             effect.add(put);
         }
         effect
+    }
+
+    /// Where the stream has ended for good: at a FIN that the receiver has acknowledged.
+    fn ceiling(&self) -> Option<i64> {
+        self.fin.filter(|fin| self.acked == fin + 1).map(|fin| fin as i64)
+    }
+
+    /// Notes a FIN at `end`, or that bytes come up to there behind an earlier one: the receiver has not acknowledged
+    /// that, so it was forged or did not arrive.
+    fn take_fin(&mut self, is_fin: bool, end: i64, floor: i64) {
+        if self.fin.is_some_and(|fin| end > fin as i64) {
+            self.fin = None;
+            self.finished = false;
+        }
+        if !is_fin || self.fin.is_some() {
+            return;
+        }
+        if self.end_is_doubtful() && end + 1 == floor {
+            // Only late: what was counted as the last byte was this.
+            self.next -= 1;
+            self.missing -= 1;
+            self.fin = Some(self.next);
+        } else if end >= floor {
+            self.fin = Some(end as u64);
+        }
     }
 
     fn buffer(&mut self) -> &mut Assembler {
@@ -259,7 +288,7 @@ impl Half {
 
     /// Notes an acknowledgement by the receiver.
     #[inline]
-    pub(super) fn acknowledge(&mut self, ack: u32, index: u64) {
+    pub(super) fn acknowledge(&mut self, ack: u32, index: u64, patience: u64) {
         if self.origin == Origin::Unknown {
             return;
         }
@@ -267,18 +296,42 @@ impl Half {
             self.reconsider(ack);
         }
         let offset = self.offset(ack);
-        if offset <= self.next as i64 || offset - self.frontier() as i64 > LARGEST_WINDOW {
+        if offset <= self.next as i64 && self.acked <= self.next {
             return;
         }
-        let mut acked = offset as u64;
-        if let Some(fin) = self.fin {
-            acked = acked.min(fin);
-        }
-        if acked > self.acked.max(self.next) {
-            if self.acked <= self.next {
-                self.acked_index = index;
+        if offset < self.acked as i64 {
+            self.disputed = true;
+            if index.saturating_sub(self.acked_index) >= patience {
+                self.acked = offset.max(0) as u64;
             }
-            self.acked = acked;
+            return;
+        }
+        if offset - self.frontier() as i64 > LARGEST_WINDOW {
+            return;
+        }
+        let offset = offset as u64;
+        if self.fin.is_some_and(|fin| offset > fin + 1) {
+            // The receiver took more: that FIN was none.
+            self.fin = None;
+            self.finished = false;
+        }
+        if offset > self.acked {
+            self.acked = offset;
+            self.acked_index = index;
+            self.disputed = false;
+        }
+    }
+
+    /// Whether the last acknowledgement is `age` packets old.
+    fn acked_before(&self, index: u64, age: u64) -> bool {
+        index.saturating_sub(self.acked_index) >= age
+    }
+
+    /// Notes where the sender says that it stands, in a segment without payload.
+    #[inline]
+    pub(super) fn stands_at(&mut self, seq: u32) {
+        if matches!(self.origin, Origin::Syn | Origin::Picked) {
+            self.sent = self.offset(seq).max(0) as u64;
         }
     }
 
@@ -297,11 +350,12 @@ impl Half {
             Some((start, ..)) if start <= self.next => self.pop_first(),
             Some((start, since, ts)) => {
                 let old = index.saturating_sub(since) >= patience;
-                if force || (old && self.acked >= start) { self.close_hole(start, ts) } else { Next::Nothing }
+                let sure = self.acked >= start && (!self.disputed || self.acked_before(index, 2 * patience));
+                if force || (old && sure) { self.close_hole(start, ts) } else { Next::Nothing }
             }
             None => {
-                let old = self.acked > self.next && index.saturating_sub(self.acked_index) >= patience;
-                let end = if force || old { self.tail() } else { self.next };
+                let late = self.acked_before(index, if self.disputed { 2 * patience } else { patience });
+                let end = self.tail(late, index == u64::MAX, force);
                 if end > self.next {
                     self.doubt = self.fin.is_none().then_some(end);
                     return self.close_hole(end, self.last);
@@ -315,13 +369,17 @@ impl Half {
         }
     }
 
-    /// Where the stream reaches to behind what was seen: to the FIN, or to what the receiver acknowledged.
-    fn tail(&self) -> u64 {
+    /// Up to where the bytes behind what was seen are given up: to the FIN, or to what the receiver acknowledged.
+    /// While more may come (not `force`), both sides must vouch for them: the receiver by its acknowledgement, the
+    /// sender by its FIN or, after a long silence, by the number in its own segments.
+    fn tail(&self, late: bool, overdue: bool, force: bool) -> u64 {
         match self.fin {
-            Some(fin) => fin,
+            Some(fin) if force || (late && self.acked >= fin) => fin,
+            Some(_) => self.next,
             // One past what was seen may be the acknowledgement of a FIN that the tap lost.
-            None if self.acked == self.next + 1 => self.next,
-            None => self.acked,
+            None if self.acked <= self.next + 1 => self.next,
+            None if force || (overdue && self.sent >= self.acked) => self.acked,
+            None => self.next,
         }
     }
 
@@ -355,20 +413,28 @@ impl Half {
         Next::Data { offset, bytes: stretch.bytes, ts: stretch.ts, freed }
     }
 
-    /// Whether what waits at the connection's end is to be believed: near, or vouched for by an
-    /// acknowledgement, or with no receiver in sight that could have.
-    pub(super) fn end_is_plausible(&self, receiver_seen: bool) -> bool {
-        match self.waiting.as_ref().and_then(|w| w.first()) {
-            Some(first) if first.start > self.next => {
-                first.start - self.next <= PLAUSIBLE_HOLE || self.acked >= first.start || !receiver_seen
-            }
-            _ => true,
+    /// Forgets what lies behind a hole that is not to be believed: a large one that no acknowledgement vouches for,
+    /// though the receiver was seen. The memory freed.
+    pub(super) fn forget_implausible(&mut self, receiver_seen: bool) -> usize {
+        if !receiver_seen || self.origin == Origin::Provisional {
+            return 0;
         }
-    }
-
-    /// Gives up everything that waits; the memory freed.
-    pub(super) fn discard(&mut self) -> usize {
-        self.waiting.take().map_or(0, |w| w.cost())
+        let before = self.held();
+        let mut end = self.next;
+        if let Some(waiting) = &mut self.waiting {
+            end = waiting.forget_behind_hole(end, PLAUSIBLE_HOLE, self.acked);
+            if waiting.first().is_none() {
+                self.waiting = None;
+            }
+        }
+        let far = |offset: u64| offset.saturating_sub(end) > PLAUSIBLE_HOLE;
+        if self.fin.is_some_and(|fin| far(fin) && self.acked < fin) {
+            self.fin = None;
+        }
+        if far(self.acked) && self.sent < self.acked && self.fin.is_none() {
+            self.acked = 0;
+        }
+        before - self.held()
     }
 
     /// Bytes of memory held.

@@ -309,7 +309,8 @@ impl<A: Application> Tracker<A> {
             reset(entry, side, segment.seq);
         } else {
             if flags.ack() {
-                entry.halves.of_mut(side.peer()).acknowledge(segment.ack, segment.index);
+                let patience = self.limits.patience;
+                entry.halves.of_mut(side.peer()).acknowledge(segment.ack, segment.index, patience);
             }
             let length = segment.payload.len() as u64;
             if length > 0 || segment.cut > 0 || flags.fin() {
@@ -343,6 +344,8 @@ impl<A: Application> Tracker<A> {
                     let half = entry.halves.of(side);
                     self.counters.out_of_order += u64::from(half.waits() && waited);
                 }
+            } else if !flags.syn() {
+                entry.halves.of_mut(side).stands_at(seq);
             }
         }
         if entry.halves.of(side).waits() || entry.halves.of(side.peer()).waits() || flags.fin() {
@@ -355,33 +358,56 @@ impl<A: Application> Tracker<A> {
 
     /// Delivers what can be delivered of one direction.
     fn drain(&mut self, handle: u32, side: Side, index: u64, force: bool, now: Moment) {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
-        loop {
-            match entry.halves.of_mut(side).pop(index, self.limits.patience, force) {
-                Next::Data { offset, bytes, ts, freed } => {
-                    self.held -= freed;
-                    let data = Data { side, offset, ts, bytes: &bytes };
-                    self.app.data(&mut entry.state, &mut entry.link, data, now);
-                }
-                Next::Gap { offset, length, ts, freed } => {
-                    self.held -= freed;
-                    self.counters.gaps += 1;
-                    self.counters.gap_bytes += length;
-                    self.app.gap(&mut entry.state, &mut entry.link, Gap { side, offset, ts, length }, now);
-                }
-                Next::Finish => self.app.finish(&mut entry.state, &mut entry.link, side, now),
-                Next::Nothing => break,
+        while self.drain_one(handle, side, index, force, now) {}
+    }
+
+    /// Delivers the next stretch or gap; false if there is none.
+    fn drain_one(&mut self, handle: u32, side: Side, index: u64, force: bool, now: Moment) -> bool {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return false };
+        match entry.halves.of_mut(side).pop(index, self.limits.patience, force) {
+            Next::Data { offset, bytes, ts, freed } => {
+                self.held -= freed;
+                let data = Data { side, offset, ts, bytes: &bytes };
+                self.app.data(&mut entry.state, &mut entry.link, data, now);
             }
+            Next::Gap { offset, length, ts, freed } => {
+                self.held -= freed;
+                self.counters.gaps += 1;
+                self.counters.gap_bytes += length;
+                self.app.gap(&mut entry.state, &mut entry.link, Gap { side, offset, ts, length }, now);
+            }
+            Next::Finish => self.app.finish(&mut entry.state, &mut entry.link, side, now),
+            Next::Nothing => return false,
+        }
+        true
+    }
+
+    /// Closes holes early, the oldest first, while more waits than memory allows. Who holds the memory pays.
+    fn relieve(&mut self, handle: u32, side: Side, now: Moment) {
+        let mut first = true;
+        loop {
+            let held = entry(&self.slots, handle).map_or(0, |e| e.halves.of(side).held());
+            if held <= self.limits.stream_memory && (held == 0 || self.held <= self.limits.lane_memory) {
+                return;
+            }
+            if std::mem::take(&mut first) {
+                self.counters.memory_gaps += 1;
+                self.forget_implausible(handle, side);
+                continue;
+            }
+            // Closes one hole, and delivers what that frees.
+            self.drain_one(handle, side, u64::MAX, true, now);
+            self.drain(handle, side, self.last_index, false, now);
         }
     }
 
-    /// Closes holes early while more waits than memory allows. Who holds the memory pays.
-    fn relieve(&mut self, handle: u32, side: Side, now: Moment) {
-        let held = entry(&self.slots, handle).map_or(0, |e| e.halves.of(side).held());
-        if held > self.limits.stream_memory || (held > 0 && self.held > self.limits.lane_memory) {
-            self.counters.memory_gaps += 1;
-            self.drain(handle, side, u64::MAX, true, now);
-        }
+    /// Forgets what a forged sequence number or acknowledgement promised.
+    fn forget_implausible(&mut self, handle: u32, side: Side) {
+        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        let receiver_seen = entry.halves.of(side.peer()).packets > 0;
+        let freed = entry.halves.of_mut(side).forget_implausible(receiver_seen);
+        self.held -= freed;
+        self.counters.out_of_window += u64::from(freed > 0);
     }
 
     /// Looks at a flow earlier than planned if its state asks for it.
@@ -487,13 +513,10 @@ impl<A: Application> Tracker<A> {
         let hash = hash(&self.hasher, &entry.link.ends);
         let client = entry.link.client;
         for side in [client, client.peer()] {
-            let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
-            entry.halves.of_mut(side).settle();
-            let receiver_seen = entry.halves.of(side.peer()).packets > 0;
-            if !entry.halves.of(side).end_is_plausible(receiver_seen) {
-                self.held -= entry.halves.of_mut(side).discard();
-                self.counters.out_of_window += 1;
+            if let Some(entry) = entry_mut(&mut self.slots, handle) {
+                entry.halves.of_mut(side).settle();
             }
+            self.forget_implausible(handle, side);
             self.drain(handle, side, u64::MAX, true, now);
         }
         if let Ok(occupied) = self.index.find_entry(hash, |h| *h == handle) {
