@@ -36,10 +36,8 @@ fn replay(capture: &Path) -> Found {
     let mut found = Found { uploads: Vec::new(), flows: Vec::new() };
     let keep = |fact: Fact| match fact {
         Fact::Upload(upload) if upload.state != State::Running => found.uploads.push(*upload),
-        Fact::Upload(_) => {}
+        Fact::Upload(_) | Fact::Name(_) => {}
         Fact::Flow(flow) => found.flows.push(*flow),
-        #[allow(unreachable_patterns)]
-        _ => {}
     };
     Replay::new(&mut reader, &config, 1).run(keep, |_| true).unwrap();
     found

@@ -137,6 +137,15 @@ impl Half {
             self.synchronise(ack);
         }
         self.expected = Some(ack);
+        self.begin_at(ack);
+    }
+
+    /// Provisionally places a stream of which nothing was seen yet.
+    fn begin_at(&mut self, seq: u32) {
+        if self.origin == Origin::Unknown {
+            self.base = seq.wrapping_sub(PROVISIONAL as u32);
+            self.origin = Origin::Provisional;
+        }
     }
 
     /// Sets the origin: offset zero has the sequence number `first`. False if what waits lies before it.
@@ -217,11 +226,7 @@ impl Half {
     /// Takes in bytes that are not simply next. The caller drains with [`Half::pop`] afterwards.
     pub(super) fn arrive(&mut self, arrival: Arrival<'_>) -> Effect {
         let mut effect = Effect::default();
-        if self.origin == Origin::Unknown {
-            self.base = arrival.seq.wrapping_sub(PROVISIONAL as u32);
-            self.origin = Origin::Provisional;
-            self.acked = 0;
-        }
+        self.begin_at(arrival.seq);
         self.reconsider(arrival.seq);
         let start = self.offset(arrival.seq);
         if start - self.frontier() as i64 > LARGEST_WINDOW {
