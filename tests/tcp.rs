@@ -547,6 +547,50 @@ fn a_forged_fin_far_ahead_adds_nothing() {
     assert_eq!((heard.client.as_str(), heard.client_bytes), ("abcdefgh", 8));
 }
 
+// What readers make of holes.
+
+#[test]
+fn a_greeting_that_the_snap_length_cut_does_not_hide_a_control_connection() {
+    let control = Pair::new("10.0.0.5:40000", "192.0.2.9:21");
+    let data = Pair::new("10.0.0.5:40001", "192.0.2.9:51210");
+    let greeting = "220---------- Welcome to an FTP server [private] ----------\r\n220 ready\r\n";
+    let at = greeting.len() as i64;
+    let mut tap = reading(&config());
+    tap.push_all(&control.handshake());
+    tap.push(&control.server(0, 0, ACK, greeting).cut(40));
+    tap.push_all(&[control.client(0, at, ACK, "USER u\r\n"), control.client(8, at, ACK, "PASV\r\n")]);
+    tap.push(&control.server(at, 14, ACK, "227 Entering Passive Mode (192,0,2,9,200,10)\r\n"));
+    tap.push(&control.client(14, at + 46, ACK, "STOR a\r\n"));
+    tap.push_all(&data.handshake());
+    tap.push(&data.client(0, 0, ACK, "x".repeat(100)));
+    tap.push_all(&data.close(100, 0));
+    tap.push(&control.server(at + 46, 22, ACK, "226 done\r\n"));
+    let upload = tap.upload();
+    assert_eq!((upload.bytes, upload.files[0].name.as_deref()), (100, Some("a")));
+    assert_eq!(upload.ftp.unwrap().reply_code, Some(226));
+}
+
+#[test]
+fn data_without_announcement_goes_to_the_dialogue_that_asked_for_it_at_the_time() {
+    let mut tap = reading(&config());
+    for n in 0..3u32 {
+        // Only the client's side was captured, so no reply tells the port.
+        let control = Pair::new(&format!("10.0.0.5:{}", 40_000 + n), "192.0.2.9:21");
+        let data = Pair::new(&format!("10.0.0.5:{}", 50_000 + n), &format!("192.0.2.9:{}", 51_210 + n));
+        tap.push(&control.syn());
+        tap.push(&control.client(0, 0, ACK, "USER u\r\nTYPE I\r\nPASV\r\n"));
+        tap.push(&data.syn());
+        tap.push(&control.client(22, 0, ACK, format!("STOR {n}\r\n")));
+        tap.push(&data.client(0, 0, ACK, "x".repeat(100 + n as usize)));
+        tap.push(&data.client(100 + i64::from(n), 0, FIN | ACK, []));
+        tap.push(&control.client(30, 0, FIN | ACK, "QUIT\r\n"));
+        tap.silence(20);
+    }
+    let (uploads, _) = tap.facts();
+    let found: Vec<_> = uploads.iter().map(|u| (u.files[0].name.clone().unwrap(), u.bytes)).collect();
+    assert_eq!(found, [("0".to_owned(), 100), ("1".to_owned(), 101), ("2".to_owned(), 102)]);
+}
+
 // Bounds.
 
 #[test]

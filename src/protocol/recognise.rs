@@ -175,6 +175,28 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_that_is_cut_anywhere_is_not_mistaken_for_another() {
+        for whole in [
+            &b"POST /a HTTP/1.1\r\n"[..],
+            b"HTTP/1.1 200 OK\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01",
+            b"\x16\x03\x03\x02\x00\x02\x00\x01",
+            b"\x17\x03\x03\x00\x20abc",
+            b"SSH-2.0-x\r\n",
+            b"\x00\x00\x00\x45\xfeSMB@\x00",
+            b"220 ProFTPD ready\r\n",
+        ] {
+            let verdict = told(whole, b"");
+            assert!(matches!(verdict, Verdict::Is(protocol, _) if protocol != Protocol::Unknown), "{whole:?}");
+            for end in 1..whole.len() {
+                let begun = told(&whole[..end], b"");
+                assert!(begun == Verdict::More || begun == verdict, "{:?} of {whole:?}: {begun:?}", &whole[..end]);
+            }
+        }
+    }
+
+    #[test]
     fn a_file_that_begins_with_a_verb_is_not_ftp() {
         assert_eq!(told(b"STOR payload of a file\r\nmore text\r\n", b""), Verdict::More);
         assert_eq!(
