@@ -6,7 +6,14 @@
 
 mod ftp;
 mod http;
+mod http2;
 mod recognise;
+mod websocket;
+
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
 
 use self::recognise::Verdict;
 use crate::config;
@@ -44,6 +51,12 @@ pub struct ProtocolCounters {
     pub http_pending_dropped: u64,
     /// Bodies announced with `Expect` and never sent.
     pub http_abandoned: u64,
+    /// Directions of HTTP/2 in which a gap swallowed a frame's head or a part of a header block.
+    pub http2_lost: u64,
+    /// Directions of HTTP/2 that broke its syntax; the rest was not read.
+    pub http2_unparsed: u64,
+    /// WebSockets that lost their place in a gap or broke the syntax.
+    pub websocket_lost: u64,
     /// FTP.
     pub ftp: FtpCounters,
 }
@@ -59,6 +72,9 @@ impl ProtocolCounters {
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;
+        self.http2_lost += other.http2_lost;
+        self.http2_unparsed += other.http2_unparsed;
+        self.websocket_lost += other.websocket_lost;
         self.ftp.add(&other.ftp);
     }
 }
@@ -93,6 +109,7 @@ enum Reader {
     Fresh,
     Prefix(Box<Prefix>),
     Http(Box<http::Connection>),
+    Http2(Box<http2::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
     /// Nothing more to read; `resume` if a request may yet begin (picked up in the middle).
@@ -172,6 +189,7 @@ impl Parsers {
         let reader = match protocol {
             // The content tells the roles better than who opened the connection.
             Protocol::Http => Reader::Http(Box::new(http::Connection::new(client.unwrap_or(link.client)))),
+            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(client.unwrap_or(link.client), None))),
             Protocol::Ftp => {
                 if let Some(client) = client {
                     link.client = client;
@@ -233,6 +251,10 @@ impl Application for Parsers {
                 let (mut context, _) = self.context(now);
                 http.data(link, data, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.data(link, data, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
                 desk.data(ftp, link, data.side, (data.bytes.len() as u64, Some(data.bytes)), data.ts, &mut context);
@@ -254,6 +276,10 @@ impl Application for Parsers {
             Reader::Http(http) => {
                 let (mut context, _) = self.context(now);
                 http.gap(link, gap, &mut context);
+            }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.gap(link, gap, &mut context);
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
@@ -279,8 +305,14 @@ impl Application for Parsers {
         let mut encrypted = false;
         let protocol = match stream.reader {
             Reader::Http(http) => {
+                encrypted = http.encrypted;
+                let protocol = http.protocol;
                 http.close(link, totals, &mut context);
-                Protocol::Http
+                protocol
+            }
+            Reader::Http2(http2) => {
+                http2.close(link, totals, &mut context);
+                Protocol::Http2
             }
             Reader::FtpControl(control) => {
                 encrypted = desk.control_close(&control, &mut context);

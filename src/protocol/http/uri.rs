@@ -15,7 +15,7 @@ pub(super) fn redact(target: &str) -> String {
 
 /// The host that a request is for: the target's own in absolute form, else the Host field's; without port.
 /// `None` for a bare address.
-pub(super) fn domain(target: &str, host: Option<&str>) -> Option<String> {
+pub(in crate::protocol) fn domain(target: &str, host: Option<&str>) -> Option<String> {
     let authority = target.split_once("://").map(|(_, rest)| {
         let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         rest.rsplit('@').next().unwrap_or(rest)
