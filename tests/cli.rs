@@ -95,6 +95,13 @@ fn a_missing_event_file_is_refused_by_name() {
 }
 
 #[test]
+fn standard_input_can_be_only_one_of_the_inputs() {
+    let bytes = std::fs::read(ftp_story().capture()).unwrap();
+    outfall_reading(["replay", "-", "-"], &bytes).refuses(&["standard input"]);
+    outfall_reading(["replay", "-", "--endpoint", "-"], &bytes).refuses(&["standard input"]);
+}
+
+#[test]
 fn malformed_event_lines_are_reported_and_counted_and_change_nothing_else() {
     let story = ftp_story();
     let clean = story.replay(&["--json"]).exits(0);
@@ -115,6 +122,17 @@ fn malformed_event_lines_are_reported_and_counted_and_change_nothing_else() {
     for count in ["3 endpoint lines malformed", "1 endpoint lines of unknown type"] {
         assert!(human.text().contains(count), "{}", human.text());
     }
+}
+
+#[test]
+fn warnings_that_are_not_listed_are_said_to_be_missing() {
+    let story = ftp_story();
+    let bad = Scratch::new("events.jsonl", &b"no event\n".repeat(5000));
+    let args = [as_arg("replay"), as_arg("--json"), story.capture().into(), as_arg("--endpoint"), bad.arg()];
+    let ran = outfall(args).exits(0);
+    assert!(ran.stderr.lines().count() < 200, "{} lines", ran.stderr.lines().count());
+    let last = ran.stderr.lines().last().unwrap();
+    assert!(last.contains("further") || last.contains("more") || last.contains("5000"), "the last line is: {last}");
 }
 
 #[test]

@@ -42,9 +42,12 @@ fn alert(name: &str) -> Alert {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
+        domain_source: Default::default(),
         http: None,
         ftp: None,
         files: vec![file],
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     };
     let link = FileLink {

@@ -229,9 +229,12 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
+        domain_source: Default::default(),
         http: None,
         ftp: Some(Ftp::default()),
         files: names.iter().map(file).collect(),
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     }
 }

@@ -4,6 +4,8 @@
 //! running) uploads, and one flow record per connection. A reader that loses its place finds the next message or
 //! retires the connection, and counts it; nothing is guessed.
 
+mod content;
+mod dns;
 mod ftp;
 mod http;
 mod http2;
@@ -15,12 +17,16 @@ mod rig;
 #[cfg(test)]
 mod tests;
 
+use self::content::Piece;
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::Timestamp;
+use crate::packet::Datagram;
 use crate::record::{EventId, Flow, Protocol, Upload};
 
+pub use content::FileCounters;
+pub use dns::Name;
 pub use ftp::FtpCounters;
 
 /// Something finished that the pipeline hands on.
@@ -30,6 +36,8 @@ pub enum Fact {
     Upload(Box<Upload>),
     /// A connection, over.
     Flow(Box<Flow>),
+    /// A name that a host was told for an address.
+    Name(Box<Name>),
 }
 
 /// What became of what was read.
@@ -57,8 +65,14 @@ pub struct ProtocolCounters {
     pub http2_unparsed: u64,
     /// WebSockets that lost their place in a gap or broke the syntax.
     pub websocket_lost: u64,
+    /// Names learnt from DNS answers.
+    pub dns_names: u64,
+    /// Datagrams and streams on DNS's port that are no DNS.
+    pub dns_unparsed: u64,
     /// FTP.
     pub ftp: FtpCounters,
+    /// The content of files and bodies.
+    pub files: FileCounters,
 }
 
 impl ProtocolCounters {
@@ -75,7 +89,10 @@ impl ProtocolCounters {
         self.http2_lost += other.http2_lost;
         self.http2_unparsed += other.http2_unparsed;
         self.websocket_lost += other.websocket_lost;
+        self.dns_names += other.dns_names;
+        self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
+        self.files.add(&other.files);
     }
 }
 
@@ -84,6 +101,7 @@ struct Context<'c> {
     now: Moment,
     limits: &'c config::Protocol,
     counters: &'c mut ProtocolCounters,
+    meter: &'c mut content::Meter,
     facts: &'c mut Vec<(Moment, Fact)>,
 }
 
@@ -93,6 +111,9 @@ pub struct Prefix {
     pieces: Vec<(Side, u64, Timestamp, Vec<u8>)>,
     lengths: Both<usize>,
 }
+
+/// Where DNS is spoken; its messages have too little shape to be told by content alone.
+const DNS_PORT: u16 = 53;
 
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
@@ -112,6 +133,7 @@ enum Reader {
     Http2(Box<http2::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
+    Dns(Box<dns::Stream>),
     /// Nothing more to read; `resume` if a request may yet begin (picked up in the middle).
     Other {
         protocol: Protocol,
@@ -124,16 +146,18 @@ enum Reader {
 pub struct Parsers {
     limits: config::Protocol,
     desk: ftp::Desk,
+    meter: content::Meter,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
 }
 
 impl Parsers {
     /// Readers with `1 / lanes` of the configured bounds.
-    pub fn new(limits: &config::Protocol, lanes: usize) -> Self {
+    pub fn new(limits: &config::Protocol, files: &config::Files, lanes: usize) -> Self {
         Self {
             limits: limits.clone(),
             desk: ftp::Desk::new(limits, lanes),
+            meter: content::Meter::new(files, lanes),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
         }
@@ -141,12 +165,30 @@ impl Parsers {
 
     /// What has been finished since the last call, in order.
     pub fn take_facts(&mut self) -> std::vec::Drain<'_, (Moment, Fact)> {
+        for (_, fact) in &self.facts {
+            if let Fact::Upload(upload) = fact {
+                self.meter.counters.count(upload);
+            }
+        }
         self.facts.drain(..)
     }
 
     /// Whether anything has been finished since the last call.
     pub fn has_facts(&self) -> bool {
         !self.facts.is_empty()
+    }
+
+    /// Takes a datagram: DNS answers give names.
+    pub fn datagram(&mut self, datagram: &Datagram<'_>, now: Moment) {
+        if datagram.source.port != DNS_PORT {
+            return;
+        }
+        let (facts, counters) = (&mut self.facts, &mut self.counters);
+        let known = dns::answers(datagram.payload, datagram.destination.address, datagram.ts, &mut |name| {
+            counters.dns_names += 1;
+            facts.push((now, Fact::Name(Box::new(name))));
+        });
+        self.counters.dns_unparsed += u64::from(!known);
     }
 
     /// The input is over and every connection is closed: reports what still waits.
@@ -156,17 +198,19 @@ impl Parsers {
 
     /// What became of what was read, so far.
     pub fn counters(&self) -> ProtocolCounters {
-        ProtocolCounters { ftp: self.desk.counters().clone(), ..self.counters.clone() }
+        let (ftp, files) = (self.desk.counters().clone(), self.meter.counters.clone());
+        ProtocolCounters { ftp, files, ..self.counters.clone() }
     }
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
-        let context = Context { now, limits: &self.limits, counters: &mut self.counters, facts: &mut self.facts };
+        let (limits, counters) = (&self.limits, &mut self.counters);
+        let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
         (context, &mut self.desk)
     }
 
     /// Keeps first bytes until they tell what the connection speaks; then reads them.
     fn first_bytes(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
-        if let Some(expected) = self.desk.expected(link) {
+        if let Some(expected) = self.desk.expected(link, &self.meter) {
             let held = std::mem::replace(&mut stream.reader, Reader::FtpData(Box::new(expected)));
             self.replay(held, stream, link, now);
             self.data(stream, link, data, now);
@@ -180,7 +224,11 @@ impl Parsers {
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
         let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
         let (low, high) = (prefix.joined(Side::Low), prefix.joined(Side::High));
-        let Verdict::Is(protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        let Verdict::Is(mut protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
+        if protocol == Protocol::Unknown && on_dns_port && dns::begins_message(data.bytes) {
+            protocol = Protocol::Dns;
+        }
         if let Some(client) = client
             && !link.client_known
         {
@@ -196,6 +244,7 @@ impl Parsers {
                 }
                 Reader::FtpControl(Box::new(self.desk.control(link)))
             }
+            Protocol::Dns => Reader::Dns(Box::default()),
             other => Reader::Other { protocol: other, resume: other == Protocol::Unknown && link.mid_stream },
         };
         let held = std::mem::replace(&mut stream.reader, reader);
@@ -227,7 +276,7 @@ impl Application for Parsers {
     type State = Stream;
 
     fn open(&mut self, link: &mut Link, _opener: Side, _now: Moment) -> Stream {
-        let reader = match self.desk.expected(link) {
+        let reader = match self.desk.expected(link, &self.meter) {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
@@ -257,11 +306,21 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, data.side, (data.bytes.len() as u64, Some(data.bytes)), data.ts, &mut context);
+                desk.data(ftp, link, data.side, Piece::Bytes(data.bytes), data.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
                 desk.control_data(control, data, &mut context);
+            }
+            Reader::Dns(dns) => {
+                if data.side != link.client {
+                    let host = link.ends.of(link.client).address;
+                    let (facts, counters) = (&mut self.facts, &mut self.counters);
+                    dns.data(data.bytes, host, data.ts, &mut |name| {
+                        counters.dns_names += 1;
+                        facts.push((now, Fact::Name(Box::new(name))));
+                    });
+                }
             }
             Reader::Fresh | Reader::Prefix(_) => self.first_bytes(stream, link, data, now),
         }
@@ -283,12 +342,13 @@ impl Application for Parsers {
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, gap.side, (gap.length, None), gap.ts, &mut context);
+                desk.data(ftp, link, gap.side, Piece::Lost(gap.length), gap.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
                 desk.control_gap(control, gap, &mut context);
             }
+            Reader::Dns(dns) => dns.lose(),
             Reader::Other { .. } => {}
         }
     }
@@ -319,13 +379,14 @@ impl Application for Parsers {
                 Protocol::Ftp
             }
             Reader::FtpData(ftp) => {
-                desk.data_close(&ftp, link, totals, &mut context);
+                desk.data_close(*ftp, link, totals, &mut context);
                 Protocol::FtpData
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
                 if carried && desk.stray(link, totals, &mut context) { Protocol::FtpData } else { Protocol::Unknown }
             }
+            Reader::Dns(_) => Protocol::Dns,
             Reader::Other { protocol, .. } => protocol,
         };
         let connection = link.connection();

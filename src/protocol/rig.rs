@@ -39,8 +39,8 @@ pub(super) fn play(
     server: &[Piece],
     order: impl Iterator<Item = bool>,
 ) -> (Vec<Upload>, Flow, ProtocolCounters) {
-    let limits = config::Protocol::default();
-    let mut parsers = Parsers::new(&limits, 1);
+    let (limits, files) = (config::Protocol::default(), config::Files::default());
+    let mut parsers = Parsers::new(&limits, &files, 1);
     let (mut link, now) = (link(), Moment::default());
     let mut state = parsers.open(&mut link, CLIENT, now);
     let mut offsets = Both::new(0, 0);
@@ -73,6 +73,7 @@ pub(super) fn play(
     for (_, fact) in parsers.take_facts() {
         match fact {
             Fact::Upload(upload) => uploads.push(*upload),
+            Fact::Name(_) => {}
             Fact::Flow(found) => flow = Some(*found),
         }
     }

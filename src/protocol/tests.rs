@@ -122,6 +122,7 @@ fn an_upload_inside_a_tunnel_goes_to_the_host_of_the_connect() {
     let (uploads, flow, _) = play(&whole(&client), &whole(&server), [].into_iter());
     let want = ("PUT", "/in", 6, Some(201), State::Complete, Protocol::Http, Some("inner.example"));
     assert_eq!(told(&uploads), [want]);
+    assert_eq!(uploads[0].proxied_to.as_deref(), Some("inner.example"));
     assert_eq!((flow.protocol, flow.encrypted), (Protocol::Http, false));
     let (client, server) = connect_http2();
     let (uploads, flow, _) = play(&whole(&client), &whole(&server), [].into_iter());

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FileInfo, Flow, Ftp, Http, Upload, Wrapping};
+use super::{Archive, Body, FileInfo, Flow, Ftp, Http, Upload, Wrapping};
 use crate::net::{Endpoint, Timestamp, community_id};
 
 /// A JSON object that is filled by dotted paths.
@@ -109,6 +109,38 @@ fn file(info: &FileInfo) -> Document {
     document
 }
 
+/// A file of `outfall.files`: what `file` has, and what no field of the Elastic Common Schema says.
+fn listed_file(info: &FileInfo) -> Document {
+    let mut document = file(info);
+    document.set_some("not_hashed", info.not_hashed.map(|why| why.name()));
+    document.set_some("detected_type", info.detected_type);
+    if info.type_mismatch {
+        document.set("type_mismatch", true);
+    }
+    document.set_some("archive", info.archive.map(archive));
+    document
+}
+
+fn archive(archive: Archive) -> Value {
+    let mut document = Document::new();
+    document.set("format", archive.format);
+    document.set_some("encrypted", archive.encrypted);
+    document.into_value()
+}
+
+fn body_part(document: &mut Document, body: &Body) {
+    document.set_some("outfall.upload.sha256", body.sha256.as_deref());
+    document.set_some("outfall.upload.not_hashed", body.not_hashed.map(|why| why.name()));
+    document.set_some("outfall.upload.detected_type", body.detected_type);
+    if body.type_mismatch {
+        document.set("outfall.upload.type_mismatch", true);
+    }
+    document.set_some("outfall.upload.archive", body.archive.map(archive));
+    document.set_some("outfall.upload.content_encoding", body.content_encoding.as_deref());
+    document.set_some("outfall.upload.decoded_bytes", body.decoded_bytes);
+    document.set_some("outfall.upload.not_decoded", body.not_decoded.map(|why| why.name()));
+}
+
 fn http_part(document: &mut Document, http: &Http) {
     document.set("http.version", http.version.as_str());
     document.set("http.request.method", http.method.as_str());
@@ -154,12 +186,17 @@ pub fn upload_document(upload: &Upload) -> Document {
     }
     if let Some(first) = upload.files.first() {
         document.set("file", file(first).into_value());
-        let all: Vec<Value> = upload.files.iter().map(|info| file(info).into_value()).collect();
+        let all: Vec<Value> = upload.files.iter().map(|info| listed_file(info).into_value()).collect();
         document.set("outfall.files", all);
+    }
+    document.set_some("outfall.upload.proxied_to", upload.proxied_to.as_deref());
+    if upload.domain.is_some() {
+        document.set("outfall.upload.domain_source", upload.domain_source.name());
     }
     document.set("outfall.upload.bytes", upload.bytes);
     document.set("outfall.upload.missing_bytes", upload.missing);
     document.set("outfall.upload.state", upload.state.name());
+    body_part(&mut document, &upload.body);
     if !upload.notes.is_empty() {
         let notes: Vec<&str> = upload.notes.iter().map(|note| note.name()).collect();
         document.set("outfall.upload.notes", notes);

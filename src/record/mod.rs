@@ -3,15 +3,17 @@
 //! A record is plain data. It is made on a capture thread, joined and judged later, and turned
 //! into a document only when someone wants to read it.
 
+mod content;
 mod document;
 mod flow;
 mod id;
 mod upload;
 
+pub use content::{Archive, Body, NotDecoded, NotHashed};
 pub use document::{Document, flow_document, upload_document};
 pub use flow::{Ending, Flow};
 pub use id::EventId;
-pub use upload::{Binding, FileInfo, Ftp, Http, Note, State, Upload};
+pub use upload::{Binding, DomainSource, FileInfo, Ftp, Http, Note, State, Upload};
 
 use crate::net::Endpoint;
 

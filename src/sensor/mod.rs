@@ -5,6 +5,7 @@
 //! there are, and facts are put in order by the moment that caused them.
 
 mod judgement;
+mod names;
 mod replay;
 mod third_host;
 mod worker;

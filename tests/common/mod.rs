@@ -140,6 +140,7 @@ impl Ran {
         let ran = self.exits(2);
         assert_eq!(ran.text(), "", "{}: standard output of a refusal", ran.what);
         assert_eq!(ran.stderr.lines().count(), 1, "{}: one line on standard error, not: {}", ran.what, ran.stderr);
+        assert!(ran.stderr.matches("(os error").count() <= 1, "{}: the reason is said twice: {}", ran.what, ran.stderr);
         ran.says(words);
     }
 

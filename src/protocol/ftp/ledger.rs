@@ -13,8 +13,11 @@ use crate::config;
 use crate::flow::{Link, Moment};
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
+use crate::protocol::content::Facts;
 use crate::protocol::http::last_part;
-use crate::record::{Binding, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload, Wrapping};
+use crate::record::{
+    Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, NotHashed, Note, Protocol, State, Upload, Wrapping,
+};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
@@ -34,6 +37,7 @@ pub(super) struct DataConnection {
     pub(super) ending: Ending,
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
+    pub(super) content: Facts,
     /// It carried TLS.
     pub(super) encrypted: bool,
     pub(super) wrapping: Wrapping,
@@ -522,13 +526,32 @@ impl Book {
         let complete = data.is_some() && ended && !refused && missing == 0;
         notes.sort_unstable();
         notes.dedup();
-        let file = path.map(|path| FileInfo {
+        let mut file = path.map(|path| FileInfo {
             name: Some(last_part(&path).to_owned()),
             path: Some(path),
             size: data.as_ref().map(|_| bytes),
             missing,
             ..FileInfo::default()
         });
+        let mut body = Body::default();
+        if let Some(data) = &data {
+            let mut content = data.content.clone();
+            if !complete {
+                content.cut_short();
+            }
+            // What is appended or resumed begins somewhere in the file, or at its start if there was none.
+            let part = transfer.restart > 0 || transfer.verb.name() == "APPE";
+            let differs = part.then_some(NotHashed::Part);
+            let differs = differs.or((data.encrypted || transfer.mode != 'S').then_some(NotHashed::Encoded));
+            if differs.is_some() {
+                content.blind();
+            }
+            match (&mut file, differs) {
+                (Some(file), Some(why)) => content.describe_other(why, file, &mut body),
+                (Some(file), None) => content.describe(file),
+                (None, _) => content.describe_body(None, None, &mut body),
+            }
+        }
         let opened = data.as_ref().map_or(transfer.asked, |d| d.opened);
         let apart = match &data {
             Some(_) => 0,
@@ -548,6 +571,8 @@ impl Book {
             missing,
             state: if complete { State::Complete } else { State::Partial },
             domain: None,
+            proxied_to: None,
+            domain_source: Default::default(),
             http: None,
             ftp: Some(Ftp {
                 command: transfer.verb.name().to_owned(),
@@ -564,6 +589,7 @@ impl Book {
                 binding,
             }),
             files: file.into_iter().collect(),
+            body,
             notes,
         })
     }

@@ -13,6 +13,7 @@ pub use ledger::FtpCounters;
 use self::ledger::{DataConnection, Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
+use super::content::{Content, Ending, Facts, Meter, Piece};
 use super::{Context, Fact};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
@@ -38,6 +39,7 @@ pub(super) struct DataStream {
     last: Timestamp,
     bytes: u64,
     missing: u64,
+    content: Content,
     reported: bool,
     encrypted: bool,
 }
@@ -70,7 +72,7 @@ impl Desk {
     }
 
     /// The state of a connection at an announced address, if it is one.
-    pub(super) fn expected(&mut self, link: &mut Link) -> Option<DataStream> {
+    pub(super) fn expected(&mut self, link: &mut Link, meter: &Meter) -> Option<DataStream> {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let (id, announcement, listener) = self.ledger.expects(low, high)?;
         let listening = if listener == low { Side::Low } else { Side::High };
@@ -86,6 +88,7 @@ impl Desk {
             last: Timestamp(0),
             bytes: 0,
             missing: 0,
+            content: Content::plain(None, meter),
             reported: false,
             encrypted: false,
         })
@@ -149,7 +152,7 @@ impl Desk {
         stream: &mut DataStream,
         link: &Link,
         side: Side,
-        (length, bytes): (u64, Option<&[u8]>),
+        piece: Piece<'_>,
         ts: Timestamp,
         context: &mut Context<'_>,
     ) {
@@ -159,11 +162,12 @@ impl Desk {
         if stream.first.is_none() {
             stream.first = Some(ts);
             // A handshake record of TLS (RFC 8446 section 5.1): PROT P without a control connection that tells.
-            stream.encrypted = matches!(bytes, Some([0x16, 0x03, 0..=4, ..]));
+            stream.encrypted = matches!(piece, Piece::Bytes([0x16, 0x03, 0..=4, ..]));
         }
         stream.last = stream.last.max(ts);
-        stream.bytes += length;
-        stream.missing += if bytes.is_none() { length } else { 0 };
+        stream.bytes += piece.length();
+        stream.missing += if let Piece::Lost(length) = piece { length } else { 0 };
+        stream.content.take(piece, context.now.clock, context.meter);
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
             let totals = Totals {
@@ -176,7 +180,8 @@ impl Desk {
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
             };
-            let mut data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            let span = Some((stream.first.unwrap_or(ts), stream.last));
+            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
             data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
@@ -185,9 +190,17 @@ impl Desk {
     }
 
     /// A data connection is over.
-    pub(super) fn data_close(&mut self, stream: &DataStream, link: &Link, totals: &Totals, context: &mut Context<'_>) {
+    pub(super) fn data_close(
+        &mut self,
+        mut stream: DataStream,
+        link: &Link,
+        totals: &Totals,
+        context: &mut Context<'_>,
+    ) {
         let span = stream.first.map(|first| (first, stream.last));
-        let mut data = summary(link, totals, stream.client, span);
+        stream.content.end(context.meter);
+        let ending = if link.mid_stream { Ending::MidStream } else { Ending::Whole };
+        let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
         data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
     }
@@ -197,7 +210,7 @@ impl Desk {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };
-            summary(link, totals, client, None)
+            summary(link, totals, client, None, Facts::bound_late())
         };
         self.ledger.stray(low, high, make, context.now, context.facts)
     }
@@ -217,7 +230,13 @@ impl Both<Lines> {
     }
 }
 
-fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, Timestamp)>) -> DataConnection {
+fn summary(
+    link: &Link,
+    totals: &Totals,
+    client: Side,
+    span: Option<(Timestamp, Timestamp)>,
+    content: Facts,
+) -> DataConnection {
     let server = client.peer();
     let (start, end) = span.unwrap_or((link.start, totals.end));
     DataConnection {
@@ -231,6 +250,7 @@ fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, 
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
+        content,
         encrypted: false,
         wrapping: link.wrapping(),
     }

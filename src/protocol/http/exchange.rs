@@ -6,9 +6,10 @@ use super::multipart::Multipart;
 use super::uri;
 use crate::config;
 use crate::flow::Link;
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
-use crate::record::{EventId, FileInfo, Http, Note, Protocol, State, Upload};
+use crate::protocol::content::{Content, Ending, Piece};
+use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
 /// The longest text that is kept of a request's target or of a header field.
 const LONGEST_TEXT: usize = 4096;
@@ -20,10 +21,18 @@ pub(in crate::protocol) struct Exchange {
     target: String,
     version: String,
     domain: Option<String>,
+    proxied_to: Option<String>,
     user_agent: Option<String>,
     /// A file that the request as a whole is: a name from its own Content-Disposition or Slug.
     file: Option<FileInfo>,
     multipart: Option<Box<Multipart>>,
+    content_type: Option<String>,
+    /// In lower case; `identity` is none.
+    content_encoding: Option<String>,
+    /// The length that was announced.
+    announced: Option<u64>,
+    /// What the body tells, unless it is multipart; from its first byte on.
+    content: Option<Box<Content>>,
     expects_continue: bool,
     /// Stream offset of the request's first byte.
     start_offset: u64,
@@ -81,16 +90,24 @@ impl Exchange {
         let multipart = content_type.as_deref().and_then(|t| Multipart::new(t, max_files)).map(Box::new);
         let name = fields.content_disposition.as_deref().and_then(disposition::file_name);
         let name = name.or_else(|| fields.slug.as_deref().map(|s| disposition::last_part(s).to_owned()));
-        let file =
-            name.map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
+        let file = name.map(|name| {
+            let (name, mime_type) = (Some(shorten(name)), content_type.clone());
+            FileInfo { name, mime_type, ..FileInfo::default() }
+        });
+        let content_encoding = fields.content_encoding.map(|e| shorten(e.trim().to_ascii_lowercase()));
         Self {
+            proxied_to: uri::proxied_to(&head.target),
             domain: uri::domain(&head.target, fields.host.as_deref()),
-            target: shorten(uri::redact(&head.target)),
+            target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
             user_agent: fields.user_agent.map(shorten),
             file,
             multipart,
+            content_type,
+            content_encoding: content_encoding.filter(|e| !e.is_empty() && e != "identity"),
+            announced: fields.length.filter(|_| !fields.chunked),
+            content: None,
             expects_continue: fields.expects_continue,
             start_offset,
             end_offset,
@@ -119,18 +136,16 @@ impl Exchange {
     }
 
     /// Takes entity bytes.
-    pub(in crate::protocol) fn entity(&mut self, bytes: &[u8], ts: Timestamp) {
-        if self.bytes == 0 {
-            self.start = ts;
-        }
-        self.end = self.end.max(ts);
-        self.bytes += bytes.len() as u64;
+    pub(in crate::protocol) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
+        self.volume(bytes.len() as u64, ts);
         if let Some(multipart) = &mut self.multipart {
-            multipart.data(bytes);
+            multipart.take(Piece::Bytes(bytes), context.now.clock, context.meter);
+        } else {
+            self.content(Piece::Bytes(bytes), context);
         }
     }
 
-    /// Counts bytes of a payload whose content tells nothing as it stands, because it is masked.
+    /// Counts bytes; alone where the content tells nothing as it stands, because it is masked.
     pub(in crate::protocol) fn volume(&mut self, length: u64, ts: Timestamp) {
         if self.bytes == 0 {
             self.start = ts;
@@ -139,20 +154,36 @@ impl Exchange {
         self.bytes += length;
     }
 
+    fn content(&mut self, piece: Piece<'_>, context: &mut Context<'_>) {
+        let (announced, encoding, meter) = (self.announced, &self.content_encoding, &mut *context.meter);
+        let content = self.content.get_or_insert_with(|| {
+            Box::new(match encoding {
+                Some(encoding) => Content::encoded(encoding, announced, meter),
+                None => Content::plain(announced, meter),
+            })
+        });
+        content.take(piece, context.now.clock, meter);
+    }
+
     /// Takes entity bytes that the tap lost.
-    pub(in crate::protocol) fn gap(&mut self, length: u64, ts: Timestamp) {
+    pub(in crate::protocol) fn gap(&mut self, length: u64, ts: Timestamp, context: &mut Context<'_>) {
         if length == 0 {
             return;
         }
-        if self.bytes == 0 {
-            self.start = ts;
-        }
-        self.end = self.end.max(ts);
-        self.bytes += length;
-        self.missing += length;
-        self.note(Note::Gap);
+        self.volume_lost(length, ts);
         if let Some(multipart) = &mut self.multipart {
-            multipart.gap(length);
+            multipart.take(Piece::Lost(length), context.now.clock, context.meter);
+        } else {
+            self.content(Piece::Lost(length), context);
+        }
+    }
+
+    /// Counts bytes that the tap lost.
+    pub(in crate::protocol) fn volume_lost(&mut self, length: u64, ts: Timestamp) {
+        if length > 0 {
+            self.volume(length, ts);
+            self.missing += length;
+            self.note(Note::Gap);
         }
     }
 
@@ -171,9 +202,12 @@ impl Exchange {
     }
 
     /// The body has ended, whole or not.
-    pub(in crate::protocol) fn end_files(&mut self) {
+    pub(in crate::protocol) fn end_files(&mut self, context: &mut Context<'_>) {
         if let Some(multipart) = &mut self.multipart {
-            multipart.end();
+            multipart.end(context.now.clock, context.meter);
+        }
+        if let Some(content) = &mut self.content {
+            content.end(context.meter);
         }
     }
 
@@ -225,8 +259,24 @@ impl Exchange {
             notes.push(Note::CutShort);
         }
         let mut files = Vec::new();
+        let mut body = Body { content_encoding: self.content_encoding.clone(), ..Body::default() };
         if let Some(file) = &self.file {
             files.push(FileInfo { size: Some(self.bytes), missing: self.missing, ..file.clone() });
+        }
+        if let Some(content) = &self.content {
+            let facts = content.facts(match state {
+                State::Running => Ending::Running,
+                _ if self.complete && !self.cut_short && !self.broken => Ending::Whole,
+                _ => Ending::CutShort,
+            });
+            facts.describe_decoding(&mut body);
+            match files.first_mut() {
+                Some(file) if self.content_encoding.is_some() => {
+                    facts.describe_other(NotHashed::Encoded, file, &mut body);
+                }
+                Some(file) => facts.describe(file),
+                None => facts.describe_body(self.path_of_put(), self.content_type.as_deref(), &mut body),
+            }
         }
         if let Some(multipart) = &self.multipart {
             if multipart.unlisted > 0 {
@@ -239,6 +289,8 @@ impl Exchange {
         }
         notes.sort_unstable();
         notes.dedup();
+        // The host that a tunnel leads to goes before what is said inside, which need not be true.
+        let tunnelled_name = self.tunnel.as_ref().filter(|host| host.parse::<std::net::IpAddr>().is_err());
         Upload {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
@@ -252,7 +304,9 @@ impl Exchange {
             bytes: self.bytes,
             missing: self.missing,
             state,
-            domain: self.tunnel.clone().or_else(|| self.domain.clone()),
+            domain: tunnelled_name.cloned().or_else(|| self.domain.clone()),
+            proxied_to: self.proxied_to.clone().or_else(|| self.tunnel.clone()),
+            domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),
                 method: self.method.clone(),
@@ -262,8 +316,15 @@ impl Exchange {
             }),
             ftp: None,
             files,
+            body,
             notes,
         }
+    }
+
+    /// The path that a PUT gives its body as a name; other methods' paths name what takes the body.
+    fn path_of_put(&self) -> Option<&str> {
+        let path = self.target.split(['?', '#']).next()?;
+        (self.method == "PUT").then(|| disposition::last_part(path))
     }
 }
 

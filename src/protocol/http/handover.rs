@@ -367,7 +367,7 @@ impl Connection {
         let Some(exchange) = self.queue.back_mut() else { return };
         let mut left = gap.length;
         while let Some((taken, payload)) = frames.skip(left) {
-            exchange.gap(payload, gap.ts);
+            exchange.volume_lost(payload, gap.ts);
             left -= taken;
         }
         exchange.end_offset = gap.offset + gap.length - left;
@@ -388,7 +388,7 @@ impl Connection {
         {
             exchange.end_offset = at;
             exchange.complete = true;
-            exchange.end_files();
+            exchange.end_files(context);
             self.report_finished(link, context);
         }
     }
@@ -396,7 +396,7 @@ impl Connection {
     /// The tunnel that a request goes through, if it is in one: a proxy itself is sent whole URIs.
     pub(super) fn tunnel_of(&mut self, head: &RequestHead) -> Option<String> {
         if head.method == "CONNECT" {
-            self.tunnel = uri::domain("", Some(&head.target));
+            self.tunnel = uri::host_of(&head.target);
             return None;
         }
         let direct = head.target.starts_with(['/', '*']);

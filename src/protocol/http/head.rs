@@ -31,6 +31,7 @@ pub(in crate::protocol) struct Fields {
     pub(in crate::protocol) host: Option<String>,
     pub(in crate::protocol) user_agent: Option<String>,
     pub(in crate::protocol) content_type: Option<String>,
+    pub(in crate::protocol) content_encoding: Option<String>,
     pub(in crate::protocol) content_disposition: Option<String>,
     pub(in crate::protocol) slug: Option<String>,
     /// The first Content-Length that is a number.
@@ -168,6 +169,7 @@ impl Fields {
             "host" => keep(&mut self.host),
             "user-agent" => keep(&mut self.user_agent),
             "content-type" => keep(&mut self.content_type),
+            "content-encoding" => keep(&mut self.content_encoding),
             "content-disposition" => keep(&mut self.content_disposition),
             "slug" => keep(&mut self.slug),
             "upgrade" => keep(&mut self.upgrade),

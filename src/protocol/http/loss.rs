@@ -38,7 +38,7 @@ impl Connection {
                 let certain = framing.certain(gap.length);
                 match framing.skip(gap.length) {
                     Some((entity, behind)) => {
-                        exchange.gap(entity, gap.ts);
+                        exchange.gap(entity, gap.ts, context);
                         exchange.end_offset = gap.offset + entity;
                         if exchange.passes(context.limits.running_report.0) {
                             exchange.report_running(link, context);
@@ -56,11 +56,11 @@ impl Connection {
                     None => {
                         // The gap swallowed framing: what is certain is counted, the rest is not guessed.
                         context.counters.http_lost += 1;
-                        exchange.gap(certain, gap.ts);
+                        exchange.gap(certain, gap.ts, context);
                         exchange.end_offset = gap.offset + certain;
                         exchange.broken = true;
                         exchange.complete = true;
-                        exchange.end_files();
+                        exchange.end_files(context);
                         self.receiving = false;
                         self.report_finished(link, context);
                     }

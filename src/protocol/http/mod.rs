@@ -270,7 +270,7 @@ impl Connection {
         let used = (before - bytes.len()) as u64;
         match step {
             Step::Entity(entity) => {
-                exchange.entity(entity, ts);
+                exchange.entity(entity, ts, context);
                 exchange.end_offset = at + used;
                 if exchange.passes(context.limits.running_report.0) {
                     exchange.report_running(link, context);
@@ -298,7 +298,7 @@ impl Connection {
         if let Some(exchange) = self.queue.back_mut() {
             exchange.end_offset = at;
             exchange.complete = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         self.receiving = false;
         self.request = Reader::after(self.offer);
@@ -415,7 +415,7 @@ impl Connection {
             && let Some(exchange) = self.queue.back_mut()
         {
             exchange.cut_short = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         while let Some(exchange) = self.queue.pop_front() {
             let client_bytes = exchange.end_offset;

@@ -246,8 +246,9 @@ impl Connection {
             self.answer(link, id, answer, context);
         }
         if self.streams.len() as u64 > context.limits.max_pending.max(1)
-            && let Some((_, oldest)) = self.streams.pop_first()
+            && let Some((_, mut oldest)) = self.streams.pop_first()
         {
+            oldest.exchange.end_files(context);
             context.counters.http_pending_dropped += 1;
             oldest.report(link, None, context);
         }
@@ -257,7 +258,7 @@ impl Connection {
         let Some(Stream { exchange, body, ended: false, .. }) = self.streams.get_mut(&id) else { return };
         exchange.end_offset = at;
         match body {
-            Body::Entity => exchange.entity(bytes, ts),
+            Body::Entity => exchange.entity(bytes, ts, context),
             Body::Tunnel => {}
             Body::WebSocket(frames) => {
                 let mut bytes = bytes;
@@ -282,12 +283,12 @@ impl Connection {
         let Some(Stream { exchange, body, ended: false, .. }) = self.streams.get_mut(&id) else { return };
         exchange.end_offset = at;
         match body {
-            Body::Entity => exchange.gap(length, ts),
+            Body::Entity => exchange.gap(length, ts, context),
             Body::Tunnel => {}
             Body::WebSocket(frames) => {
                 let mut left = length;
                 while let Some((taken, payload)) = frames.skip(left) {
-                    exchange.gap(payload, ts);
+                    exchange.volume_lost(payload, ts);
                     left -= taken;
                 }
                 if left > 0 {
@@ -310,7 +311,7 @@ impl Connection {
             stream.ended = true;
             stream.exchange.end_offset = at;
             stream.exchange.complete = true;
-            stream.exchange.end_files();
+            stream.exchange.end_files(context);
         }
         self.settle(link, id, context);
     }
@@ -322,7 +323,7 @@ impl Connection {
         {
             stream.ended = true;
             stream.exchange.cut_short = true;
-            stream.exchange.end_files();
+            stream.exchange.end_files(context);
         }
         self.settle(link, id, context);
     }
@@ -384,7 +385,7 @@ impl Connection {
             stream.ended = true;
             stream.exchange.broken = true;
             stream.exchange.complete = true;
-            stream.exchange.end_files();
+            stream.exchange.end_files(context);
         }
         self.settle_all(link, context);
     }
@@ -421,7 +422,7 @@ impl Connection {
                 if stream.reset.is_some() && stream.exchange.status.is_some() {
                     stream.exchange.note(Note::EarlyResponse);
                 }
-                stream.exchange.end_files();
+                stream.exchange.end_files(context);
             }
             stream.report(link, Some(server_bytes), context);
         }
