@@ -212,9 +212,8 @@ fn ease(original: &Original, upload: &Upload) -> (Ease, Option<&'static str>) {
         let why = "picked up in the middle, where no order ties answers to requests: answer and times not compared";
         return (Ease { times: true, answer: true, all: false }, Some(why));
     }
-    if streams().any(|stream| stream.astray) {
-        let why =
-            "a side sends before what its SYN announced, and which of the two came first counts: answer not compared";
+    if streams().any(|stream| stream.openings.len() > 1) {
+        let why = "SYNs of one side disagree, and their order counts: answer not compared";
         return (Ease { answer: true, ..Ease::default() }, Some(why));
     }
     if streams().any(|stream| stream.repeated) {
