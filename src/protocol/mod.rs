@@ -23,7 +23,7 @@ use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::Timestamp;
 use crate::packet::Datagram;
-use crate::record::{EventId, Flow, Protocol, Upload};
+use crate::record::{Connection, EventId, Flow, Protocol, Upload};
 
 pub use content::FileCounters;
 pub use dns::Name;
@@ -122,6 +122,15 @@ const LONGEST_PREFIX: usize = 8192;
 #[derive(Debug)]
 pub struct Stream {
     reader: Reader,
+    /// Times of each side's first and last byte, while it is not known what is spoken.
+    spans: Both<Option<(Timestamp, Timestamp)>>,
+}
+
+impl Stream {
+    fn note(&mut self, side: Side, ts: Timestamp) {
+        let (_, last) = self.spans.of_mut(side).get_or_insert((ts, ts));
+        *last = ts.max(*last);
+    }
 }
 
 #[derive(Debug)]
@@ -219,6 +228,7 @@ impl Parsers {
         if !matches!(stream.reader, Reader::Prefix(_)) {
             stream.reader = Reader::Prefix(Box::default());
         }
+        stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
         prefix.pieces.push((data.side, data.offset, data.ts, data.bytes.to_vec()));
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
@@ -280,14 +290,16 @@ impl Application for Parsers {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader }
+        Stream { reader, spans: Both::default() }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
+            Reader::Other { protocol: Protocol::Unknown, resume: false } => stream.note(data.side, data.ts),
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
+                stream.note(data.side, data.ts);
                 if Self::resumes(&data) {
                     if !link.client_known {
                         link.client = data.side;
@@ -329,9 +341,12 @@ impl Application for Parsers {
     fn gap(&mut self, stream: &mut Stream, link: &mut Link, gap: Gap, now: Moment) {
         link.mid_stream = link.mid_stream || gap.offset == 0;
         match &mut stream.reader {
-            Reader::Fresh => {}
+            Reader::Fresh => stream.note(gap.side, gap.ts),
             // What follows a hole in the first bytes proves nothing by its start.
-            Reader::Prefix(_) => stream.reader = Reader::Other { protocol: Protocol::Unknown, resume: true },
+            Reader::Prefix(_) => {
+                stream.note(gap.side, gap.ts);
+                stream.reader = Reader::Other { protocol: Protocol::Unknown, resume: true };
+            }
             Reader::Http(http) => {
                 let (mut context, _) = self.context(now);
                 http.gap(link, gap, &mut context);
@@ -349,7 +364,7 @@ impl Application for Parsers {
                 desk.control_gap(control, gap, &mut context);
             }
             Reader::Dns(dns) => dns.lose(),
-            Reader::Other { .. } => {}
+            Reader::Other { .. } => stream.note(gap.side, gap.ts),
         }
     }
 
@@ -363,6 +378,7 @@ impl Application for Parsers {
     fn close(&mut self, stream: Stream, link: &Link, totals: &Totals, now: Moment) {
         let (mut context, desk) = self.context(now);
         let mut encrypted = false;
+        let mut client = link.client;
         let protocol = match stream.reader {
             Reader::Http(http) => {
                 encrypted = http.encrypted;
@@ -379,18 +395,24 @@ impl Application for Parsers {
                 Protocol::Ftp
             }
             Reader::FtpData(ftp) => {
+                // Who opened it does not matter, and is not always known from the start.
+                client = ftp.client;
                 desk.data_close(*ftp, link, totals, &mut context);
                 Protocol::FtpData
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
-                if carried && desk.stray(link, totals, &mut context) { Protocol::FtpData } else { Protocol::Unknown }
+                if carried && desk.stray(link, totals, stream.spans, &mut context) {
+                    Protocol::FtpData
+                } else {
+                    Protocol::Unknown
+                }
             }
             Reader::Dns(_) => Protocol::Dns,
             Reader::Other { protocol, .. } => protocol,
         };
-        let connection = link.connection();
-        let (client, server) = (link.client, link.client.peer());
+        let server = client.peer();
+        let connection = Connection { client: *link.ends.of(client), server: *link.ends.of(server) };
         let flow = Flow {
             id: EventId::new("flow", connection, link.start, 0),
             connection,

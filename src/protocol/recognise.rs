@@ -50,9 +50,6 @@ enum Guess {
     None,
 }
 
-/// How a server's first line begins.
-const RESPONSE: &[u8] = b"HTTP/1.";
-
 fn by_one_side(bytes: &[u8]) -> Guess {
     match bytes {
         // A TLS record of handshake type with a hello in it (RFC 8446 section 5.1).
@@ -60,11 +57,20 @@ fn by_one_side(bytes: &[u8]) -> Guess {
         [0x16, 0x03, 0..=4, _, _, 0x02, ..] => return Guess::Server(Protocol::Tls),
         // Picked up later: alert, application data, change of cipher.
         [0x14 | 0x15 | 0x17, 0x03, 1..=4, ..] => return Guess::Either(Protocol::Tls),
-        [0x16] | [0x16, 0x03] | [0x16, 0x03, 0..=4] | [0x16, 0x03, 0..=4, _] | [0x16, 0x03, 0..=4, _, _] => {
-            return Guess::More;
-        }
+        [0x16, 0x03] | [0x16, 0x03, 0..=4] | [0x16, 0x03, 0..=4, _] | [0x16, 0x03, 0..=4, _, _] => return Guess::More,
+        [0x14..=0x17] | [0x14 | 0x15 | 0x17, 0x03] => return Guess::More,
         [0x00, _, _, _, 0xfd..=0xff, b'S', b'M', b'B', ..] => return Guess::Either(Protocol::Smb),
         _ => {}
+    }
+    let begins_smb = bytes.first() == Some(&0)
+        && bytes.len() < 8
+        && bytes.get(4).is_none_or(|b| *b >= 0xfd)
+        && bytes.get(5..).is_none_or(|rest| b"SMB".starts_with(rest));
+    let begins_word = [&b"SSH-"[..], b"PRI * HTTP/2.0\r\n", b"HTTP/1."]
+        .iter()
+        .any(|word| bytes.len() < word.len() && word.starts_with(bytes));
+    if begins_smb || begins_word {
+        return Guess::More;
     }
     if bytes.starts_with(b"SSH-") {
         return Guess::Either(Protocol::Ssh);
@@ -76,11 +82,8 @@ fn by_one_side(bytes: &[u8]) -> Guess {
     if begins_settings(bytes) != Some(false) {
         return Guess::More;
     }
-    if bytes.starts_with(RESPONSE) {
+    if bytes.starts_with(b"HTTP/1.") {
         return Guess::Server(Protocol::Http);
-    }
-    if RESPONSE.starts_with(bytes) {
-        return Guess::More;
     }
     // Some clients send an empty line before the first request.
     let text = bytes.trim_ascii_start();

@@ -34,7 +34,7 @@ pub(super) struct Control {
 pub(super) struct DataStream {
     id: SessionId,
     announcement: Announcement,
-    client: Side,
+    pub(super) client: Side,
     first: Option<Timestamp>,
     last: Timestamp,
     bytes: u64,
@@ -176,6 +176,7 @@ impl Desk {
                     Side::High => Both::new(0, stream.bytes),
                 },
                 missing: Both::default(),
+                doubtful: Both::default(),
                 packets: Both::default(),
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
@@ -206,11 +207,17 @@ impl Desk {
     }
 
     /// A connection of an unknown protocol is over; true if it may be a data connection.
-    pub(super) fn stray(&mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) -> bool {
+    pub(super) fn stray(
+        &mut self,
+        link: &Link,
+        totals: &Totals,
+        spans: Both<Option<(Timestamp, Timestamp)>>,
+        context: &mut Context<'_>,
+    ) -> bool {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };
-            summary(link, totals, client, None, Facts::bound_late())
+            summary(link, totals, client, *spans.of(client), Facts::bound_late())
         };
         self.ledger.stray(low, high, make, context.now, context.facts)
     }
@@ -239,14 +246,16 @@ fn summary(
 ) -> DataConnection {
     let server = client.peer();
     let (start, end) = span.unwrap_or((link.start, totals.end));
+    // A data connection ends with the sender's FIN, which the receiver acknowledges and then answers with its own.
+    let doubtful = u64::from(*totals.doubtful.of(client));
     DataConnection {
         connection: Connection { client: *link.ends.of(client), server: *link.ends.of(server) },
         opened: link.start,
         start,
         end,
-        client_bytes: *totals.bytes.of(client),
+        client_bytes: *totals.bytes.of(client) - doubtful,
         server_bytes: *totals.bytes.of(server),
-        client_missing: *totals.missing.of(client),
+        client_missing: *totals.missing.of(client) - doubtful,
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
