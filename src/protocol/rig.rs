@@ -67,14 +67,7 @@ pub(super) fn play(
         parsers.finish(&mut state, &mut link, side, now);
     }
     let none = Both::new(0, 0);
-    let totals = Totals {
-        bytes: offsets,
-        missing: none,
-        packets: none,
-        end: now.clock,
-        doubtful: Both::default(),
-        ending: Ending::Finished,
-    };
+    let totals = Totals { bytes: offsets, missing: none, packets: none, end: now.clock, ending: Ending::Finished };
     parsers.close(state, &link, &totals, now);
     let (mut uploads, mut flow) = (Vec::new(), None);
     for (_, fact) in parsers.take_facts() {
