@@ -39,6 +39,11 @@ stories! {
     extended_passive_ftp_is_followed_in_both_address_families: "ftp-epsv-curl",
     an_ftp_name_chosen_by_the_server_is_the_name_reported: "ftp-stou",
     webdav_requests_with_bodies_are_uploads: "webdav-cadaver",
+    uploads_in_http2_are_counted_without_padding: "http2-prior-knowledge",
+    an_upgrade_to_http2_is_followed_where_it_is_granted: "http2-upgrade",
+    what_goes_over_a_websocket_is_one_upload: "websocket-upload",
+    an_upload_through_a_proxy_has_the_host_of_its_uri: "http-proxy-put",
+    an_upload_in_a_tunnel_has_the_host_of_the_connect: "http-connect-proxy",
 }
 
 fn check(folder: &str) {
