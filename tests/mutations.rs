@@ -174,7 +174,7 @@ fn goes_back(frames: &[Frame]) -> bool {
     frames.windows(2).any(|pair| pair[1].ts + change::LATENESS < pair[0].ts)
 }
 
-fn try_one(original: &Original, mutation: &Mutation, file: &PathBuf) -> (Tally, Vec<String>) {
+fn try_one(original: &Original, mutation: &Mutation, file: &Path) -> (Tally, Vec<String>) {
     let mut tally = Tally::default();
     let frames = match (mutation.make)(original) {
         Ok(frames) => frames,

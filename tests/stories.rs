@@ -50,6 +50,11 @@ stories! {
     text_transfers_count_what_went_over_the_wire: "ftp-allo-type-a",
     an_upload_that_the_server_could_not_store_is_partial: "ftp-quota",
     several_sessions_on_another_port_with_names_in_other_scripts_are_told_apart: "ftp-port-2121",
+    uploads_in_http2_are_counted_without_padding: "http2-prior-knowledge",
+    an_upgrade_to_http2_is_followed_where_it_is_granted: "http2-upgrade",
+    what_goes_over_a_websocket_is_one_upload: "websocket-upload",
+    an_upload_through_a_proxy_has_the_host_of_its_uri: "http-proxy-put",
+    an_upload_in_a_tunnel_has_the_host_of_the_connect: "http-connect-proxy",
 }
 
 fn check(folder: &str) {
