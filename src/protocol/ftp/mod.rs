@@ -112,9 +112,9 @@ impl Desk {
         let cut = lines.cut;
         lines.push(data.bytes, self.longest_line, |text| {
             if from_client {
-                if let Some((verb, argument)) = line::command(text) {
-                    session.command(verb, argument, data.ts, &mut told);
-                }
+                // A line that is no command is answered all the same.
+                let (verb, argument) = line::command(text).unwrap_or((session::JUNK.to_owned(), ""));
+                session.command(verb, argument, data.ts, &mut told);
             } else {
                 session.reply(text, &mut told);
             }

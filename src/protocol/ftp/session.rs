@@ -107,6 +107,9 @@ struct Command {
     carried_out: bool,
 }
 
+/// Stands for a line that is no command. Most servers refuse it with a reply of its own, some pass over an empty one.
+pub(super) const JUNK: &str = "?";
+
 /// The most final replies kept that came before their command, for taps that deliver out of step.
 const MOST_EARLY: usize = 64;
 
@@ -258,6 +261,9 @@ impl Session {
     /// Matches a reply by order; false if no command is there for it yet.
     fn match_reply(&mut self, code: u16, last: bool, text: &str, told: &mut Vec<Told>) -> bool {
         // STAT and NOOP are answered while a transfer runs (RFC 959 section 4.1.3).
+        while self.pending.front().is_some_and(|c| c.verb == JUNK) && !(500..=503).contains(&code) {
+            self.pending.pop_front();
+        }
         let place = match code {
             211..=213 => self.pending.iter().position(|c| c.verb == "STAT").unwrap_or(0),
             _ => 0,
@@ -312,7 +318,7 @@ impl Session {
     fn carry_out(&mut self, command: &mut Command, reply: Option<(u16, &str)>, told: &mut Vec<Told>) {
         command.carried_out = true;
         let done = reply.is_none_or(|(code, _)| (200..300).contains(&code));
-        if !matches!(command.verb.as_str(), "" | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
+        if !matches!(command.verb.as_str(), "" | JUNK | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
             told.push(Told::WentOn);
         }
         match command.verb.as_str() {
@@ -487,6 +493,26 @@ mod tests {
             assert_eq!(listener.to_string(), "192.0.2.9:51210");
             assert!(told.iter().any(|t| matches!(t, Told::Answered { ordinal: 0, code: 226 })));
             assert!(!format!("{s:?}{told:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_command_leaves_the_order_whole_whether_it_is_answered_or_not() {
+        for answered in [true, false] {
+            let mut s = session(false);
+            let mut told = Vec::new();
+            s.reply("220 x", &mut told);
+            s.command(JUNK.into(), "", Timestamp(1), &mut told);
+            s.command("PASV".into(), "", Timestamp(1), &mut told);
+            s.command("STOR".into(), "a", Timestamp(1), &mut told);
+            if answered {
+                s.reply("500 what", &mut told);
+            }
+            for line in ["227 (192,0,2,9,4,1)", "150 ok", "226 ok"] {
+                s.reply(line, &mut told);
+            }
+            assert!(asked(&told)[0].announcement.is_some());
+            assert!(told.iter().any(|t| matches!(t, Told::Answered { ordinal: 0, code: 226 })));
         }
     }
 
