@@ -51,6 +51,8 @@ pub(super) struct Half {
     pub(super) last: Timestamp,
     /// An initial sequence number that may belong to a next connection on the same five-tuple.
     pub(super) candidate: Option<u32>,
+    /// The origin that an earlier SYN offered. The first data or acknowledgement that fits it makes it the origin again.
+    other: Option<u32>,
     /// What the peer's SYN-ACK acknowledged: the origin, or what lies behind the data of a SYN (RFC 7413).
     expected: Option<u32>,
     /// Where a gap ends that only an acknowledgement vouches for: its last byte may be a FIN that the tap lost.
@@ -144,9 +146,20 @@ impl Half {
             }
             self.shift(shift as u64);
         }
+        if self.origin == Origin::Syn && self.base != first {
+            self.other = Some(self.base);
+        }
         self.base = first;
         self.origin = Origin::Syn;
         true
+    }
+
+    /// Goes back to the origin of an earlier SYN if that is the one that is spoken of, and nothing was said since.
+    fn reconsider(&mut self, first: u32) {
+        if self.other == Some(first) && !self.has_data() {
+            self.base = first;
+            self.other = None;
+        }
     }
 
     /// Takes what the peer acknowledged as the origin, or else the lowest byte seen so far.
@@ -203,6 +216,7 @@ impl Half {
             self.origin = Origin::Provisional;
             self.acked = 0;
         }
+        self.reconsider(arrival.seq);
         let start = self.offset(arrival.seq);
         if start - self.frontier() as i64 > LARGEST_WINDOW {
             effect.out_of_window = true;
@@ -248,6 +262,9 @@ impl Half {
     pub(super) fn acknowledge(&mut self, ack: u32, index: u64) {
         if self.origin == Origin::Unknown {
             return;
+        }
+        if self.other.is_some() {
+            self.reconsider(ack);
         }
         let offset = self.offset(ack);
         if offset <= self.next as i64 || offset - self.frontier() as i64 > LARGEST_WINDOW {

@@ -138,9 +138,6 @@ pub struct Totals {
     pub bytes: Both<u64>,
     /// Of `bytes`, how many the tap did not deliver.
     pub missing: Both<u64>,
-    /// The last missing byte is known by an acknowledgement alone and may be a FIN that the tap lost, since the
-    /// receiver has finished too.
-    pub doubtful: Both<bool>,
     /// Packets from each side, duplicates included.
     pub packets: Both<u64>,
     /// Time of the last packet.

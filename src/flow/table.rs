@@ -488,6 +488,7 @@ impl<A: Application> Tracker<A> {
         let client = entry.link.client;
         for side in [client, client.peer()] {
             let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+            entry.halves.of_mut(side).settle();
             let receiver_seen = entry.halves.of(side.peer()).packets > 0;
             if !entry.halves.of(side).end_is_plausible(receiver_seen) {
                 self.held -= entry.halves.of_mut(side).discard();
@@ -501,10 +502,12 @@ impl<A: Application> Tracker<A> {
         let Some(entry) = self.slots.get_mut(handle as usize).and_then(Option::take) else { return };
         self.free.push(handle);
         let (low, high) = (entry.halves.of(Side::Low), entry.halves.of(Side::High));
+        // Where the receiver has finished too, it has most likely acknowledged a FIN.
+        let low_fin = u64::from(low.end_is_doubtful() && high.fin_seen());
+        let high_fin = u64::from(high.end_is_doubtful() && low.fin_seen());
         let totals = Totals {
-            bytes: Both::new(low.next, high.next),
-            missing: Both::new(low.missing, high.missing),
-            doubtful: Both::new(low.end_is_doubtful() && high.fin_seen(), high.end_is_doubtful() && low.fin_seen()),
+            bytes: Both::new(low.next - low_fin, high.next - high_fin),
+            missing: Both::new(low.missing - low_fin, high.missing - high_fin),
             packets: Both::new(low.packets, high.packets),
             end: low.last.max(high.last),
             ending,

@@ -8,7 +8,14 @@ mod content;
 mod dns;
 mod ftp;
 mod http;
+mod http2;
 mod recognise;
+mod websocket;
+
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
 
 use self::content::Piece;
 use self::recognise::Verdict;
@@ -52,6 +59,12 @@ pub struct ProtocolCounters {
     pub http_pending_dropped: u64,
     /// Bodies announced with `Expect` and never sent.
     pub http_abandoned: u64,
+    /// Directions of HTTP/2 in which a gap swallowed a frame's head or a part of a header block.
+    pub http2_lost: u64,
+    /// Directions of HTTP/2 that broke its syntax; the rest was not read.
+    pub http2_unparsed: u64,
+    /// WebSockets that lost their place in a gap or broke the syntax.
+    pub websocket_lost: u64,
     /// Names learnt from DNS answers.
     pub dns_names: u64,
     /// Datagrams and streams on DNS's port that are no DNS.
@@ -73,6 +86,9 @@ impl ProtocolCounters {
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;
+        self.http2_lost += other.http2_lost;
+        self.http2_unparsed += other.http2_unparsed;
+        self.websocket_lost += other.websocket_lost;
         self.dns_names += other.dns_names;
         self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
@@ -123,6 +139,7 @@ enum Reader {
     Fresh,
     Prefix(Box<Prefix>),
     Http(Box<http::Connection>),
+    Http2(Box<http2::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
     Dns(Box<dns::Stream>),
@@ -230,6 +247,7 @@ impl Parsers {
         let reader = match protocol {
             // The content tells the roles better than who opened the connection.
             Protocol::Http => Reader::Http(Box::new(http::Connection::new(client.unwrap_or(link.client)))),
+            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(client.unwrap_or(link.client), None))),
             Protocol::Ftp => {
                 if let Some(client) = client {
                     link.client = client;
@@ -294,6 +312,10 @@ impl Application for Parsers {
                 let (mut context, _) = self.context(now);
                 http.data(link, data, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.data(link, data, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
                 desk.data(ftp, link, data.side, Piece::Bytes(data.bytes), data.ts, &mut context);
@@ -329,6 +351,10 @@ impl Application for Parsers {
                 let (mut context, _) = self.context(now);
                 http.gap(link, gap, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.gap(link, gap, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
                 desk.data(ftp, link, gap.side, Piece::Lost(gap.length), gap.ts, &mut context);
@@ -355,8 +381,14 @@ impl Application for Parsers {
         let mut client = link.client;
         let protocol = match stream.reader {
             Reader::Http(http) => {
+                encrypted = http.encrypted;
+                let protocol = http.protocol;
                 http.close(link, totals, &mut context);
-                Protocol::Http
+                protocol
+            }
+            Reader::Http2(http2) => {
+                http2.close(link, totals, &mut context);
+                Protocol::Http2
             }
             Reader::FtpControl(control) => {
                 encrypted = desk.control_close(&control, &mut context);

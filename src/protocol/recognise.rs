@@ -6,6 +6,7 @@
 
 use super::ftp;
 use super::http::head::begins_request;
+use super::http2::frame::begins_settings;
 use crate::flow::Side;
 use crate::record::Protocol;
 
@@ -49,6 +50,9 @@ enum Guess {
     None,
 }
 
+/// How a server's first line begins.
+const RESPONSE: &[u8] = b"HTTP/1.";
+
 fn by_one_side(bytes: &[u8]) -> Guess {
     match bytes {
         // A TLS record of handshake type with a hello in it (RFC 8446 section 5.1).
@@ -77,8 +81,15 @@ fn by_one_side(bytes: &[u8]) -> Guess {
     if bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
         return Guess::Client(Protocol::Http2);
     }
-    if bytes.starts_with(b"HTTP/1.") {
+    // A server that was sent HTTP/2 may be heard first; only the client's preface proves it.
+    if begins_settings(bytes) != Some(false) {
+        return Guess::More;
+    }
+    if bytes.starts_with(RESPONSE) {
         return Guess::Server(Protocol::Http);
+    }
+    if RESPONSE.starts_with(bytes) {
+        return Guess::More;
     }
     // Some clients send an empty line before the first request.
     let text = bytes.trim_ascii_start();
@@ -172,6 +183,13 @@ mod tests {
         assert_eq!(told(b"", b"220 ready\r\n"), Verdict::More);
         assert_eq!(told(b"TYPE I\r\nPASV\r\nSTOR a\r\n", b""), client(Ftp));
         assert_eq!(told(b"\x00\x01binary", b""), Verdict::Is(Unknown, None));
+    }
+
+    #[test]
+    fn what_the_first_bytes_may_yet_become_is_waited_for() {
+        for beginning in [&b"HTT"[..], b"HTTP/", b"\x16", b"\0\0\x12\x04\0", b"\0\0\x12\x04\0\0\0\0\0", b"PRI * HTT"] {
+            assert_eq!(told(b"", beginning), Verdict::More, "{beginning:?}");
+        }
     }
 
     #[test]

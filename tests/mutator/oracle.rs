@@ -129,7 +129,7 @@ fn segments(frames: &[Frame]) -> Vec<Seen> {
                 seen.push(Seen {
                     direction: (segment.source, segment.destination),
                     seq: segment.seq,
-                    ack: segment.flags.ack().then_some(segment.ack),
+                    ack: (segment.flags.ack() && !segment.flags.rst()).then_some(segment.ack),
                     syn: segment.flags.syn(),
                     fin: segment.flags.fin() && segment.cut == 0,
                     bytes: segment.payload.to_vec(),

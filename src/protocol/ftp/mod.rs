@@ -176,7 +176,6 @@ impl Desk {
                     Side::High => Both::new(0, stream.bytes),
                 },
                 missing: Both::default(),
-                doubtful: Both::default(),
                 packets: Both::default(),
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
@@ -246,16 +245,14 @@ fn summary(
 ) -> DataConnection {
     let server = client.peer();
     let (start, end) = span.unwrap_or((link.start, totals.end));
-    // A data connection ends with the sender's FIN, which the receiver acknowledges and then answers with its own.
-    let doubtful = u64::from(*totals.doubtful.of(client));
     DataConnection {
         connection: Connection { client: *link.ends.of(client), server: *link.ends.of(server) },
         opened: link.start,
         start,
         end,
-        client_bytes: *totals.bytes.of(client) - doubtful,
+        client_bytes: *totals.bytes.of(client),
         server_bytes: *totals.bytes.of(server),
-        client_missing: *totals.missing.of(client) - doubtful,
+        client_missing: *totals.missing.of(client),
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
