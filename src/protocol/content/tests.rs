@@ -237,7 +237,6 @@ fn upload(wire: &[u8], cuts: &[usize], settings: &config::Files) -> crate::recor
     let totals = Totals {
         bytes,
         missing: Both::default(),
-        doubtful: Both::default(),
         packets: Both::default(),
         end: NOW,
         ending: crate::record::Ending::Finished,
