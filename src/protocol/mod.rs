@@ -108,12 +108,19 @@ struct Context<'c> {
 /// The first bytes of a connection, kept until they tell what it speaks.
 #[derive(Debug, Default)]
 pub struct Prefix {
-    pieces: Vec<(Side, u64, Timestamp, Vec<u8>)>,
+    pieces: Vec<(Side, u64, Timestamp, Held)>,
     lengths: Both<usize>,
 }
 
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
 const DNS_PORT: u16 = 53;
+
+#[derive(Debug)]
+enum Held {
+    Bytes(Vec<u8>),
+    /// This many bytes are lost.
+    Hole(u64),
+}
 
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
@@ -239,13 +246,20 @@ impl Parsers {
         }
         stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        prefix.pieces.push((data.side, data.offset, data.ts, data.bytes.to_vec()));
+        prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
         let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
+        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
+        let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
+        self.recognise(stream, link, (full, may_be_dns), now);
+    }
+
+    /// Decides what a connection speaks, if its first bytes tell, and reads them.
+    fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
+        let Reader::Prefix(prefix) = &mut stream.reader else { return };
         let (low, high) = (prefix.joined(Side::Low), prefix.joined(Side::High));
         let Verdict::Is(mut protocol, client) = recognise::recognise(&low, &high, full) else { return };
-        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
-        if protocol == Protocol::Unknown && on_dns_port && dns::begins_message(data.bytes) {
+        if protocol == Protocol::Unknown && may_be_dns {
             protocol = Protocol::Dns;
         }
         if let Some(client) = client
@@ -264,7 +278,11 @@ impl Parsers {
                 Reader::FtpControl(Box::new(self.desk.control(link)))
             }
             Protocol::Dns => Reader::Dns(Box::default()),
-            other => Reader::Other { protocol: other, resume: other == Protocol::Unknown && link.mid_stream },
+            other => {
+                // What follows a hole may be the first that can be read.
+                let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
+                Reader::Other { protocol: other, resume }
+            }
         };
         if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) {
             stream.content = Some(Box::new(Candidate::new(&self.meter)));
@@ -273,12 +291,16 @@ impl Parsers {
         self.replay(held, stream, link, now);
     }
 
-    /// What may turn out to be a data connection ended, or was torn, before it was known what it speaks.
+    /// What may turn out to be a data connection ended before it was known what it speaks.
     fn candidate(&mut self, stream: &mut Stream, now: Moment) {
         let Reader::Prefix(prefix) = &stream.reader else { return };
         let mut content = Box::new(Candidate::new(&self.meter));
-        for (side, _, _, bytes) in &prefix.pieces {
-            content.take(*side, Piece::Bytes(bytes), now.clock, &mut self.meter);
+        for (side, _, _, held) in &prefix.pieces {
+            let piece = match held {
+                Held::Bytes(bytes) => Piece::Bytes(bytes),
+                Held::Hole(length) => Piece::Lost(*length),
+            };
+            content.take(*side, piece, now.clock, &mut self.meter);
         }
         stream.content = Some(content);
     }
@@ -297,8 +319,11 @@ impl Parsers {
     /// Reads the bytes that were kept.
     fn replay(&mut self, held: Reader, stream: &mut Stream, link: &mut Link, now: Moment) {
         let Reader::Prefix(prefix) = held else { return };
-        for (side, offset, ts, bytes) in prefix.pieces {
-            self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now);
+        for (side, offset, ts, piece) in prefix.pieces {
+            match piece {
+                Held::Bytes(bytes) => self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now),
+                Held::Hole(length) => self.gap(stream, link, Gap { side, offset, ts, length }, now),
+            }
         }
     }
 
@@ -310,8 +335,24 @@ impl Parsers {
 }
 
 impl Prefix {
+    /// A side's first bytes up to the first hole; what follows that proves nothing by its start. The line that the
+    /// hole cuts counts as a whole one.
     fn joined(&self, side: Side) -> Vec<u8> {
-        self.pieces.iter().filter(|(s, ..)| *s == side).flat_map(|(.., bytes)| bytes.iter().copied()).collect()
+        let mut joined = Vec::new();
+        for (.., piece) in self.pieces.iter().filter(|(s, ..)| *s == side) {
+            match piece {
+                Held::Bytes(bytes) => joined.extend_from_slice(bytes),
+                Held::Hole(_) => {
+                    joined.push(b'\n');
+                    break;
+                }
+            }
+        }
+        joined
+    }
+
+    fn has_hole(&self) -> bool {
+        self.pieces.iter().any(|(.., piece)| matches!(piece, Held::Hole(_)))
     }
 }
 
@@ -380,12 +421,10 @@ impl Application for Parsers {
         link.mid_stream = link.mid_stream || gap.offset == 0;
         match &mut stream.reader {
             Reader::Fresh => stream.note(gap.side, gap.ts),
-            // What follows a hole in the first bytes proves nothing by its start.
-            Reader::Prefix(_) => {
+            Reader::Prefix(prefix) => {
+                prefix.pieces.push((gap.side, gap.offset, gap.ts, Held::Hole(gap.length)));
                 stream.note(gap.side, gap.ts);
-                self.candidate(stream, now);
-                self.content(stream, link, gap.side, Piece::Lost(gap.length), now);
-                stream.reader = Reader::Other { protocol: Protocol::Unknown, resume: true };
+                self.recognise(stream, link, (false, false), now);
             }
             Reader::Http(http) => {
                 let (mut context, _) = self.context(now);

@@ -50,9 +50,6 @@ enum Guess {
     None,
 }
 
-/// How a server's first line begins.
-const RESPONSE: &[u8] = b"HTTP/1.";
-
 fn by_one_side(bytes: &[u8]) -> Guess {
     match bytes {
         // A TLS record of handshake type with a hello in it (RFC 8446 section 5.1).
@@ -85,11 +82,8 @@ fn by_one_side(bytes: &[u8]) -> Guess {
     if begins_settings(bytes) != Some(false) {
         return Guess::More;
     }
-    if bytes.starts_with(RESPONSE) {
+    if bytes.starts_with(b"HTTP/1.") {
         return Guess::Server(Protocol::Http);
-    }
-    if RESPONSE.starts_with(bytes) {
-        return Guess::More;
     }
     // Some clients send an empty line before the first request.
     let text = bytes.trim_ascii_start();

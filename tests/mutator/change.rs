@@ -277,7 +277,7 @@ fn fragment_of(frame: &Frame, at: &Layout, (part, offset, more): (&[u8], u16, bo
     } else {
         put16(&mut bytes, at.ip + 4, id as u16);
         let kept = be16(&bytes, at.ip + 6).unwrap_or(0) & 0x8000;
-        put16(&mut bytes, at.ip + 6, kept | offset / 8 | u16::from(more) << 13);
+        put16(&mut bytes, at.ip + 6, kept | (offset / 8) | (u16::from(more) << 13));
     }
     bytes.extend_from_slice(part);
     let end = bytes.len();

@@ -27,11 +27,6 @@ impl Frame {
         Packet { index: index as u64, ts, clock: ts, link, wire_length, bytes: &self.bytes }
     }
 
-    /// Whether all of it was captured.
-    pub fn is_whole(&self) -> bool {
-        self.wire_length as usize == self.bytes.len()
-    }
-
     /// The frame with other bytes; what the snap length had cut stays cut.
     pub fn with(&self, bytes: Vec<u8>) -> Self {
         let cut = self.wire_length - self.bytes.len() as u32;

@@ -308,12 +308,13 @@ impl Ledger {
         }
         for (client, server) in [(low, high), (high, low)] {
             let Some(ids) = self.pairs.get(&(client.address, server.address)) else { continue };
-            for id in ids.clone() {
-                let Some(book) = self.books.get_mut(&id) else { continue };
-                if book.encrypted {
-                    continue;
-                }
-                book.keep(None, make(client));
+            let data = make(client);
+            // Of several dialogues, the one that asked for a transfer at the nearest time.
+            let nearest = ids.iter().filter_map(|id| Some((self.books.get(id)?.distance(&data)?, *id))).min();
+            if let Some((_, id)) = nearest
+                && let Some(book) = self.books.get_mut(&id)
+            {
+                book.keep(None, data);
                 self.settle(id, now, facts);
                 return true;
             }
@@ -463,6 +464,17 @@ impl Book {
                 entry.data = Some((data, binding));
             }
         }
+    }
+
+    /// How far in time a data connection is from this dialogue: from the nearest upload that waits for one, or else
+    /// from the dialogue's beginning. `None` if the dialogue cannot be read.
+    fn distance(&self, data: &DataConnection) -> Option<(bool, Span)> {
+        if self.encrypted {
+            return None;
+        }
+        let waiting = self.transfers.iter().filter(|e| e.data.is_none() && e.transfer.verb.is_upload());
+        let nearest = waiting.map(|e| e.transfer.asked.distance(data.opened)).min();
+        Some(nearest.map_or((true, self.opened.distance(data.opened)), |span| (false, span)))
     }
 
     /// Gives transfers that are left the data connections that are left, if the time fits: the announcement of

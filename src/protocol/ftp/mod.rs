@@ -13,7 +13,7 @@ pub use ledger::FtpCounters;
 use self::ledger::{DataConnection, Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
-use super::content::{Candidate, Content, Ending as ContentEnding, Facts, Meter, Piece};
+use super::content::{self, Candidate, Content, Facts, Meter, Piece};
 use super::{Context, Fact, Spans};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
@@ -181,7 +181,7 @@ impl Desk {
                 ending: crate::record::Ending::CaptureEnd,
             };
             let span = Some((stream.first.unwrap_or(ts), stream.last));
-            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(ContentEnding::Running));
+            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(content::Ending::Running));
             data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
@@ -199,7 +199,7 @@ impl Desk {
     ) {
         let span = stream.first.map(|first| (first, stream.last));
         stream.content.end(context.meter);
-        let ending = if link.mid_stream { ContentEnding::MidStream } else { ContentEnding::Whole };
+        let ending = if link.mid_stream { content::Ending::MidStream } else { content::Ending::Whole };
         let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
         data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
@@ -216,7 +216,7 @@ impl Desk {
         if let Some(content) = &mut content {
             content.end(context.meter);
         }
-        let ending = if link.mid_stream { ContentEnding::MidStream } else { ContentEnding::Whole };
+        let ending = if link.mid_stream { content::Ending::MidStream } else { content::Ending::Whole };
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };

@@ -135,6 +135,11 @@ impl Exchange {
         self.expects_continue && self.bytes == 0 && !self.interim
     }
 
+    /// What follows the head is the body, whatever it looks like.
+    pub(super) fn body_comes(&mut self) {
+        self.expects_continue = false;
+    }
+
     /// Takes entity bytes.
     pub(in crate::protocol) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
         self.volume(bytes.len() as u64, ts);

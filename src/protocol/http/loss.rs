@@ -8,6 +8,9 @@ use crate::protocol::Context;
 impl Connection {
     /// Passes over lost stream bytes.
     pub(in crate::protocol) fn gap(&mut self, link: &Link, gap: Gap, context: &mut Context<'_>) {
+        if gap.side == self.client {
+            self.decide(link, gap.ts, context);
+        }
         *self.position.of_mut(gap.side) = gap.offset + gap.length;
         if gap.side != self.client {
             self.give_up_waiting(link, context);

@@ -62,6 +62,8 @@ pub(super) struct Connection {
     offer: Option<Offer>,
     /// Final responses that came before their request was read; how many.
     early: VecDeque<(u16, u64)>,
+    /// Bytes behind a head with `Expect` that may be its body or another request, as long as they do not tell.
+    undecided: Vec<u8>,
     /// How far each stream was read.
     position: Both<u64>,
     /// A response that came before its request, with what follows it.
@@ -90,6 +92,7 @@ impl Connection {
             receiving: false,
             offer: None,
             early: VecDeque::new(),
+            undecided: Vec::new(),
             position: Both::default(),
             waiting: None,
             unasked: false,
@@ -111,6 +114,12 @@ impl Connection {
     }
 
     fn client_data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
+        if !self.undecided.is_empty() {
+            let mut joined = std::mem::take(&mut self.undecided);
+            let offset = data.offset - joined.len() as u64;
+            joined.extend_from_slice(data.bytes);
+            return self.client_data(link, Data { offset, bytes: &joined, ..data }, context);
+        }
         let mut bytes = data.bytes;
         while !bytes.is_empty() {
             let at = data.offset + (data.bytes.len() - bytes.len()) as u64;
@@ -256,14 +265,24 @@ impl Connection {
             self.request = Reader::Lost;
             return;
         };
-        if exchange.refused_before_body() && begins_request(bytes) == Some(true) {
-            // After a refused `Expect` the body never comes; the next bytes are a new request.
-            exchange.complete = true;
-            exchange.abandoned = true;
-            self.receiving = false;
-            self.request = Reader::FRESH;
-            self.report_finished(link, context);
-            return;
+        if exchange.refused_before_body() {
+            match begins_request(bytes) {
+                Some(true) => {
+                    // After a refused `Expect` the body never comes; the next bytes are a new request.
+                    exchange.complete = true;
+                    exchange.abandoned = true;
+                    self.receiving = false;
+                    self.request = Reader::FRESH;
+                    self.report_finished(link, context);
+                    return;
+                }
+                None if framing.exceeds(bytes.len() as u64) => {
+                    self.undecided = bytes.to_vec();
+                    *bytes = &[];
+                    return;
+                }
+                _ => {}
+            }
         }
         let before = bytes.len();
         let step = framing.step(bytes);
@@ -394,6 +413,16 @@ impl Connection {
         }
     }
 
+    /// No more bytes come that could tell what the undecided ones are: they count as the body.
+    fn decide(&mut self, link: &Link, ts: Timestamp, context: &mut Context<'_>) {
+        let bytes = std::mem::take(&mut self.undecided);
+        if let Some(exchange) = self.queue.back_mut().filter(|_| !bytes.is_empty()) {
+            exchange.body_comes();
+            let offset = self.position.of(self.client) - bytes.len() as u64;
+            self.client_data(link, Data { side: self.client, offset, ts, bytes: &bytes }, context);
+        }
+    }
+
     /// A side sent its FIN.
     pub(super) fn finish(&mut self, link: &Link, side: Side, context: &mut Context<'_>) {
         if side == self.client.peer() && matches!(self.response, Reader::Body(Framing::UntilClose)) {
@@ -411,6 +440,7 @@ impl Connection {
     pub(super) fn close(mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) {
         let server_bytes = *totals.bytes.of(self.client.peer());
         self.give_up_waiting(link, context);
+        self.decide(link, totals.end, context);
         if self.receiving
             && let Some(exchange) = self.queue.back_mut()
         {
