@@ -6,7 +6,7 @@ use crate::capture;
 use crate::endpoint;
 use crate::join::Tally;
 use crate::net::{ByteSize, group_digits};
-use crate::record::Ending;
+use crate::record::{Ending, NotHashed};
 use crate::sensor::{Judgement, SensorCounters};
 
 /// The summary, every line within 80 columns.
@@ -111,6 +111,11 @@ fn losses(
         ("FTP data addresses forgotten, too many", ftp.expectations_dropped),
         ("FTP commands given up, too many pending", ftp.pending_dropped),
         ("FTP lines cut", ftp.lines_cut),
+        ("files not hashed, larger than the limit", protocol.files.not_hashed_for(NotHashed::TooLarge)),
+        ("files not hashed, too many bytes per second", protocol.files.not_hashed_for(NotHashed::Rate)),
+        ("files not hashed, their connection known too late", protocol.files.not_hashed_for(NotHashed::BoundLate)),
+        ("7z archives whose end there was no memory for", protocol.files.archive_memory),
+        ("encoded bodies not decoded", protocol.files.not_decoded),
         ("endpoint lines malformed", intake.malformed),
         ("endpoint lines of unknown type", intake.unknown_type),
         ("endpoint lines too long", intake.oversized),

@@ -17,7 +17,7 @@ mod rig;
 #[cfg(test)]
 mod tests;
 
-use self::content::Piece;
+use self::content::{Candidate, Piece};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -125,12 +125,21 @@ enum Held {
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
 
+/// How far the content of a connection of unknown protocol is looked into, in bytes, while nothing says that it is an
+/// FTP data connection: the control connection may come later, where the tap reorders.
+const LONGEST_GUESS: u64 = 256 * 1024;
+
+/// Times of each side's first and last byte.
+type Spans = Both<Option<(Timestamp, Timestamp)>>;
+
 /// What is kept per connection.
 #[derive(Debug)]
 pub struct Stream {
     reader: Reader,
     /// Times of each side's first and last byte, while it is not known what is spoken.
-    spans: Both<Option<(Timestamp, Timestamp)>>,
+    spans: Spans,
+    /// What both sides' bytes tell, in case that they are a file's.
+    content: Option<Box<Candidate>>,
 }
 
 impl Stream {
@@ -275,8 +284,36 @@ impl Parsers {
                 Reader::Other { protocol: other, resume }
             }
         };
+        if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) {
+            stream.content = Some(Box::new(Candidate::new(&self.meter)));
+        }
         let held = std::mem::replace(&mut stream.reader, reader);
         self.replay(held, stream, link, now);
+    }
+
+    /// What may turn out to be a data connection ended before it was known what it speaks.
+    fn candidate(&mut self, stream: &mut Stream, now: Moment) {
+        let Reader::Prefix(prefix) = &stream.reader else { return };
+        let mut content = Box::new(Candidate::new(&self.meter));
+        for (side, _, _, held) in &prefix.pieces {
+            let piece = match held {
+                Held::Bytes(bytes) => Piece::Bytes(bytes),
+                Held::Hole(length) => Piece::Lost(*length),
+            };
+            content.take(*side, piece, now.clock, &mut self.meter);
+        }
+        stream.content = Some(content);
+    }
+
+    /// Takes content of what may turn out to be a data connection: beyond its first bytes only if these hosts
+    /// speak FTP by now.
+    fn content(&mut self, stream: &mut Stream, link: &Link, side: Side, piece: Piece<'_>, now: Moment) {
+        let Some(content) = &mut stream.content else { return };
+        let before = content.length(side);
+        content.take(side, piece, now.clock, &mut self.meter);
+        if before < LONGEST_GUESS && content.length(side) >= LONGEST_GUESS && !self.desk.may_carry(link) {
+            stream.content = None;
+        }
     }
 
     /// Reads the bytes that were kept.
@@ -327,21 +364,26 @@ impl Application for Parsers {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader, spans: Both::default() }
+        Stream { reader, spans: Both::default(), content: None }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
-            Reader::Other { protocol: Protocol::Unknown, resume: false } => stream.note(data.side, data.ts),
+            Reader::Other { protocol: Protocol::Unknown, resume: false } => {
+                stream.note(data.side, data.ts);
+                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
+            }
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
+                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
                 if Self::resumes(&data) {
                     if !link.client_known {
                         link.client = data.side;
                     }
                     stream.reader = Reader::Http(Box::new(http::Connection::new(data.side)));
+                    stream.content = None;
                     self.data(stream, link, data, now);
                 }
             }
@@ -401,7 +443,10 @@ impl Application for Parsers {
                 desk.control_gap(control, gap, &mut context);
             }
             Reader::Dns(dns) => dns.lose(),
-            Reader::Other { .. } => stream.note(gap.side, gap.ts),
+            Reader::Other { .. } => {
+                stream.note(gap.side, gap.ts);
+                self.content(stream, link, gap.side, Piece::Lost(gap.length), now);
+            }
         }
     }
 
@@ -412,7 +457,10 @@ impl Application for Parsers {
         }
     }
 
-    fn close(&mut self, stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+    fn close(&mut self, mut stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+        if self.desk.may_carry(link) {
+            self.candidate(&mut stream, now);
+        }
         let (mut context, desk) = self.context(now);
         let mut encrypted = false;
         let mut client = link.client;
@@ -439,7 +487,7 @@ impl Application for Parsers {
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
-                if carried && desk.stray(link, totals, stream.spans, &mut context) {
+                if carried && desk.stray(link, totals, (stream.spans, stream.content), &mut context) {
                     Protocol::FtpData
                 } else {
                     Protocol::Unknown
