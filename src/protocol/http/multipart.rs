@@ -315,6 +315,16 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_part_without_a_line_break_of_its_own_is_found_in_any_segmentation() {
+        let wire = b"--Z\r\nContent-Disposition: form-data; filename=a\r\n\r\n--Z--\r\n";
+        for size in 1..wire.len() {
+            let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
+            wire.chunks(size).for_each(|piece| m.take(Piece::Bytes(piece), Timestamp(0), &mut meter()));
+            assert_eq!(sizes(&m), [("a".into(), 0)], "in pieces of {size} bytes");
+        }
+    }
+
+    #[test]
     fn a_boundary_in_quotes_and_a_body_cut_short_are_followed() {
         let wire = body(&[(Some("a"), vec![b'x'; 100])], "a b");
         let mut m = Multipart::new("Multipart/Mixed; boundary=\"a b\"", 8).unwrap();
