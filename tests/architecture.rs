@@ -108,6 +108,7 @@ fn a_use_of_a_higher_module_or_of_the_own_one_is_no_offence() {
         ("flow/table.rs", "use crate::{config, net::{Endpoint, Timestamp}, record::*};"),
         ("flow/table.rs", "use super::{Link, half::Half}; use super::timer; use crate::flow::Moment;"),
         ("flow/table.rs", "mod tests { use super::super::*; use super::*; }"),
+        ("flow/table.rs", "use crate::net::{Timestamp as Time, Endpoint as _};"),
         ("flow/table.rs", "//! [`Fact`](crate::protocol::Fact)\n/* crate::protocol /* crate::cli */ crate::join */"),
         ("flow/table.rs", "const A: &str = \"crate::protocol\"; const B: &str = r#\"\"crate::cli\"#;"),
         (
@@ -242,6 +243,8 @@ fn read_tree(
                     match tokens.get(n).map(|(_, token)| token) {
                         None => return n,
                         Some(Token::Mark('}')) => return n + 1,
+                        // A leaf's other name: `Ending as End`.
+                        Some(Token::Word(word)) if word == "as" => n += 2,
                         Some(Token::Word(_) | Token::Mark('*' | '{')) => {
                             n = read_tree(tokens, n, path.clone(), leaves);
                         }

@@ -415,3 +415,13 @@ fn commands(help: &str) -> impl Iterator<Item = String> {
     let names = lines.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
     names.filter_map(|line| line.split_whitespace().next().map(str::to_owned))
 }
+
+#[test]
+fn the_readme_shows_what_its_first_command_prints() {
+    let story = Story::named("ftp-staged-archive");
+    let endpoint = story.capture().with_file_name("endpoint.jsonl");
+    let ran = outfall(&[as_arg("replay"), story.capture().into(), as_arg("--endpoint"), endpoint.into()]).exits(0);
+    let readme = std::fs::read_to_string(common::root().join("README.md")).unwrap();
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    assert!(readme.contains(printed.trim_end()), "README.md does not show:\n{printed}");
+}

@@ -9,7 +9,7 @@ mod mutator;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -213,6 +213,12 @@ fn ease(original: &Original, upload: &Upload) -> (Ease, Option<&'static str>) {
     let commands = control.and_then(|direction| original.oracle.stream(direction));
     if commands.is_some_and(|stream| String::from_utf8_lossy(&stream.text(0, 1 << 16)).contains("AUTH ")) {
         let why = "its control connection left TLS again, which is told by whole lines in a segment: not compared";
+        return (Ease { all: true, ..Ease::default() }, Some(why));
+    }
+    let announced = |upload: &Upload| upload.ftp.as_ref().and_then(|ftp| ftp.announced);
+    let twice = original.found.uploads.iter().filter(|other| announced(other) == announced(upload)).count() > 1;
+    if announced(upload).is_some() && twice {
+        let why = "its data address was announced twice, which order alone tells apart: not compared";
         return (Ease { all: true, ..Ease::default() }, Some(why));
     }
     if streams().all(|stream| stream.openings.is_empty()) {

@@ -12,7 +12,7 @@ use crate::sensor::{JoinedUpload, Outcome};
 /// The width that everything fits in, in columns.
 const WIDTH: usize = 80;
 /// The width of an endpoint in the table; longer ones are shortened in the address, never in the port.
-const ENDPOINT: usize = 22;
+const ENDPOINT: usize = 21;
 
 /// Prints outcomes.
 pub struct Output<W: Write> {
@@ -117,7 +117,7 @@ impl<W: Write> Output<W> {
 }
 
 fn row(time: &str, protocol: &str, client: &str, server: &str, bytes: &str, state: &str) -> String {
-    let line = format!("{time:<8} {protocol:<8} {client:<ENDPOINT$} {server:<ENDPOINT$} {bytes:>7} {state}");
+    let line = format!("{time:<8} {protocol:<9} {client:<ENDPOINT$} {server:<ENDPOINT$} {bytes:>7} {state}");
     format!("{}\n", line.trim_end())
 }
 

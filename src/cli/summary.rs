@@ -6,7 +6,7 @@ use crate::capture;
 use crate::endpoint;
 use crate::join::Tally;
 use crate::net::{ByteSize, group_digits};
-use crate::record::Ending;
+use crate::record::{Ending, NotHashed};
 use crate::sensor::{Judgement, SensorCounters};
 
 /// The summary, every line within 80 columns.
@@ -103,11 +103,19 @@ fn losses(
         ("HTTP bodies with broken chunks", protocol.http_bad_chunks),
         ("HTTP streams that lost their place in a gap", protocol.http_lost),
         ("HTTP requests reported early, too many pending", protocol.http_pending_dropped),
+        ("HTTP/2 directions that lost their place in a gap", protocol.http2_lost),
+        ("HTTP/2 directions that broke the syntax", protocol.http2_unparsed),
+        ("WebSockets that lost their place", protocol.websocket_lost),
         ("FTP sessions that went over to TLS", ftp.encrypted),
         ("FTP data connections without a transfer", ftp.unbound),
         ("FTP data addresses forgotten, too many", ftp.expectations_dropped),
         ("FTP commands given up, too many pending", ftp.pending_dropped),
         ("FTP lines cut", ftp.lines_cut),
+        ("files not hashed, larger than the limit", protocol.files.not_hashed_for(NotHashed::TooLarge)),
+        ("files not hashed, too many bytes per second", protocol.files.not_hashed_for(NotHashed::Rate)),
+        ("files not hashed, their connection known too late", protocol.files.not_hashed_for(NotHashed::BoundLate)),
+        ("7z archives whose end there was no memory for", protocol.files.archive_memory),
+        ("encoded bodies not decoded", protocol.files.not_decoded),
         ("endpoint lines malformed", intake.malformed),
         ("endpoint lines of unknown type", intake.unknown_type),
         ("endpoint lines too long", intake.oversized),

@@ -183,7 +183,7 @@ const fn v6(first: u16, prefix: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix))
 }
 
-const KNOWN_PROTOCOLS: [&str; 2] = ["ftp", "http"];
+const KNOWN_PROTOCOLS: [&str; 3] = ["ftp", "http", "websocket"];
 
 const DOCUMENT_PROGRAMS: [&str; 9] = [
     "winword.exe",
@@ -208,7 +208,7 @@ const NETWORKS: List<IpNet> = List {
 };
 
 pub(super) const PROTOCOLS: List<String> = List {
-    item: "\"ftp\" or \"http\"",
+    item: "\"ftp\", \"http\" or \"websocket\"",
     may_be_empty: false,
     read: |node, expected, key, refused| {
         read_text(node, expected, key, refused, |text| {

@@ -153,7 +153,7 @@ fn a_bad_value_is_refused_with_what_was_expected_and_found() {
         ),
         (
             "[detect]\nunencrypted_protocols = [\"smtp\"]",
-            r#"2:26: detect.unencrypted_protocols: expected "ftp" or "http", found "smtp""#,
+            r#"2:26: detect.unencrypted_protocols: expected "ftp", "http" or "websocket", found "smtp""#,
         ),
         (
             "[detect]\nparent_process_denylist = ['C:\\a.exe']",

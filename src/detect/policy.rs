@@ -43,12 +43,14 @@ impl Detector {
     /// Whether the upload leaves the home networks. Proxies are looked through: what counts is the host that a proxy was
     /// asked for.
     pub fn is_outbound(&self, upload: &Upload) -> bool {
-        let outside = match (upload.destination_ip(), &upload.proxied_to) {
+        // Who takes the bytes outside is outside, whatever host the request names: only a proxy at home is believed.
+        let server_outside = !self.network.is_home(upload.connection.server.address.ip());
+        let passed_on_outside = match (upload.destination_ip(), &upload.proxied_to) {
             (Some(ip), _) => !self.network.is_home(ip),
             (None, Some(name)) => !self.network.is_home_name(name),
             (None, None) => false,
         };
-        outside && self.network.is_home(upload.connection.client.address.ip())
+        (server_outside || passed_on_outside) && self.network.is_home(upload.connection.client.address.ip())
     }
 
     /// The verdict on an upload, by the table at the head of this module; none if it is no alert. An upload that still

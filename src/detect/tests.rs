@@ -273,3 +273,12 @@ fn a_proxy_at_home_is_looked_through() {
     assert!(!detector.is_outbound(&through("wiki")));
     assert!(!detector.is_outbound(&through("wiki.internal")));
 }
+
+#[test]
+fn a_server_outside_is_outside_whatever_host_the_request_names() {
+    let detector = Detector::new(&Config::default());
+    for host in ["intranet", "files.local", "10.1.1.5"] {
+        let upload = Upload { proxied_to: Some(host.to_owned()), ..between("10.1.1.1:40000", "203.0.113.9:80", 5_000) };
+        assert!(detector.is_outbound(&upload), "{host}");
+    }
+}

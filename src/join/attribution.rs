@@ -234,7 +234,8 @@ impl Joiner {
     /// host reports of its own end never names the client's process.
     pub fn attribute(&self, connection: Connection, start: Timestamp, end: Timestamp) -> Attribution {
         let from = start.before(self.config.connection_window);
-        let to = end.max(start).after(self.config.grace);
+        let late = self.config.grace.max(self.config.connection_window);
+        let to = end.max(start).after(late);
         let (client, server) = (connection.client, connection.server);
         let owners = self.history.owners(client.address, from, to);
         let Some(first) = owners.first() else { return Attribution::Unknown { why: Why::NoEndpoint, host: None } };

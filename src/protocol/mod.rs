@@ -8,9 +8,16 @@ mod content;
 mod dns;
 mod ftp;
 mod http;
+mod http2;
 mod recognise;
+mod websocket;
 
-use self::content::Piece;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
+use self::content::{Candidate, Piece};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -52,6 +59,12 @@ pub struct ProtocolCounters {
     pub http_pending_dropped: u64,
     /// Bodies announced with `Expect` and never sent.
     pub http_abandoned: u64,
+    /// Directions of HTTP/2 in which a gap swallowed a frame's head or a part of a header block.
+    pub http2_lost: u64,
+    /// Directions of HTTP/2 that broke its syntax; the rest was not read.
+    pub http2_unparsed: u64,
+    /// WebSockets that lost their place in a gap or broke the syntax.
+    pub websocket_lost: u64,
     /// Names learnt from DNS answers.
     pub dns_names: u64,
     /// Datagrams and streams on DNS's port that are no DNS.
@@ -73,6 +86,9 @@ impl ProtocolCounters {
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;
+        self.http2_lost += other.http2_lost;
+        self.http2_unparsed += other.http2_unparsed;
+        self.websocket_lost += other.websocket_lost;
         self.dns_names += other.dns_names;
         self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
@@ -109,12 +125,21 @@ enum Held {
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
 
+/// How far the content of a connection of unknown protocol is looked into, in bytes, while nothing says that it is an
+/// FTP data connection: the control connection may come later, where the tap reorders.
+const LONGEST_GUESS: u64 = 256 * 1024;
+
+/// Times of each side's first and last byte.
+type Spans = Both<Option<(Timestamp, Timestamp)>>;
+
 /// What is kept per connection.
 #[derive(Debug)]
 pub struct Stream {
     reader: Reader,
     /// Times of each side's first and last byte, while it is not known what is spoken.
-    spans: Both<Option<(Timestamp, Timestamp)>>,
+    spans: Spans,
+    /// What both sides' bytes tell, in case that they are a file's.
+    content: Option<Box<Candidate>>,
 }
 
 impl Stream {
@@ -130,6 +155,7 @@ enum Reader {
     Fresh,
     Prefix(Box<Prefix>),
     Http(Box<http::Connection>),
+    Http2(Box<http2::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
     Dns(Box<dns::Stream>),
@@ -244,6 +270,7 @@ impl Parsers {
         let reader = match protocol {
             // The content tells the roles better than who opened the connection.
             Protocol::Http => Reader::Http(Box::new(http::Connection::new(client.unwrap_or(link.client)))),
+            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(client.unwrap_or(link.client), None))),
             Protocol::Ftp => {
                 if let Some(client) = client {
                     link.client = client;
@@ -257,8 +284,36 @@ impl Parsers {
                 Reader::Other { protocol: other, resume }
             }
         };
+        if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) {
+            stream.content = Some(Box::new(Candidate::new(&self.meter)));
+        }
         let held = std::mem::replace(&mut stream.reader, reader);
         self.replay(held, stream, link, now);
+    }
+
+    /// What may turn out to be a data connection ended before it was known what it speaks.
+    fn candidate(&mut self, stream: &mut Stream, now: Moment) {
+        let Reader::Prefix(prefix) = &stream.reader else { return };
+        let mut content = Box::new(Candidate::new(&self.meter));
+        for (side, _, _, held) in &prefix.pieces {
+            let piece = match held {
+                Held::Bytes(bytes) => Piece::Bytes(bytes),
+                Held::Hole(length) => Piece::Lost(*length),
+            };
+            content.take(*side, piece, now.clock, &mut self.meter);
+        }
+        stream.content = Some(content);
+    }
+
+    /// Takes content of what may turn out to be a data connection: beyond its first bytes only if these hosts
+    /// speak FTP by now.
+    fn content(&mut self, stream: &mut Stream, link: &Link, side: Side, piece: Piece<'_>, now: Moment) {
+        let Some(content) = &mut stream.content else { return };
+        let before = content.length(side);
+        content.take(side, piece, now.clock, &mut self.meter);
+        if before < LONGEST_GUESS && content.length(side) >= LONGEST_GUESS && !self.desk.may_carry(link) {
+            stream.content = None;
+        }
     }
 
     /// Reads the bytes that were kept.
@@ -309,27 +364,36 @@ impl Application for Parsers {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader, spans: Both::default() }
+        Stream { reader, spans: Both::default(), content: None }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
-            Reader::Other { protocol: Protocol::Unknown, resume: false } => stream.note(data.side, data.ts),
+            Reader::Other { protocol: Protocol::Unknown, resume: false } => {
+                stream.note(data.side, data.ts);
+                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
+            }
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
+                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
                 if Self::resumes(&data) {
                     if !link.client_known {
                         link.client = data.side;
                     }
                     stream.reader = Reader::Http(Box::new(http::Connection::new(data.side)));
+                    stream.content = None;
                     self.data(stream, link, data, now);
                 }
             }
             Reader::Http(http) => {
                 let (mut context, _) = self.context(now);
                 http.data(link, data, &mut context);
+            }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.data(link, data, &mut context);
             }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
@@ -366,6 +430,10 @@ impl Application for Parsers {
                 let (mut context, _) = self.context(now);
                 http.gap(link, gap, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.gap(link, gap, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
                 desk.data(ftp, link, gap.side, Piece::Lost(gap.length), gap.ts, &mut context);
@@ -375,7 +443,10 @@ impl Application for Parsers {
                 desk.control_gap(control, gap, &mut context);
             }
             Reader::Dns(dns) => dns.lose(),
-            Reader::Other { .. } => stream.note(gap.side, gap.ts),
+            Reader::Other { .. } => {
+                stream.note(gap.side, gap.ts);
+                self.content(stream, link, gap.side, Piece::Lost(gap.length), now);
+            }
         }
     }
 
@@ -386,14 +457,23 @@ impl Application for Parsers {
         }
     }
 
-    fn close(&mut self, stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+    fn close(&mut self, mut stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+        if self.desk.may_carry(link) {
+            self.candidate(&mut stream, now);
+        }
         let (mut context, desk) = self.context(now);
         let mut encrypted = false;
         let mut client = link.client;
         let protocol = match stream.reader {
             Reader::Http(http) => {
+                encrypted = http.encrypted;
+                let protocol = http.protocol;
                 http.close(link, totals, &mut context);
-                Protocol::Http
+                protocol
+            }
+            Reader::Http2(http2) => {
+                http2.close(link, totals, &mut context);
+                Protocol::Http2
             }
             Reader::FtpControl(control) => {
                 encrypted = desk.control_close(&control, &mut context);
@@ -407,7 +487,7 @@ impl Application for Parsers {
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
-                if carried && desk.stray(link, totals, stream.spans, &mut context) {
+                if carried && desk.stray(link, totals, (stream.spans, stream.content), &mut context) {
                     Protocol::FtpData
                 } else {
                     Protocol::Unknown

@@ -6,6 +6,7 @@
 
 use super::ftp;
 use super::http::head::begins_request;
+use super::http2::frame::begins_settings;
 use crate::flow::Side;
 use crate::record::Protocol;
 
@@ -76,6 +77,10 @@ fn by_one_side(bytes: &[u8]) -> Guess {
     }
     if bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
         return Guess::Client(Protocol::Http2);
+    }
+    // A server that was sent HTTP/2 may be heard first; only the client's preface proves it.
+    if begins_settings(bytes) != Some(false) {
+        return Guess::More;
     }
     if bytes.starts_with(b"HTTP/1.") {
         return Guess::Server(Protocol::Http);
@@ -193,6 +198,13 @@ mod tests {
                 let begun = told(&whole[..end], b"");
                 assert!(begun == Verdict::More || begun == verdict, "{:?} of {whole:?}: {begun:?}", &whole[..end]);
             }
+        }
+    }
+
+    #[test]
+    fn what_the_first_bytes_may_yet_become_is_waited_for() {
+        for beginning in [&b"HTT"[..], b"HTTP/", b"\x16", b"\0\0\x12\x04\0", b"\0\0\x12\x04\0\0\0\0\0", b"PRI * HTT"] {
+            assert_eq!(told(b"", beginning), Verdict::More, "{beginning:?}");
         }
     }
 

@@ -19,6 +19,7 @@ use self::kind::LEADING;
 pub use self::meter::FileCounters;
 pub(super) use self::meter::Meter;
 use self::meter::Share;
+use crate::flow::{Both, Side};
 use crate::net::Timestamp;
 use crate::record::{Archive, Body, FileInfo, NotDecoded, NotHashed};
 
@@ -255,6 +256,37 @@ impl Tail {
     fn encrypted(&self) -> Option<bool> {
         let whole = self.bytes.len() as u64 == self.range.end - self.range.start;
         if whole { sevenzip::encrypted(&self.bytes, self.header) } else { None }
+    }
+}
+
+/// Both directions of a connection that may turn out to be a file's, once it is known whose.
+#[derive(Debug)]
+pub(super) struct Candidate(Both<Content>);
+
+impl Candidate {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self(Both::new(Content::plain(None, meter), Content::plain(None, meter)))
+    }
+
+    /// Takes what follows from one side.
+    pub(super) fn take(&mut self, side: Side, piece: Piece<'_>, now: Timestamp, meter: &mut Meter) {
+        self.0.of_mut(side).take(piece, now, meter);
+    }
+
+    /// How far one side has come, in bytes; lost ones count.
+    pub(super) fn length(&self, side: Side) -> u64 {
+        self.0.of(side).length
+    }
+
+    /// Nothing more comes from either side.
+    pub(super) fn end(&mut self, meter: &mut Meter) {
+        self.0.of_mut(Side::Low).end(meter);
+        self.0.of_mut(Side::High).end(meter);
+    }
+
+    /// What one side's content told.
+    pub(super) fn facts(&self, side: Side, ending: Ending) -> Facts {
+        self.0.of(side).facts(ending)
     }
 }
 

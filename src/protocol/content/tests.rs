@@ -198,3 +198,91 @@ proptest! {
         decoded(coding, &pieces(&bytes, &cuts), |_| {});
     }
 }
+
+// -- through the readers -----------------------------------------------------------------------------
+
+/// The upload that a client's stream makes, cut into segments in any way, with a gap if one is given.
+fn upload(wire: &[u8], cuts: &[usize], settings: &config::Files) -> crate::record::Upload {
+    use crate::flow::{Application, Both, Data, Link, Moment, Side, Totals};
+    use crate::net::Endpoint;
+    use crate::packet::Layers;
+    use crate::protocol::{Fact, Parsers};
+
+    let [low, high] = ["10.0.0.5:40000", "192.0.2.9:80"].map(|end| {
+        let address: std::net::SocketAddr = end.parse().unwrap();
+        Endpoint::from(address)
+    });
+    let mut link = Link {
+        ends: Both::new(low, high),
+        client: Side::Low,
+        client_known: true,
+        mid_stream: false,
+        conflict: false,
+        start: NOW,
+        first_index: 0,
+        layers: Layers::default(),
+    };
+    let now = Moment { clock: NOW, by_packet: true, index: 0 };
+    let mut parsers = Parsers::new(&config::Protocol::default(), settings, 1);
+    let mut stream = parsers.open(&mut link, Side::Low, now);
+    let mut offset = 0;
+    for piece in pieces(wire, cuts) {
+        let Piece::Bytes(bytes) = piece else { continue };
+        if !bytes.is_empty() {
+            parsers.data(&mut stream, &mut link, Data { side: Side::Low, offset, ts: NOW, bytes }, now);
+        }
+        offset += bytes.len() as u64;
+    }
+    let bytes = Both::new(offset, 0);
+    let totals = Totals {
+        bytes,
+        missing: Both::default(),
+        packets: Both::default(),
+        end: NOW,
+        ending: crate::record::Ending::Finished,
+    };
+    parsers.close(stream, &link, &totals, now);
+    let uploads = parsers.take_facts().filter_map(|(_, fact)| match fact {
+        Fact::Upload(upload) => Some(*upload),
+        _ => None,
+    });
+    let mut uploads: Vec<_> = uploads.collect();
+    assert_eq!(uploads.len(), 1);
+    assert_eq!(parsers.counters().files.hashed, 1);
+    uploads.remove(0)
+}
+
+proptest! {
+    #[test]
+    fn any_segmentation_of_a_request_gives_the_hash_of_its_content(
+        content in prop::collection::vec(prop::sample::select(b"\r\n-Bab\0".to_vec()), 1..300),
+        form in 0..4,
+        chunk in 1usize..60,
+        cuts in prop::collection::vec(0usize..40, 0..60)
+    ) {
+        prop_assume!(!content.windows(4).any(|window| window == b"\n--B"));
+        prop_assume!(!content.starts_with(b"--B"));
+        let body = match form {
+            2 => content.chunks(chunk).fold(Vec::new(), |wire, piece| {
+                [&wire[..], format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
+            }),
+            3 => {
+                let head = b"--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"n\"\r\n\r\n";
+                [&head[..], &content, b"\r\n--B--\r\n"].concat()
+            }
+            _ => content.clone(),
+        };
+        let length = body.len();
+        let (fields, body) = match form {
+            0 => (format!("Content-Length: {length}"), body),
+            1 => (format!("Content-Disposition: attachment; filename=n\r\nContent-Length: {length}"), body),
+            2 => ("Transfer-Encoding: chunked".to_owned(), [&body[..], b"0\r\n\r\n"].concat()),
+            _ => (format!("Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {length}"), body),
+        };
+        let wire = [format!("PUT /a HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n").as_bytes(), &body].concat();
+        let upload = upload(&wire, &cuts, &config::Files::default());
+        let file = upload.files.first().and_then(|file| file.sha256.clone());
+        prop_assert_eq!((file.is_some(), upload.body.sha256.is_some()), (form % 2 == 1, form % 2 == 0));
+        prop_assert_eq!(file.or(upload.body.sha256), Some(sha256(&content)));
+    }
+}

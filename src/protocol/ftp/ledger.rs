@@ -238,7 +238,7 @@ impl Ledger {
     }
 
     /// A connection that is about to open, or has just sent its first byte: is it an announced data connection?
-    pub(super) fn expects(&mut self, low: Endpoint, high: Endpoint) -> Option<(SessionId, Announcement, Endpoint)> {
+    pub(super) fn expects(&self, low: Endpoint, high: Endpoint) -> Option<(SessionId, Announcement, Endpoint)> {
         if self.expected.is_empty() {
             return None;
         }
@@ -320,6 +320,12 @@ impl Ledger {
             }
         }
         false
+    }
+
+    /// Whether these hosts have a dialogue in the clear, so that a connection of theirs may be a data connection.
+    pub(super) fn speak(&self, one: Address, other: Address) -> bool {
+        let ids = [(one, other), (other, one)].into_iter().filter_map(|pair| self.pairs.get(&pair)).flatten();
+        ids.into_iter().any(|id| !self.is_encrypted(*id))
     }
 
     /// A control connection is over.

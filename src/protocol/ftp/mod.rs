@@ -13,8 +13,8 @@ pub use ledger::FtpCounters;
 use self::ledger::{DataConnection, Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
-use super::content::{Content, Ending, Facts, Meter, Piece};
-use super::{Context, Fact};
+use super::content::{self, Candidate, Content, Facts, Meter, Piece};
+use super::{Context, Fact, Spans};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::{Endpoint, Timestamp};
@@ -112,9 +112,9 @@ impl Desk {
         let cut = lines.cut;
         lines.push(data.bytes, self.longest_line, |text| {
             if from_client {
-                if let Some((verb, argument)) = line::command(text) {
-                    session.command(verb, argument, data.ts, &mut told);
-                }
+                // A line that is no command is answered all the same.
+                let (verb, argument) = line::command(text).unwrap_or((session::JUNK.to_owned(), ""));
+                session.command(verb, argument, data.ts, &mut told);
             } else {
                 session.reply(text, &mut told);
             }
@@ -181,7 +181,7 @@ impl Desk {
                 ending: crate::record::Ending::CaptureEnd,
             };
             let span = Some((stream.first.unwrap_or(ts), stream.last));
-            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
+            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(content::Ending::Running));
             data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
@@ -199,7 +199,7 @@ impl Desk {
     ) {
         let span = stream.first.map(|first| (first, stream.last));
         stream.content.end(context.meter);
-        let ending = if link.mid_stream { Ending::MidStream } else { Ending::Whole };
+        let ending = if link.mid_stream { content::Ending::MidStream } else { content::Ending::Whole };
         let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
         data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
@@ -210,15 +210,26 @@ impl Desk {
         &mut self,
         link: &Link,
         totals: &Totals,
-        spans: Both<Option<(Timestamp, Timestamp)>>,
+        (spans, mut content): (Spans, Option<Box<Candidate>>),
         context: &mut Context<'_>,
     ) -> bool {
+        if let Some(content) = &mut content {
+            content.end(context.meter);
+        }
+        let ending = if link.mid_stream { content::Ending::MidStream } else { content::Ending::Whole };
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };
-            summary(link, totals, client, *spans.of(client), Facts::bound_late())
+            let facts = content.as_ref().map_or_else(Facts::bound_late, |content| content.facts(client, ending));
+            summary(link, totals, client, *spans.of(client), facts)
         };
         self.ledger.stray(low, high, make, context.now, context.facts)
+    }
+
+    /// Whether a connection of an unknown protocol may turn out to be a data connection.
+    pub(super) fn may_carry(&self, link: &Link) -> bool {
+        let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
+        self.ledger.speak(low.address, high.address) || self.ledger.expects(low, high).is_some()
     }
 
     pub(super) fn tick(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) {

@@ -107,8 +107,14 @@ struct Command {
     carried_out: bool,
 }
 
+/// Stands for a line that is no command. Most servers refuse it with a reply of its own, some pass over an empty one.
+pub(super) const JUNK: &str = "?";
+
 /// The most final replies kept that came before their command, for taps that deliver out of step.
 const MOST_EARLY: usize = 64;
+
+/// The longest working directory that is followed (PATH_MAX of Linux); a longer one counts as not known.
+const LONGEST_DIRECTORY: usize = 4096;
 
 /// One dialogue.
 #[derive(Debug)]
@@ -258,6 +264,9 @@ impl Session {
     /// Matches a reply by order; false if no command is there for it yet.
     fn match_reply(&mut self, code: u16, last: bool, text: &str, told: &mut Vec<Told>) -> bool {
         // STAT and NOOP are answered while a transfer runs (RFC 959 section 4.1.3).
+        while self.pending.front().is_some_and(|c| c.verb == JUNK) && !(500..=503).contains(&code) {
+            self.pending.pop_front();
+        }
         let place = match code {
             211..=213 => self.pending.iter().position(|c| c.verb == "STAT").unwrap_or(0),
             _ => 0,
@@ -312,12 +321,15 @@ impl Session {
     fn carry_out(&mut self, command: &mut Command, reply: Option<(u16, &str)>, told: &mut Vec<Told>) {
         command.carried_out = true;
         let done = reply.is_none_or(|(code, _)| (200..300).contains(&code));
-        if !matches!(command.verb.as_str(), "" | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
+        if !matches!(command.verb.as_str(), "" | JUNK | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
             told.push(Told::WentOn);
         }
         match command.verb.as_str() {
             "USER" => self.user = Some(command.argument.trim().to_owned()),
-            "CWD" | "XCWD" if done => self.directory = Some(path::join(self.directory.as_deref(), &command.argument)),
+            "CWD" | "XCWD" if done => {
+                let directory = path::join(self.directory.as_deref(), &command.argument);
+                self.directory = Some(directory).filter(|directory| directory.len() <= LONGEST_DIRECTORY);
+            }
             "CDUP" | "XCUP" if done => {
                 self.directory = self.directory.take().map(|d| path::join(Some(&d), ".."));
             }
@@ -491,6 +503,26 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_no_command_leaves_the_order_whole_whether_it_is_answered_or_not() {
+        for answered in [true, false] {
+            let mut s = session(false);
+            let mut told = Vec::new();
+            s.reply("220 x", &mut told);
+            s.command(JUNK.into(), "", Timestamp(1), &mut told);
+            s.command("PASV".into(), "", Timestamp(1), &mut told);
+            s.command("STOR".into(), "a", Timestamp(1), &mut told);
+            if answered {
+                s.reply("500 what", &mut told);
+            }
+            for line in ["227 (192,0,2,9,4,1)", "150 ok", "226 ok"] {
+                s.reply(line, &mut told);
+            }
+            assert!(asked(&told)[0].announcement.is_some());
+            assert!(told.iter().any(|t| matches!(t, Told::Answered { ordinal: 0, code: 226 })));
+        }
+    }
+
+    #[test]
     fn an_aborted_transfer_gets_its_own_reply_and_abor_another() {
         let mut s = session(false);
         let mut told = Vec::new();
@@ -504,6 +536,18 @@ mod tests {
         let answers: Vec<u16> =
             told.iter().filter_map(|t| if let Told::Answered { code, .. } = t { Some(*code) } else { None }).collect();
         assert_eq!(answers, [426]);
+    }
+
+    #[test]
+    fn a_working_directory_does_not_grow_without_bound() {
+        let mut s = session(false);
+        let mut told = Vec::new();
+        s.reply("220 x", &mut told);
+        for _ in 0..10_000 {
+            s.command("CWD".into(), "deeper", Timestamp(1), &mut told);
+            s.reply("250 ok", &mut told);
+            assert!(s.directory.as_ref().is_none_or(|directory| directory.len() <= LONGEST_DIRECTORY));
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ const LONGEST_TEXT: usize = 4096;
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) method: String,
+pub(in crate::protocol) struct Exchange {
+    pub(in crate::protocol) method: String,
     target: String,
     version: String,
     domain: Option<String>,
@@ -37,30 +37,33 @@ pub(super) struct Exchange {
     /// Stream offset of the request's first byte.
     start_offset: u64,
     /// Stream offset behind the last byte read so far.
-    pub(super) end_offset: u64,
+    pub(in crate::protocol) end_offset: u64,
     start: Timestamp,
     end: Timestamp,
     bytes: u64,
     missing: u64,
     /// The body has ended, or there is none.
-    pub(super) complete: bool,
+    pub(in crate::protocol) complete: bool,
     /// The connection ended within the body.
-    pub(super) cut_short: bool,
+    pub(in crate::protocol) cut_short: bool,
     /// The body's framing was lost or broken.
-    pub(super) broken: bool,
+    pub(in crate::protocol) broken: bool,
     /// The body was announced but refused, and never sent.
-    pub(super) abandoned: bool,
+    pub(in crate::protocol) abandoned: bool,
     /// A `100 Continue` or another interim response was seen.
-    pub(super) interim: bool,
-    pub(super) status: Option<u16>,
+    pub(in crate::protocol) interim: bool,
+    pub(in crate::protocol) status: Option<u16>,
     /// Stream offset behind the final response's head.
-    pub(super) response_end: u64,
+    pub(in crate::protocol) response_end: u64,
     notes: Vec<Note>,
     running: bool,
+    pub(in crate::protocol) protocol: Protocol,
+    /// The host that a CONNECT before it opened a tunnel to; it goes before the request's own.
+    pub(in crate::protocol) tunnel: Option<String>,
 }
 
 impl Exchange {
-    pub(super) fn new(
+    pub(in crate::protocol) fn new(
         link: &Link,
         head: RequestHead,
         start_offset: u64,
@@ -121,12 +124,14 @@ impl Exchange {
             response_end: 0,
             notes,
             running: false,
+            protocol: Protocol::Http,
+            tunnel: None,
         }
     }
 
     /// Whether the body was asked for with `Expect: 100-continue`, no byte of it came, and no `100` was given:
     /// then what comes next may be another request.
-    pub(super) fn refused_before_body(&self) -> bool {
+    pub(in crate::protocol) fn refused_before_body(&self) -> bool {
         self.expects_continue && self.bytes == 0 && !self.interim
     }
 
@@ -136,17 +141,22 @@ impl Exchange {
     }
 
     /// Takes entity bytes.
-    pub(super) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
-        if self.bytes == 0 {
-            self.start = ts;
-        }
-        self.end = self.end.max(ts);
-        self.bytes += bytes.len() as u64;
+    pub(in crate::protocol) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
+        self.volume(bytes.len() as u64, ts);
         if let Some(multipart) = &mut self.multipart {
             multipart.take(Piece::Bytes(bytes), context.now.clock, context.meter);
         } else {
             self.content(Piece::Bytes(bytes), context);
         }
+    }
+
+    /// Counts bytes; alone where the content tells nothing as it stands, because it is masked.
+    pub(in crate::protocol) fn volume(&mut self, length: u64, ts: Timestamp) {
+        if self.bytes == 0 {
+            self.start = ts;
+        }
+        self.end = self.end.max(ts);
+        self.bytes += length;
     }
 
     fn content(&mut self, piece: Piece<'_>, context: &mut Context<'_>) {
@@ -161,17 +171,11 @@ impl Exchange {
     }
 
     /// Takes entity bytes that the tap lost.
-    pub(super) fn gap(&mut self, length: u64, ts: Timestamp, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn gap(&mut self, length: u64, ts: Timestamp, context: &mut Context<'_>) {
         if length == 0 {
             return;
         }
-        if self.bytes == 0 {
-            self.start = ts;
-        }
-        self.end = self.end.max(ts);
-        self.bytes += length;
-        self.missing += length;
-        self.note(Note::Gap);
+        self.volume_lost(length, ts);
         if let Some(multipart) = &mut self.multipart {
             multipart.take(Piece::Lost(length), context.now.clock, context.meter);
         } else {
@@ -179,17 +183,31 @@ impl Exchange {
         }
     }
 
-    pub(super) fn note(&mut self, note: Note) {
+    /// Counts bytes that the tap lost.
+    pub(in crate::protocol) fn volume_lost(&mut self, length: u64, ts: Timestamp) {
+        if length > 0 {
+            self.volume(length, ts);
+            self.missing += length;
+            self.note(Note::Gap);
+        }
+    }
+
+    pub(in crate::protocol) fn note(&mut self, note: Note) {
         self.notes.push(note);
     }
 
-    pub(super) fn respond(&mut self, status: u16, at: u64) {
+    pub(in crate::protocol) fn respond(&mut self, status: u16, at: u64) {
         self.status = Some(status);
         self.response_end = at;
     }
 
+    /// A WebSocket opens with 101, or with a 2xx where HTTP/2 carries it (RFC 8441 section 5).
+    fn refused_upgrade(&self) -> bool {
+        self.status.is_some_and(|status| status != 101 && !(200..300).contains(&status))
+    }
+
     /// The body has ended, whole or not.
-    pub(super) fn end_files(&mut self, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn end_files(&mut self, context: &mut Context<'_>) {
         if let Some(multipart) = &mut self.multipart {
             multipart.end(context.now.clock, context.meter);
         }
@@ -199,21 +217,32 @@ impl Exchange {
     }
 
     /// Whether the upload has just passed the size at which it is reported while it runs.
-    pub(super) fn passes(&self, threshold: u64) -> bool {
+    pub(in crate::protocol) fn passes(&self, threshold: u64) -> bool {
         !self.running && self.bytes >= threshold
     }
 
     /// Reports the upload while it runs.
-    pub(super) fn report_running(&mut self, link: &Link, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn report_running(&mut self, link: &Link, context: &mut Context<'_>) {
         self.running = true;
         let upload = self.upload(link, self.end_offset, self.response_end, State::Running);
         context.upload(upload);
     }
 
     /// Reports the upload, if there is one.
-    pub(super) fn report(self, link: &Link, client_bytes: u64, server_bytes: u64, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn report(
+        self,
+        link: &Link,
+        client_bytes: u64,
+        server_bytes: u64,
+        context: &mut Context<'_>,
+    ) {
         if self.bytes == 0 {
             context.counters.http_abandoned += u64::from(self.abandoned);
+            return;
+        }
+        if self.protocol == Protocol::WebSocket && self.refused_upgrade() {
+            // What followed was no WebSocket, whatever it was.
+            context.counters.http_unparsed += 1;
             return;
         }
         let whole = self.complete && !self.cut_short && !self.broken && self.missing == 0;
@@ -265,11 +294,13 @@ impl Exchange {
         }
         notes.sort_unstable();
         notes.dedup();
+        // The host that a tunnel leads to goes before what is said inside, which need not be true.
+        let tunnelled_name = self.tunnel.as_ref().filter(|host| host.parse::<std::net::IpAddr>().is_err());
         Upload {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
             wrapping: link.wrapping(),
-            protocol: Protocol::Http,
+            protocol: self.protocol,
             opened: link.start,
             start: self.start,
             end: self.end,
@@ -278,8 +309,8 @@ impl Exchange {
             bytes: self.bytes,
             missing: self.missing,
             state,
-            domain: self.domain.clone(),
-            proxied_to: self.proxied_to.clone(),
+            domain: tunnelled_name.cloned().or_else(|| self.domain.clone()),
+            proxied_to: self.proxied_to.clone().or_else(|| self.tunnel.clone()),
             domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),

@@ -22,6 +22,8 @@ enum Place {
     Preamble,
     /// Behind a delimiter: its line's end, then the part's head.
     Head,
+    /// Right behind a part's head: an empty part's delimiter may share the head's last line break.
+    Opening,
     /// In a part's content.
     Content,
     /// Behind the last delimiter.
@@ -102,7 +104,8 @@ impl Multipart {
     /// place is lost.
     fn gap(&mut self, length: u64, now: Timestamp, meter: &mut Meter) {
         match self.place {
-            Place::Content => {
+            Place::Opening | Place::Content => {
+                self.place = Place::Content;
                 self.carried(now, meter);
                 self.content(Piece::Lost(length), now, meter);
                 self.missing += length;
@@ -114,7 +117,7 @@ impl Multipart {
 
     /// The body is over: the part that was open counts as far as it came.
     pub(super) fn end(&mut self, now: Timestamp, meter: &mut Meter) {
-        if matches!(self.place, Place::Content) {
+        if matches!(self.place, Place::Opening | Place::Content) {
             self.carried(now, meter);
             self.close_part(Ending::CutShort, meter);
             self.place = Place::Lost;
@@ -170,14 +173,8 @@ impl Multipart {
                         Some(end) => {
                             let (head, content) = rest.split_at(end);
                             self.open_part(head, meter);
-                            self.place = Place::Content;
-                            // An empty part's delimiter begins with the line break that ends the head.
+                            self.place = Place::Opening;
                             rest = content;
-                            if rest.starts_with(self.delimiter.get(1..).unwrap_or_default()) {
-                                self.close_part(Ending::Whole, meter);
-                                self.place = Place::Head;
-                                rest = rest.get(self.delimiter.len() - 1..).unwrap_or_default();
-                            }
                         }
                         None if rest.len() > LONGEST_HEAD => {
                             self.place = Place::Lost;
@@ -187,6 +184,19 @@ impl Multipart {
                             self.carry = rest.to_vec();
                             return;
                         }
+                    }
+                }
+                Place::Opening => {
+                    let shared = self.delimiter.get(1..).unwrap_or_default();
+                    if rest.starts_with(shared) {
+                        rest = rest.get(shared.len()..).unwrap_or_default();
+                        self.close_part(Ending::Whole, meter);
+                        self.place = Place::Head;
+                    } else if shared.starts_with(rest) {
+                        self.carry = rest.to_vec();
+                        return;
+                    } else {
+                        self.place = Place::Content;
                     }
                 }
                 Place::Epilogue | Place::Lost => return,
@@ -302,6 +312,16 @@ mod tests {
         let wire = wire.replace("\r\n", "\n").replace('\r', "");
         m.take(Piece::Bytes(wire.as_bytes()), Timestamp(0), &mut meter());
         assert_eq!(sizes(&m), [("a".into(), 1), ("b".into(), 0)]);
+    }
+
+    #[test]
+    fn an_empty_part_without_a_line_break_of_its_own_is_found_in_any_segmentation() {
+        let wire = b"--Z\r\nContent-Disposition: form-data; filename=a\r\n\r\n--Z--\r\n";
+        for size in 1..wire.len() {
+            let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
+            wire.chunks(size).for_each(|piece| m.take(Piece::Bytes(piece), Timestamp(0), &mut meter()));
+            assert_eq!(sizes(&m), [("a".into(), 0)], "in pieces of {size} bytes");
+        }
     }
 
     #[test]

@@ -7,7 +7,12 @@ pub(super) fn proxied_to(target: &str) -> Option<String> {
         return None;
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = strip_port(authority.rsplit('@').next().unwrap_or(authority));
+    host_of(authority.rsplit('@').next().unwrap_or(authority))
+}
+
+/// The host in `host:port`: a name in lower case, or an address.
+pub(super) fn host_of(authority: &str) -> Option<String> {
+    let host = strip_port(authority);
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     let is_host = |text: &str| text.parse::<std::net::IpAddr>().is_ok() || text.chars().all(is_name_character);
     (!host.is_empty() && is_host(host)).then(|| host.to_ascii_lowercase())
@@ -54,6 +59,13 @@ mod tests {
         assert_eq!(proxied_to("http://[2001:db8::1]:80/").as_deref(), Some("2001:db8::1"));
         assert_eq!(proxied_to("/a?u=http://x/"), None);
         assert_eq!(proxied_to("http:///a"), None);
+    }
+
+    #[test]
+    fn a_tunnel_leads_to_a_name_or_an_address() {
+        assert_eq!(host_of("Files.example:443").as_deref(), Some("files.example"));
+        assert_eq!(host_of("[2001:db8::1]:80").as_deref(), Some("2001:db8::1"));
+        assert_eq!(host_of("a b:1"), None);
     }
 
     #[test]
