@@ -79,7 +79,8 @@ impl Fragments {
                 self.held -= partial.cost;
                 partial
             }
-            None => Partial { pieces: Vec::new(), length: None, since: clock, cost: 0 },
+            // Fragments without a byte would be free otherwise.
+            None => Partial { pieces: Vec::new(), length: None, since: clock, cost: 2 * OVERHEAD },
         };
         if !more && partial.length.is_none() {
             partial.length = Some(end);
@@ -173,5 +174,22 @@ impl Partial {
         }
         whole.truncate(length);
         Some(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragments_without_a_byte_are_not_free() {
+        let mut fragments = Fragments::default();
+        let address = Address::v4([10, 0, 0, 1]);
+        for id in 0..200_000 {
+            let key = FragmentKey { source: address, destination: address, id, protocol: 17 };
+            fragments.push(key, 0, true, &[], Timestamp(0));
+        }
+        assert!(fragments.waiting.len() <= MEMORY / OVERHEAD);
+        assert!(fragments.counters.abandoned > 0);
     }
 }
