@@ -105,6 +105,9 @@ struct Command {
 /// The most final replies kept that came before their command, for taps that deliver out of step.
 const MOST_EARLY: usize = 64;
 
+/// The longest working directory that is followed (PATH_MAX of Linux); a longer one counts as not known.
+const LONGEST_DIRECTORY: usize = 4096;
+
 /// One dialogue.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -294,7 +297,10 @@ impl Session {
         let done = reply.is_none_or(|(code, _)| (200..300).contains(&code));
         match command.verb.as_str() {
             "USER" => self.user = Some(command.argument.trim().to_owned()),
-            "CWD" | "XCWD" if done => self.directory = Some(path::join(self.directory.as_deref(), &command.argument)),
+            "CWD" | "XCWD" if done => {
+                let directory = path::join(self.directory.as_deref(), &command.argument);
+                self.directory = Some(directory).filter(|directory| directory.len() <= LONGEST_DIRECTORY);
+            }
             "CDUP" | "XCUP" if done => {
                 self.directory = self.directory.take().map(|d| path::join(Some(&d), ".."));
             }
@@ -463,6 +469,18 @@ mod tests {
         let answers: Vec<u16> =
             told.iter().filter_map(|t| if let Told::Answered { code, .. } = t { Some(*code) } else { None }).collect();
         assert_eq!(answers, [426]);
+    }
+
+    #[test]
+    fn a_working_directory_does_not_grow_without_bound() {
+        let mut s = session(false);
+        let mut told = Vec::new();
+        s.reply("220 x", &mut told);
+        for _ in 0..10_000 {
+            s.command("CWD".into(), "deeper", Timestamp(1), &mut told);
+            s.reply("250 ok", &mut told);
+            assert!(s.directory.as_ref().is_none_or(|directory| directory.len() <= LONGEST_DIRECTORY));
+        }
     }
 
     #[test]
