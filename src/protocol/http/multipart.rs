@@ -20,6 +20,8 @@ enum Place {
     Preamble,
     /// Behind a delimiter: its line's end, then the part's head.
     Head,
+    /// Behind a part's head: the delimiter of an empty part may follow at once.
+    Opening,
     /// In a part's content.
     Content,
     /// Behind the last delimiter.
@@ -93,7 +95,8 @@ impl Multipart {
     /// place is lost.
     pub(super) fn gap(&mut self, length: u64) {
         match self.place {
-            Place::Content => {
+            Place::Opening | Place::Content => {
+                self.place = Place::Content;
                 self.content += self.carry.len() as u64 + length;
                 self.missing += length;
                 self.carry.clear();
@@ -105,7 +108,7 @@ impl Multipart {
 
     /// The body is over: the part that was open counts as far as it came.
     pub(super) fn end(&mut self) {
-        if matches!(self.place, Place::Content) {
+        if matches!(self.place, Place::Opening | Place::Content) {
             self.content += self.carry.len() as u64;
             self.carry.clear();
             self.close_part();
@@ -148,14 +151,8 @@ impl Multipart {
                         Some(end) => {
                             let (head, content) = rest.split_at(end);
                             self.open_part(head);
-                            self.place = Place::Content;
-                            // An empty part's delimiter begins with the line break that ends the head.
+                            self.place = Place::Opening;
                             rest = content;
-                            if rest.starts_with(self.delimiter.get(1..).unwrap_or_default()) {
-                                self.close_part();
-                                self.place = Place::Head;
-                                rest = rest.get(self.delimiter.len() - 1..).unwrap_or_default();
-                            }
                         }
                         None if rest.len() > LONGEST_HEAD => {
                             self.place = Place::Lost;
@@ -165,6 +162,20 @@ impl Multipart {
                             self.carry = rest.to_vec();
                             return;
                         }
+                    }
+                }
+                Place::Opening => {
+                    // An empty part's delimiter begins with the line break that ends the head.
+                    let delimiter = self.delimiter.get(1..).unwrap_or_default();
+                    if let Some(behind) = rest.strip_prefix(delimiter) {
+                        self.close_part();
+                        self.place = Place::Head;
+                        rest = behind;
+                    } else if delimiter.starts_with(rest) {
+                        self.carry = rest.to_vec();
+                        return;
+                    } else {
+                        self.place = Place::Content;
                     }
                 }
                 Place::Epilogue | Place::Lost => return,
@@ -262,6 +273,16 @@ mod tests {
         let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
         m.data(wire.replace("\r\n", "\n").replace('\r', "").as_bytes());
         assert_eq!(sizes(&m), [("a".into(), 1), ("b".into(), 0)]);
+    }
+
+    #[test]
+    fn an_empty_part_without_a_line_break_of_its_own_is_found_in_any_segmentation() {
+        let wire = b"--Z\r\nContent-Disposition: form-data; filename=a\r\n\r\n--Z--\r\n";
+        for size in 1..wire.len() {
+            let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
+            wire.chunks(size).for_each(|piece| m.data(piece));
+            assert_eq!(sizes(&m), [("a".into(), 0)], "in pieces of {size} bytes");
+        }
     }
 
     #[test]
