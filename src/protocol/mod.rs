@@ -7,6 +7,8 @@
 mod ftp;
 mod http;
 mod recognise;
+#[cfg(test)]
+mod roles;
 
 use self::recognise::Verdict;
 use crate::config;
@@ -74,8 +76,9 @@ struct Context<'c> {
 /// The first bytes of a connection, kept until they tell what it speaks.
 #[derive(Debug, Default)]
 pub struct Prefix {
-    pieces: Vec<(Side, u64, Timestamp, Vec<u8>)>,
-    lengths: Both<usize>,
+    /// In order: whose, where in the stream, when, and how many bytes.
+    pieces: Vec<(Side, u64, Timestamp, usize)>,
+    bytes: Both<Vec<u8>>,
 }
 
 /// The most bytes of a side that are kept to recognise it.
@@ -159,25 +162,21 @@ impl Parsers {
             stream.reader = Reader::Prefix(Box::default());
         }
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        prefix.pieces.push((data.side, data.offset, data.ts, data.bytes.to_vec()));
-        *prefix.lengths.of_mut(data.side) += data.bytes.len();
-        let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
-        let (low, high) = (prefix.joined(Side::Low), prefix.joined(Side::High));
-        let Verdict::Is(protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        prefix.pieces.push((data.side, data.offset, data.ts, data.bytes.len()));
+        prefix.bytes.of_mut(data.side).extend_from_slice(data.bytes);
+        let full = prefix.bytes.of(data.side).len() >= LONGEST_PREFIX;
+        let (low, high) = (prefix.bytes.of(Side::Low), prefix.bytes.of(Side::High));
+        let Verdict::Is(protocol, client) = recognise::recognise(low, high, full) else { return };
+        // The content tells the roles better than who opened the connection.
+        let told = matches!(protocol, Protocol::Http | Protocol::Ftp);
         if let Some(client) = client
-            && !link.client_known
+            && (told || !link.client_known)
         {
             link.client = client;
         }
         let reader = match protocol {
-            // The content tells the roles better than who opened the connection.
-            Protocol::Http => Reader::Http(Box::new(http::Connection::new(client.unwrap_or(link.client)))),
-            Protocol::Ftp => {
-                if let Some(client) = client {
-                    link.client = client;
-                }
-                Reader::FtpControl(Box::new(self.desk.control(link)))
-            }
+            Protocol::Http => Reader::Http(Box::new(http::Connection::new(link.client))),
+            Protocol::Ftp => Reader::FtpControl(Box::new(self.desk.control(link))),
             other => Reader::Other { protocol: other, resume: other == Protocol::Unknown && link.mid_stream },
         };
         let held = std::mem::replace(&mut stream.reader, reader);
@@ -187,8 +186,12 @@ impl Parsers {
     /// Reads the bytes that were kept.
     fn replay(&mut self, held: Reader, stream: &mut Stream, link: &mut Link, now: Moment) {
         let Reader::Prefix(prefix) = held else { return };
-        for (side, offset, ts, bytes) in prefix.pieces {
-            self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now);
+        let mut read: Both<usize> = Both::default();
+        for (side, offset, ts, length) in prefix.pieces {
+            let start = *read.of(side);
+            *read.of_mut(side) += length;
+            let bytes = prefix.bytes.of(side).get(start..start + length).unwrap_or_default();
+            self.data(stream, link, Data { side, offset, ts, bytes }, now);
         }
     }
 
@@ -196,12 +199,6 @@ impl Parsers {
     fn resumes(data: &Data<'_>) -> bool {
         // The cheap look first: most segments of an unknown stream do not begin with a capital letter.
         data.bytes.first().is_some_and(u8::is_ascii_uppercase) && http::head::begins_request(data.bytes) == Some(true)
-    }
-}
-
-impl Prefix {
-    fn joined(&self, side: Side) -> Vec<u8> {
-        self.pieces.iter().filter(|(s, ..)| *s == side).flat_map(|(.., bytes)| bytes.iter().copied()).collect()
     }
 }
 
@@ -221,10 +218,10 @@ impl Application for Parsers {
         match &mut stream.reader {
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
-                if Self::resumes(&data) {
-                    if !link.client_known {
-                        link.client = data.side;
-                    }
+                // A known server begins no request: what looks like one is in its answer.
+                let may_ask = !link.client_known || data.side == link.client;
+                if may_ask && Self::resumes(&data) {
+                    link.client = data.side;
                     stream.reader = Reader::Http(Box::new(http::Connection::new(data.side)));
                     self.data(stream, link, data, now);
                 }
