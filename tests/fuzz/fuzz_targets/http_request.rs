@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outfall::protocol::ProtocolCounters;
+use outfall_fuzz::script::Step;
 use outfall_fuzz::{check, conversation, script, tight};
 
 fuzz_target!(|input: &[u8]| {
@@ -21,7 +22,9 @@ fuzz_target!(|input: &[u8]| {
             lost == 0 && c.http_requests > 0
         };
         let expects = input.windows(6).any(|w| w.eq_ignore_ascii_case(b"expect"));
-        if placed(&outcome.counters) && placed(&whole.counters) && !expects {
+        // Picked up in the middle, a request is looked for where a segment begins.
+        let middle = steps.iter().any(|step| matches!(step, Step::Open { kind, .. } if kind & 4 != 0));
+        if placed(&outcome.counters) && placed(&whole.counters) && !expects && !middle {
             assert_eq!(sizes(&outcome.facts), sizes(&whole.facts));
         }
     }
