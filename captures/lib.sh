@@ -187,7 +187,7 @@ pureftpd_start() { # name user password: the package conflicts with vsftpd, so i
     listening "$name" 21
 }
 
-nginx_start() { # name port, then the inside of the server block on standard input
+nginx_start() { # name port (or "port http2", in the clear), then the inside of the server block on standard input
     local name=$1 port=$2 dir=$WORK/nginx
     need nginx
     mkdir -p "$dir/root" "$dir/tmp"
@@ -207,13 +207,27 @@ CONF
         echo '    } }'
     } >"$dir/nginx.conf"
     start "$name" nginx nginx -p "$dir" -c "$dir/nginx.conf" -e "$dir/error.log"
-    listening "$name" "$port"
+    listening "$name" "${port%% *}"
 }
 
 receiver_start() { # name port [option...]: receiver.py, a plain HTTP server that takes whatever it is sent
     local name=$1 port=$2
     shift 2
     start "$name" receiver python3 "$HERE/receiver.py" "$port" "$@"
+    listening "$name" "$port"
+}
+
+squid_start() { # name port [line...]: a forward proxy without a cache, with more lines for its configuration
+    local name=$1 port=$2 dir=$WORK/squid squid=/usr/sbin/squid
+    shift 2
+    need "$squid"
+    mkdir -p "$dir"
+    chmod 755 "$WORK"
+    chown proxy "$dir"
+    printf '%s\n' "http_port $port" "pid_filename $dir/pid" "cache_log $dir/cache.log" "access_log none" "cache deny all" \
+        "coredump_dir $dir" "acl CONNECT method CONNECT" "$@" "http_access allow all" "shutdown_lifetime 0 seconds" \
+        "pinger_enable off" "netdb_filename none" "visible_hostname proxy.example" >"$dir/squid.conf"
+    start "$name" squid "$squid" --foreground -f "$dir/squid.conf"
     listening "$name" "$port"
 }
 

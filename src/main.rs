@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("outfall: {error:#}");
+        cli::complain(&error);
         ExitCode::from(2)
     })
 }

@@ -150,7 +150,10 @@ fn misuses(file: &str, text: &str) -> Vec<String> {
         };
         Some(format!("src/{file}:{line}: {problem}"))
     };
-    root_uses(text, &path).into_iter().filter_map(offence).collect()
+    let mut offences: Vec<String> = root_uses(text, &path).into_iter().filter_map(offence).collect();
+    // Several names of one module on one line are one offence.
+    offences.dedup();
+    offences
 }
 
 fn place(module: &str) -> Option<usize> {

@@ -39,6 +39,22 @@ stories! {
     extended_passive_ftp_is_followed_in_both_address_families: "ftp-epsv-curl",
     an_ftp_name_chosen_by_the_server_is_the_name_reported: "ftp-stou",
     webdav_requests_with_bodies_are_uploads: "webdav-cadaver",
+    proftpd_uploads_and_a_name_of_its_choosing_are_followed: "ftp-proftpd",
+    a_passive_address_that_translation_made_wrong_is_bound_by_its_port: "ftp-pasv-nat",
+    a_file_renamed_after_its_upload_has_its_last_name: "ftp-rename",
+    a_transfer_between_two_servers_is_bound_to_its_command: "ftp-fxp",
+    a_transfer_between_two_servers_in_active_mode_is_bound_too: "ftp-fxp-active",
+    deflated_transfers_count_what_went_over_the_wire: "ftp-mode-z",
+    what_goes_over_tls_is_not_invented: "ftp-tls",
+    a_control_connection_that_left_tls_again_is_read_again: "ftp-ccc",
+    text_transfers_count_what_went_over_the_wire: "ftp-allo-type-a",
+    an_upload_that_the_server_could_not_store_is_partial: "ftp-quota",
+    several_sessions_on_another_port_with_names_in_other_scripts_are_told_apart: "ftp-port-2121",
+    uploads_in_http2_are_counted_without_padding: "http2-prior-knowledge",
+    an_upgrade_to_http2_is_followed_where_it_is_granted: "http2-upgrade",
+    what_goes_over_a_websocket_is_one_upload: "websocket-upload",
+    an_upload_through_a_proxy_has_the_host_of_its_uri: "http-proxy-put",
+    an_upload_in_a_tunnel_has_the_host_of_the_connect: "http-connect-proxy",
 }
 
 fn check(folder: &str) {

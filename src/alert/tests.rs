@@ -31,6 +31,7 @@ fn alert(name: &str) -> Alert {
     let upload = Upload {
         id: EventId::new("upload", connection, Timestamp(1), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: Timestamp(1),
@@ -41,9 +42,12 @@ fn alert(name: &str) -> Alert {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
+        domain_source: Default::default(),
         http: None,
         ftp: None,
         files: vec![file],
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     };
     let link = FileLink {

@@ -198,7 +198,7 @@ impl Counters {
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The file is not there or may not be read.
-    #[error("{file}: cannot be opened: {source}")]
+    #[error("{file}: cannot be opened")]
     Open {
         /// The file, as it was named.
         file: String,
@@ -226,7 +226,7 @@ pub enum CaptureError {
         minor: u16,
     },
     /// The system failed to deliver the bytes, or the first of them cannot be decompressed.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: cannot be read")]
     Read {
         /// The file, as it was named.
         file: String,

@@ -100,7 +100,7 @@ impl<W: Write> Output<W> {
             Outcome::Alert(alert) => {
                 if !self.alerts {
                     self.alerts = true;
-                    self.text("\nALERTS\n");
+                    self.text("\nALERTS of AN0423, data leaving in the clear (MITRE ATT&CK T1048.003)\n");
                 }
                 self.text(&alert_block(alert));
             }

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::summary;
 use crate::capture::Reader;
 use crate::config::Config;
-use crate::endpoint::{Counters, History, Intake};
+use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Replay};
 
 /// What `outfall replay` is told.
@@ -55,6 +55,10 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
+    let inputs = args.captures.iter().chain(&args.endpoint);
+    if inputs.filter(|path| path.as_path() == Path::new("-")).count() > 1 {
+        anyhow::bail!("standard input: `-` can stand for only one of the inputs");
+    }
     let mut reader = Reader::open(&args.captures)?;
     let (history, intake) = read_events(&args.endpoint, &config)?;
     let workers = args.workers.map_or(config.replay.workers, u64::from);
@@ -80,7 +84,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     judgement.finish(&mut |outcome| output.put(&outcome));
     for warning in &reader.counters().warnings {
-        eprintln!("outfall: warning: {warning}");
+        eprintln!("outfall: warning: {}", printable(warning));
     }
     let counters = result?;
     if !args.json {
@@ -94,21 +98,36 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 fn read_events(paths: &[PathBuf], config: &Config) -> anyhow::Result<(History, Counters)> {
     let mut history = History::new(config.endpoint.memory);
     let mut intake = Intake::new(config.endpoint.max_line);
+    let mut broken = Vec::new();
     for path in paths {
         let name = path.display().to_string();
-        if path == Path::new("-") {
-            intake.read("standard input", std::io::stdin().lock(), &mut |event| history.insert(event))?;
+        let mut sink = |event| history.insert(event);
+        let read = if path == Path::new("-") {
+            intake.read("standard input", std::io::stdin().lock(), &mut sink)
         } else {
             let file = File::open(path).with_context(|| format!("{name}: cannot open the endpoint events"))?;
-            intake.read(&name, BufReader::new(file), &mut |event| history.insert(event))?;
+            intake.read(&name, BufReader::new(file), &mut sink)
+        };
+        match read {
+            Ok(()) => {}
+            // What came before the input broke off is as good as ever.
+            Err(error @ IntakeError::Read { line: 1.., .. }) => {
+                broken.push(format!("{:#}", anyhow::Error::from(error)))
+            }
+            Err(error) => return Err(error.into()),
         }
     }
+    let counters = intake.counters();
+    let warnings = intake.take_warnings();
+    let unlisted = counters.warnings.saturating_sub(warnings.len() as u64);
+    let listed = warnings.iter().map(ToString::to_string).chain(broken);
+    let rest = (unlisted > 0).then(|| format!("{unlisted} more warnings on endpoint events are not listed"));
     let mut stderr = std::io::stderr().lock();
-    for warning in intake.take_warnings() {
+    for warning in listed.chain(rest) {
         // Nothing can be said if standard error is gone.
-        let _ = writeln!(stderr, "outfall: warning: {warning}");
+        let _ = writeln!(stderr, "outfall: warning: {}", printable(&warning));
     }
-    Ok((history, intake.counters()))
+    Ok((history, counters))
 }
 
 fn progress_bar(reader: &Reader) -> Option<indicatif::ProgressBar> {

@@ -36,13 +36,13 @@ pub fn text(
     for (protocol, tally) in &judged.by_protocol {
         uploads += tally.uploads;
         bytes += tally.bytes;
-        line(protocol, format!("{} uploads, {}", count(tally.uploads), ByteSize(tally.bytes)));
+        line(protocol, format!("{}, {}", uploads_of(tally), ByteSize(tally.bytes)));
     }
     line("uploads", format!("{}, {}, {} outbound", count(uploads), ByteSize(bytes), count(judged.outbound)));
     let coverage = &judged.coverage;
     let share = |tally: &Tally| {
         let of = if bytes == 0 { 0.0 } else { 100.0 * tally.bytes as f64 / bytes as f64 };
-        format!("{} uploads, {} ({of:.0} %)", count(tally.uploads), ByteSize(tally.bytes))
+        format!("{}, {} ({of:.0} %)", uploads_of(tally), ByteSize(tally.bytes))
     };
     line("attributed", share(&coverage.attributed));
     for (why, tally) in coverage.unknown.iter().filter(|(_, tally)| tally.uploads > 0) {
@@ -60,6 +60,11 @@ pub fn text(
         line(if n == 0 { "lost" } else { "" }, format!("{} {what}", count(*amount)));
     }
     text
+}
+
+fn uploads_of(tally: &Tally) -> String {
+    let plural = if tally.uploads == 1 { "" } else { "s" };
+    format!("{} upload{plural}", group_digits(tally.uploads))
 }
 
 fn list(parts: &[(&str, u64)]) -> String {
@@ -98,6 +103,9 @@ fn losses(
         ("HTTP bodies with broken chunks", protocol.http_bad_chunks),
         ("HTTP streams that lost their place in a gap", protocol.http_lost),
         ("HTTP requests reported early, too many pending", protocol.http_pending_dropped),
+        ("HTTP/2 directions that lost their place in a gap", protocol.http2_lost),
+        ("HTTP/2 directions that broke the syntax", protocol.http2_unparsed),
+        ("WebSockets that lost their place", protocol.websocket_lost),
         ("FTP sessions that went over to TLS", ftp.encrypted),
         ("FTP data connections without a transfer", ftp.unbound),
         ("FTP data addresses forgotten, too many", ftp.expectations_dropped),
@@ -106,12 +114,15 @@ fn losses(
         ("endpoint lines malformed", intake.malformed),
         ("endpoint lines of unknown type", intake.unknown_type),
         ("endpoint lines too long", intake.oversized),
+        ("endpoint inputs that broke off", intake.read_errors),
         ("endpoint events of no known host", intake.before_hello),
         ("file events forgotten, memory used up", history.files_forgotten),
         ("connection events forgotten, memory used up", history.connections_forgotten),
         ("processes forgotten, memory used up", history.processes_forgotten),
         ("events of hosts that there was no room for", history.hosts_refused),
         ("addresses that there was no room for", history.addresses_refused),
+        ("names from DNS forgotten, too many", judgement.names_dropped()),
+        ("messages on the DNS port that are no DNS", protocol.dns_unparsed),
         ("uploads judged early, too many pending", judgement.counters().judged_early),
     ];
     all.into_iter().filter(|(_, amount)| *amount > 0).collect()

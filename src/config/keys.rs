@@ -14,11 +14,14 @@ settings! {
         /// The home networks: an upload from one of them to an address in none of them is outbound.
         /// The default is private, unique local and link-local addresses (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
         home: Vec<IpNet> = HOME.to_vec(), NETWORKS;
+        /// Names of our own: what is sent through a proxy to one of them, or to a name without a dot, stays at home.
+        home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
     }
 
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
-        /// Memory for the flow table of all workers. Reached: the flow that was idle the longest is ended early.
+        /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
+        /// ended early.
         table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Memory for segments that arrived ahead of a hole, over all streams.
         /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
@@ -57,6 +60,30 @@ settings! {
         /// How long an FTP upload waits for its final reply after the end of its data.
         /// Reached: it is reported without that reply.
         reply_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+        /// Names learnt from DNS answers that are kept. Reached: the one that was not used longest goes.
+        names: u64 = 65_536, 1..=10_000_000;
+        /// How long after its time to live a name still counts for a new connection: programs keep names longer.
+        name_grace: Span = Span::seconds(5 * MINUTE), Span(0)..=Span::seconds(7 * DAY);
+    }
+
+    /// What is made of the content of files and bodies that stream by.
+    files: Files {
+        /// Whether each file and body gets a SHA-256.
+        hash: bool = true, ();
+        /// A file or body larger than this gets no hash. 0 is no limit.
+        hash_limit: ByteSize = ByteSize(GIB), ByteSize(0)..=ByteSize(TIB);
+        /// The most bytes per second of packet time that are hashed, over all lanes; host pairs are spread over
+        /// 16 lanes, and each may use its 16th part. Reached: what is being hashed on that lane gets no hash.
+        /// 0 is no limit.
+        hash_rate: ByteSize = ByteSize(4 * GIB), ByteSize(0)..=ByteSize(TIB);
+        /// Whether bodies with a Content-Encoding of gzip, deflate or br are decoded to tell their decoded size.
+        decode: bool = false, ();
+        /// A body that decodes to more than this is not decoded further, and gets no decoded size.
+        decode_limit: ByteSize = ByteSize(64_000_000), ByteSize(KIB)..=ByteSize(TIB);
+        /// Memory for looking into content, over all lanes, each with its 16th part: for the window of each body
+        /// that is decoded, and for the end of each 7z archive. Reached: further bodies are not decoded, and
+        /// whether further 7z archives are encrypted is not known.
+        memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
     }
 
     /// What endpoints report: processes, connections and files.
@@ -84,7 +111,8 @@ settings! {
     detect: Detect {
         /// The protocols whose uploads are judged.
         unencrypted_protocols: Vec<String> = owned(&KNOWN_PROTOCOLS), PROTOCOLS;
-        /// Uploads of fewer bytes than this raise no alert. 0 judges every upload.
+        /// The volume that is suspicious by itself: from this size on, an unexpected process or a rare destination raises an
+        /// alert also where no staged file is known. Where one is known, the size does not matter.
         data_transfer_size_threshold: ByteSize = ByteSize(1_000_000), ByteSize(0)..=ByteSize(TIB);
         /// Programs whose children are never expected to upload: file names, upper and lower case alike.
         /// The default is programs that open documents.
@@ -111,11 +139,16 @@ settings! {
     /// Reading captures from files.
     replay: Replay {
         /// Threads that read packets. The records are the same, byte for byte, whatever their number.
-        workers: u64 = 1, 1..=1_024;
+        workers: u64 = 1, 1..=16;
     }
 }
 
 impl Network {
+    /// Whether a name that a proxy was asked for is one of ours.
+    pub fn is_home_name(&self, name: &str) -> bool {
+        !name.contains('.') || self.home_domains.iter().any(|domain| domain.matches(None, Some(name)))
+    }
+
     /// Whether the address is in a home network.
     pub fn is_home(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -130,6 +163,8 @@ const TIB: u64 = 1 << 40;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+
+const HOME_DOMAINS: [&str; 3] = ["home.arpa", "internal", "local"];
 
 const HOME: [IpNet; 6] = [
     v4([10, 0, 0, 0], 8),
@@ -148,7 +183,7 @@ const fn v6(first: u16, prefix: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix))
 }
 
-const KNOWN_PROTOCOLS: [&str; 2] = ["ftp", "http"];
+const KNOWN_PROTOCOLS: [&str; 3] = ["ftp", "http", "websocket"];
 
 const DOCUMENT_PROGRAMS: [&str; 9] = [
     "winword.exe",
@@ -173,7 +208,7 @@ const NETWORKS: List<IpNet> = List {
 };
 
 pub(super) const PROTOCOLS: List<String> = List {
-    item: "\"ftp\" or \"http\"",
+    item: "\"ftp\", \"http\" or \"websocket\"",
     may_be_empty: false,
     read: |node, expected, key, refused| {
         read_text(node, expected, key, refused, |text| {

@@ -19,10 +19,10 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Whether an upload to `ip`, known under the name `domain`, goes there.
-    pub fn matches(&self, ip: IpAddr, domain: Option<&str>) -> bool {
+    /// Whether an upload to `ip` (not known behind a proxy), known under the name `domain`, goes there.
+    pub fn matches(&self, ip: Option<IpAddr>, domain: Option<&str>) -> bool {
         match self {
-            Self::Network(network) => network.contains(&ip.to_canonical()),
+            Self::Network(network) => ip.is_some_and(|ip| network.contains(&ip.to_canonical())),
             Self::Domain(wanted) => domain.is_some_and(|domain| is_within(domain, wanted)),
         }
     }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn goes(destination: &str, ip: &str, domain: Option<&str>) -> bool {
-        destination.parse::<Destination>().unwrap().matches(ip.parse().unwrap(), domain)
+        destination.parse::<Destination>().unwrap().matches(Some(ip.parse().unwrap()), domain)
     }
 
     #[test]

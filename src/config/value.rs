@@ -166,6 +166,26 @@ pub struct List<T> {
 /// Reads one item of a list, given how errors call it: the key, and what is expected.
 pub type ReadItem<T> = fn(&Node<'_>, &'static str, &str, &mut Refusals<'_>) -> Option<T>;
 
+impl Setting for bool {
+    type Rule = ();
+
+    fn read(node: &Node<'_>, _rule: &(), key: &str, refused: &mut Refusals<'_>) -> Option<Self> {
+        let value = node.get_ref().as_bool();
+        if value.is_none() {
+            refused.expected(node, key, "true or false");
+        }
+        value
+    }
+
+    fn rule_text(_rule: &()) -> String {
+        "true or false.".to_owned()
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::One(self.to_string())
+    }
+}
+
 impl<T: Item> Setting for Vec<T> {
     type Rule = List<T>;
 

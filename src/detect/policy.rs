@@ -40,10 +40,15 @@ impl Detector {
         &mut self.prevalence
     }
 
-    /// Whether the upload leaves the home networks.
+    /// Whether the upload leaves the home networks. Proxies are looked through: what counts is the host that a proxy was
+    /// asked for.
     pub fn is_outbound(&self, upload: &Upload) -> bool {
-        let (client, server) = (upload.connection.client.address.ip(), upload.connection.server.address.ip());
-        self.network.is_home(client) && !self.network.is_home(server)
+        let outside = match (upload.destination_ip(), &upload.proxied_to) {
+            (Some(ip), _) => !self.network.is_home(ip),
+            (None, Some(name)) => !self.network.is_home_name(name),
+            (None, None) => false,
+        };
+        outside && self.network.is_home(upload.connection.client.address.ip())
     }
 
     /// The verdict on an upload, by the table at the head of this module; none if it is no alert. An upload that still
@@ -99,7 +104,7 @@ impl Detector {
 
     fn is_expected(&self, image: &str, upload: &Upload) -> bool {
         let protocol = protocol_name(upload.protocol);
-        let (ip, domain) = (upload.connection.server.address.ip(), upload.domain.as_deref());
+        let (ip, domain) = (upload.destination_ip(), upload.domain.as_deref());
         self.policy.expected_processes.iter().any(|expected| {
             let protocols = &expected.protocols;
             let destinations = &expected.destinations;
@@ -110,7 +115,7 @@ impl Detector {
     }
 
     fn rarity(&self, upload: &Upload) -> Option<Reason> {
-        let (ip, domain) = (upload.connection.server.address.ip(), upload.domain.as_deref());
+        let (ip, domain) = (upload.destination_ip(), upload.domain.as_deref());
         if self.policy.approved_destinations.iter().any(|there| there.matches(ip, domain)) {
             return None;
         }

@@ -43,7 +43,10 @@ impl Prevalence {
         let domain = upload.domain.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));
         match domain.filter(|name| !name.is_empty() && name.len() <= MAX_DOMAIN) {
             Some(name) => name.to_lowercase(),
-            None => upload.connection.server.address.to_string(),
+            None => match &upload.proxied_to {
+                Some(host) => host.clone(),
+                None => upload.connection.server.address.to_string(),
+            },
         }
     }
 

@@ -90,7 +90,9 @@ impl Reason {
             Self::DataStaged { files, rule, confidence } => {
                 let what = if *files == 1 { "1 file was".to_owned() } else { format!("{files} files were") };
                 let (rule, confidence) = (rule.name(), confidence.name());
-                format!("{what} read, written or packed on the host before (by {rule}, confidence {confidence})")
+                format!(
+                    "{what} read, written or packed on the host before (at best linked by {rule}, confidence {confidence})"
+                )
             }
             Self::ProcessUnexpected { image, protocol } => {
                 format!("{} is not expected to send {protocol} there", shown(image))

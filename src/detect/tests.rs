@@ -18,6 +18,7 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
     Upload {
         id: EventId::new("upload", connection, Timestamp(1), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: Timestamp(1),
@@ -28,9 +29,12 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
+        domain_source: Default::default(),
         http: None,
         ftp: None,
         files: Vec::new(),
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     }
 }
@@ -253,4 +257,19 @@ fn a_destination_is_rare_below_the_configured_number_of_hosts() {
     third.domain = Some("FILES.example".into());
     detector.observe(&third);
     assert_eq!(told(detector.judge(&upload, &known(FTP, &[]), &archive())).1, ["data-staged", "process-unexpected"]);
+}
+
+#[test]
+fn a_proxy_at_home_is_looked_through() {
+    let detector = Detector::new(&Config::default());
+    let through = |host: &str| Upload {
+        proxied_to: Some(host.to_owned()),
+        domain: host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned()),
+        ..between("10.0.0.5:40000", "10.0.0.1:3128", 5_000_000)
+    };
+    assert!(detector.is_outbound(&through("files.example")));
+    assert!(detector.is_outbound(&through("203.0.113.9")));
+    assert!(!detector.is_outbound(&through("10.9.9.9")));
+    assert!(!detector.is_outbound(&through("wiki")));
+    assert!(!detector.is_outbound(&through("wiki.internal")));
 }

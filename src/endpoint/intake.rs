@@ -93,7 +93,7 @@ impl fmt::Display for Warning {
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The input could not be read further.
-    #[error("{file}: cannot read further than line {line}: {source}")]
+    #[error("{file}: cannot read further than line {line}")]
     Read {
         /// The name of the input.
         file: String,

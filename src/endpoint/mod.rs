@@ -1,6 +1,6 @@
 //! What endpoints tell: processes, connections and files, read from their event lines and kept per host.
 //!
-//! In come lines of event schema version 1 ([`intake`]); out goes a [`History`] that answers, in the time of a
+//! In come lines of event schema version 1 ([`Intake`]); out goes a [`History`] that answers, in the time of a
 //! hash lookup and a binary search, who owned an address, which process held a connection, and who touched a file.
 //! Promises: no line is fatal, every line is counted, and no more memory is held than the configuration states.
 

@@ -51,6 +51,12 @@ pub(super) struct Half {
     pub(super) last: Timestamp,
     /// An initial sequence number that may belong to a next connection on the same five-tuple.
     pub(super) candidate: Option<u32>,
+    /// The origin that an earlier SYN offered. The first data or acknowledgement that fits it makes it the origin again.
+    other: Option<u32>,
+    /// What the peer's SYN-ACK acknowledged: the origin, or what lies behind the data of a SYN (RFC 7413).
+    expected: Option<u32>,
+    /// Where a gap ends that only an acknowledgement vouches for: its last byte may be a FIN that the tap lost.
+    doubt: Option<u64>,
 }
 
 /// What arrives.
@@ -83,9 +89,9 @@ pub(super) enum Next {
 }
 
 impl Half {
-    /// Whether any packet's sequence number placed this stream.
+    /// Whether any packet's sequence number placed this stream, if only for now.
     pub(super) fn placed(&self) -> bool {
-        self.origin != Origin::Unknown
+        self.origin != Origin::Unknown || self.expected.is_some()
     }
 
     /// The sequence number of offset zero, as a SYN would have set it.
@@ -108,30 +114,63 @@ impl Half {
         self.waiting.is_some() || self.acked > self.next
     }
 
-    /// Sets the origin from a SYN: offset zero is the byte after it.
-    pub(super) fn synchronise(&mut self, first_byte: u32) {
-        if self.origin == Origin::Provisional {
-            // Data came before its SYN. If it lies after the SYN, keep it; else the SYN is another's.
-            let below = self.base.wrapping_add(PROVISIONAL as u32).wrapping_sub(first_byte) as i32;
-            let shift = PROVISIONAL as i64 - i64::from(below);
-            let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(0, |s| s.start);
-            if shift < 0 || (shift as u64) > lowest {
+    /// Takes the side's own SYN. `first` is the sequence number behind it, `early` the length of the data in it. Of
+    /// several, the peer's answer tells which counts, else the last before any data.
+    pub(super) fn open(&mut self, first: u32, early: u32) {
+        let other = self.expected.is_some_and(|ack| ack != first && ack != first.wrapping_add(early));
+        if !other && (!self.has_data() || self.origin == Origin::Provisional) {
+            self.synchronise(first);
+        }
+    }
+
+    /// Takes what the peer's SYN-ACK acknowledges. Alone it places nothing yet: the SYN itself may only be late.
+    pub(super) fn answered(&mut self, ack: u32) {
+        if self.origin == Origin::Syn && self.base != ack {
+            if self.has_data() {
                 return;
+            }
+            self.synchronise(ack);
+        }
+        self.expected = Some(ack);
+    }
+
+    /// Sets the origin: offset zero has the sequence number `first`. False if what waits lies before it.
+    fn synchronise(&mut self, first: u32) -> bool {
+        if self.origin == Origin::Provisional {
+            let below = self.base.wrapping_add(PROVISIONAL as u32).wrapping_sub(first) as i32;
+            let shift = PROVISIONAL as i64 - i64::from(below);
+            let start = self.waiting.as_ref().and_then(|w| w.first()).map(|s| s.start);
+            let lowest = start.into_iter().chain(self.fin).min().unwrap_or(PROVISIONAL);
+            if shift < 0 || (shift as u64) > lowest {
+                return false;
             }
             self.shift(shift as u64);
         }
-        self.base = first_byte;
+        if self.origin == Origin::Syn && self.base != first {
+            self.other = Some(self.base);
+        }
+        self.base = first;
         self.origin = Origin::Syn;
+        true
     }
 
-    /// Takes the lowest byte seen so far as the origin.
-    pub(super) fn settle(&mut self) {
-        if self.origin == Origin::Provisional {
-            let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(PROVISIONAL, |s| s.start);
-            self.shift(lowest);
-            self.base = self.base.wrapping_add(lowest as u32);
-            self.origin = Origin::Picked;
+    /// Goes back to the origin of an earlier SYN if that is the one that is spoken of, and nothing was said since.
+    fn reconsider(&mut self, first: u32) {
+        if self.other == Some(first) && !self.has_data() {
+            self.base = first;
+            self.other = None;
         }
+    }
+
+    /// Takes what the peer acknowledged as the origin, or else the lowest byte seen so far.
+    pub(super) fn settle(&mut self) {
+        if self.origin != Origin::Provisional || self.expected.is_some_and(|first| self.synchronise(first)) {
+            return;
+        }
+        let lowest = self.waiting.as_ref().and_then(|w| w.first()).map_or(PROVISIONAL, |s| s.start);
+        self.shift(lowest);
+        self.base = self.base.wrapping_add(lowest as u32);
+        self.origin = Origin::Picked;
     }
 
     fn shift(&mut self, by: u64) {
@@ -144,8 +183,13 @@ impl Half {
 
     /// The stream offset of a sequence number, near the next expected byte; negative before the origin.
     fn offset(&self, seq: u32) -> i64 {
-        let expected = self.base.wrapping_add(self.next as u32);
-        self.next as i64 + i64::from(seq.wrapping_sub(expected) as i32)
+        let near = self.frontier();
+        near as i64 + i64::from(seq.wrapping_sub(self.base.wrapping_add(near as u32)) as i32)
+    }
+
+    /// Where the stream stands: the next byte to deliver, or the place of the first segment while the origin is open.
+    fn frontier(&self) -> u64 {
+        if self.origin == Origin::Provisional { PROVISIONAL } else { self.next }
     }
 
     /// Whether an arrival is exactly what comes next and nothing waits: the common case.
@@ -172,21 +216,24 @@ impl Half {
             self.origin = Origin::Provisional;
             self.acked = 0;
         }
-        let start = if self.origin == Origin::Provisional {
-            PROVISIONAL as i64 + i64::from(arrival.seq.wrapping_sub(self.base.wrapping_add(PROVISIONAL as u32)) as i32)
-        } else {
-            self.offset(arrival.seq)
-        };
-        let reference = if self.origin == Origin::Provisional { PROVISIONAL } else { self.next } as i64;
-        if start - reference > LARGEST_WINDOW {
+        self.reconsider(arrival.seq);
+        let start = self.offset(arrival.seq);
+        if start - self.frontier() as i64 > LARGEST_WINDOW {
             effect.out_of_window = true;
             return effect;
         }
         let length = arrival.bytes.len() as i64;
         let end = start + length + i64::from(arrival.cut);
         let floor = if self.origin == Origin::Provisional { 0 } else { self.next as i64 };
-        if arrival.fin && self.fin.is_none() && end >= floor {
-            self.fin = Some(end as u64);
+        if arrival.fin && self.fin.is_none() {
+            if self.end_is_doubtful() && end + 1 == floor {
+                // Only late: what was counted as the last byte was this.
+                self.next -= 1;
+                self.missing -= 1;
+                self.fin = Some(self.next);
+            } else if end >= floor {
+                self.fin = Some(end as u64);
+            }
         }
         let data_end = start + length;
         if start < floor {
@@ -213,11 +260,14 @@ impl Half {
     /// Notes an acknowledgement by the receiver.
     #[inline]
     pub(super) fn acknowledge(&mut self, ack: u32, index: u64) {
-        if !matches!(self.origin, Origin::Syn | Origin::Picked) {
+        if self.origin == Origin::Unknown {
             return;
         }
+        if self.other.is_some() {
+            self.reconsider(ack);
+        }
         let offset = self.offset(ack);
-        if offset <= self.next as i64 || offset - self.next as i64 > LARGEST_WINDOW {
+        if offset <= self.next as i64 || offset - self.frontier() as i64 > LARGEST_WINDOW {
             return;
         }
         let mut acked = offset as u64;
@@ -250,12 +300,11 @@ impl Half {
                 if force || (old && self.acked >= start) { self.close_hole(start, ts) } else { Next::Nothing }
             }
             None => {
-                let end = self.tail();
+                let old = self.acked > self.next && index.saturating_sub(self.acked_index) >= patience;
+                let end = if force || old { self.tail() } else { self.next };
                 if end > self.next {
-                    let old = index.saturating_sub(self.acked_index) >= patience;
-                    if force || old {
-                        return self.close_hole(end, self.last);
-                    }
+                    self.doubt = self.fin.is_none().then_some(end);
+                    return self.close_hole(end, self.last);
                 }
                 if self.fin == Some(self.next) && !self.finished {
                     self.finished = true;
@@ -266,7 +315,7 @@ impl Half {
         }
     }
 
-    /// Where the stream certainly reaches to: the receiver acknowledged it, or the FIN lies there.
+    /// Where the stream reaches to behind what was seen: to the FIN, or to what the receiver acknowledged.
     fn tail(&self) -> u64 {
         match self.fin {
             Some(fin) => fin,
@@ -274,6 +323,11 @@ impl Half {
             None if self.acked == self.next + 1 => self.next,
             None => self.acked,
         }
+    }
+
+    /// Whether the stream's last byte may be a FIN that the tap lost.
+    pub(super) fn end_is_doubtful(&self) -> bool {
+        self.fin.is_none() && self.doubt == Some(self.next)
     }
 
     fn close_hole(&mut self, end: u64, ts: Timestamp) -> Next {

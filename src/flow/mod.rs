@@ -15,7 +15,7 @@ mod timer;
 
 use crate::net::{Endpoint, Timestamp};
 use crate::packet::Layers;
-use crate::record::{Connection, Ending};
+use crate::record::{Connection, Ending, Wrapping};
 
 pub use table::{FlowCounters, Tracker};
 
@@ -97,6 +97,11 @@ impl Link {
     /// The two ends by role.
     pub fn connection(&self) -> Connection {
         Connection { client: *self.ends.of(self.client), server: *self.ends.of(self.client.peer()) }
+    }
+
+    /// What the first packet was wrapped in, for a record.
+    pub fn wrapping(&self) -> Wrapping {
+        Wrapping { vlans: self.layers.vlans().to_vec(), tunnels: self.layers.tunnels().map(|t| t.name()).collect() }
     }
 }
 

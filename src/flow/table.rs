@@ -4,12 +4,12 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::half::{Arrival, Half, Next};
+use super::half::{Arrival, Half, Next, Origin};
 use super::timer::{TICK, Timers, tick_at};
 use super::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::config;
 use crate::net::{Endpoint, Span, Timestamp};
-use crate::packet::{Flags, Segment};
+use crate::packet::Segment;
 use crate::record::Ending;
 
 /// What became of segments and connections, and what each bound cost.
@@ -69,6 +69,10 @@ impl FlowCounters {
 /// How many slots are looked at to find the one idle longest when the table is full.
 const EVICTION_SAMPLE: usize = 16;
 
+/// How long after a flow's last packet a hole is waited for where few packets come; where many come, their number
+/// counts.
+const OVERDUE: Span = Span::seconds(10);
+
 #[derive(Debug)]
 struct Entry<S> {
     link: Link,
@@ -115,6 +119,8 @@ pub struct Tracker<A: Application> {
     timers: Timers,
     /// The last tick that has passed.
     tick: u64,
+    /// Place in the input of the last segment.
+    last_index: u64,
     /// Bytes waiting in all streams.
     held: usize,
     hand: usize,
@@ -136,6 +142,7 @@ impl<A: Application> Tracker<A> {
             free: Vec::new(),
             timers: Timers::default(),
             tick: 0,
+            last_index: 0,
             held: 0,
             hand: 0,
             limits: Limits {
@@ -164,6 +171,7 @@ impl<A: Application> Tracker<A> {
     /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
     pub fn push(&mut self, segment: &Segment<'_>) {
         let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
+        self.last_index = segment.index;
         let side = if segment.source <= segment.destination { Side::Low } else { Side::High };
         let ends = match side {
             Side::Low => Both::new(segment.source, segment.destination),
@@ -201,7 +209,9 @@ impl<A: Application> Tracker<A> {
             let first = segment.seq.wrapping_add(1);
             let closed = entry.closed();
             let half = entry.halves.of_mut(side);
-            if !half.placed() || half.base() == first || !entry.established() {
+            // Data that came before any SYN may be this one's: where it lies will tell.
+            let unplaced = matches!(half.origin, Origin::Unknown | Origin::Provisional);
+            if unplaced || half.base() == first || !entry.established() {
                 return false;
             }
             if closed {
@@ -274,7 +284,6 @@ impl<A: Application> Tracker<A> {
         });
         self.timers.add(tick, handle);
         self.counters.opened += 1;
-        self.counters.mid_stream += u64::from(!client_known);
         self.counters.peak = self.counters.peak.max(self.index.len() as u64);
         handle
     }
@@ -294,7 +303,7 @@ impl<A: Application> Tracker<A> {
         let mut seq = segment.seq;
         if flags.syn() {
             seq = seq.wrapping_add(1);
-            handshake(entry, side, seq, flags, segment.ack);
+            handshake(entry, side, seq, segment);
         }
         if flags.rst() {
             reset(entry, side, segment.seq);
@@ -436,14 +445,14 @@ impl<A: Application> Tracker<A> {
         }
         let mut next = tick_at(deadline).max(due + 1);
         if entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
-            // A second without it is later than any tap delivers; what the receiver has acknowledged is lost.
-            let overdue = entry.seen.after(Span(TICK)) <= clock;
-            if overdue {
-                self.drain(handle, Side::Low, u64::MAX, false, now);
-                self.drain(handle, Side::High, u64::MAX, false, now);
-            } else {
+            // Later than any tap delivers: what the receiver has acknowledged is lost.
+            let overdue = entry.seen.after(OVERDUE) <= clock;
+            let index = if overdue { u64::MAX } else { self.last_index };
+            if !overdue {
                 next = due + 1;
             }
+            self.drain(handle, Side::Low, index, false, now);
+            self.drain(handle, Side::High, index, false, now);
         }
         if let Some(entry) = entry_mut(&mut self.slots, handle) {
             entry.tick = next;
@@ -479,6 +488,7 @@ impl<A: Application> Tracker<A> {
         let client = entry.link.client;
         for side in [client, client.peer()] {
             let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+            entry.halves.of_mut(side).settle();
             let receiver_seen = entry.halves.of(side.peer()).packets > 0;
             if !entry.halves.of(side).end_is_plausible(receiver_seen) {
                 self.held -= entry.halves.of_mut(side).discard();
@@ -492,13 +502,17 @@ impl<A: Application> Tracker<A> {
         let Some(entry) = self.slots.get_mut(handle as usize).and_then(Option::take) else { return };
         self.free.push(handle);
         let (low, high) = (entry.halves.of(Side::Low), entry.halves.of(Side::High));
+        // Where the receiver has finished too, it has most likely acknowledged a FIN.
+        let low_fin = u64::from(low.end_is_doubtful() && high.fin_seen());
+        let high_fin = u64::from(high.end_is_doubtful() && low.fin_seen());
         let totals = Totals {
-            bytes: Both::new(low.next, high.next),
-            missing: Both::new(low.missing, high.missing),
+            bytes: Both::new(low.next - low_fin, high.next - high_fin),
+            missing: Both::new(low.missing - low_fin, high.missing - high_fin),
             packets: Both::new(low.packets, high.packets),
             end: low.last.max(high.last),
             ending,
         };
+        self.counters.mid_stream += u64::from(!entry.link.client_known);
         if let Some(count) = self.counters.endings.get_mut(ending as usize) {
             *count += 1;
         }
@@ -540,31 +554,26 @@ fn entry_mut<S>(slots: &mut [Option<Entry<S>>], handle: u32) -> Option<&mut Entr
 }
 
 /// Places streams by SYN and SYN-ACK. `first` is the sequence number after the SYN.
-fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, flags: Flags, ack: u32) {
-    let half = entry.halves.of_mut(side);
-    if !half.placed() || half.origin == super::half::Origin::Provisional || !half.has_data() {
-        half.synchronise(first);
-    }
+fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, segment: &Segment<'_>) {
+    let answer = segment.flags.ack();
+    entry.halves.of_mut(side).open(first, segment.payload.len() as u32);
     entry.reset = None;
     if !entry.link.client_known {
-        entry.link.client = if flags.ack() { side.peer() } else { side };
+        entry.link.client = if answer { side.peer() } else { side };
         entry.link.client_known = true;
     }
-    if flags.ack() && !flags.rst() {
-        // What the server acknowledges is the client's true beginning, whichever of several SYNs it answers.
-        // Data in the SYN may be acknowledged with it (RFC 7413).
-        let peer = entry.halves.of_mut(side.peer());
-        let early = peer.base() == ack || (peer.placed() && peer.has_data());
-        if !early {
-            peer.synchronise(ack);
-        }
+    if answer && !segment.flags.rst() {
+        entry.halves.of_mut(side.peer()).answered(segment.ack);
     }
+    // The tap may deliver the SYN after what follows it.
+    let picked = |side| entry.halves.of(side).origin == Origin::Picked;
+    entry.link.mid_stream = entry.link.mid_stream && (picked(Side::Low) || picked(Side::High));
 }
 
 /// Notes a reset that lies where a true one must (RFC 9293 section 3.10.7.4, leniently).
 fn reset<S>(entry: &mut Entry<S>, side: Side, seq: u32) {
     let half = entry.halves.of(side);
-    let near = !half.placed() || {
+    let near = !matches!(half.origin, Origin::Syn | Origin::Picked) || {
         let distance = seq.wrapping_sub(half.base().wrapping_add(half.next as u32)) as i32;
         distance.unsigned_abs() < 1 << 20
     };

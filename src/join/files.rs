@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Confidence;
 use super::attribution::{Attribution, Joiner, Process};
-use super::paths::{FileKind, is_noise, is_upload_target, script_of};
+use super::paths::{FileKind, is_noise, is_script, is_upload_target};
 use super::story::Story;
 use super::tree::Tree;
 use super::wanted::{Wanted, wanted};
@@ -97,11 +97,11 @@ impl Joiner {
         let process = attribution.process();
         let record = process.and_then(|process| host.processes().exact(process.pid, process.start?));
         let tree = record.map(|record| Tree::of(host, record));
-        let script = process.and_then(|process| process.command_line.as_deref()).and_then(script_of);
+        let command_line = process.and_then(|process| process.command_line.clone());
         let overhead = self.config.size_overhead;
         let server = upload.connection.server.address.to_string();
         let search =
-            Search { server, host, upload, known: process.is_some(), record, tree, script, overhead, from, to };
+            Search { server, host, upload, known: process.is_some(), record, tree, command_line, overhead, from, to };
         search.links()
     }
 
@@ -121,7 +121,7 @@ struct Search<'a> {
     known: bool,
     record: Option<&'a ProcessRecord>,
     tree: Option<Tree<'a>>,
-    script: Option<String>,
+    command_line: Option<Arc<str>>,
     overhead: u64,
     server: String,
     from: Timestamp,
@@ -311,7 +311,7 @@ impl<'a> Search<'a> {
             Some(record) => Process::from_record(self.host, record),
             None => Process::from_pid(self.host, event.pid, event.start),
         };
-        let is_script = self.script.as_deref().is_some_and(|script| base_name(path).to_lowercase() == script);
+        let is_script = self.command_line.as_deref().is_some_and(|command_line| is_script(path, command_line));
         let kind = if is_script { FileKind::Script } else { FileKind::of(path) };
         FileLink { path: path.clone(), size, op: event.op, ts: event.ts, staged_by, rule, confidence, kind }
     }

@@ -34,6 +34,9 @@ const ARCHIVES: &[&str] = &[
     "iso", "img", "wim", "vhd", "vhdx", "001",
 ];
 
+const SCRIPTS: &[&str] =
+    &["js", "jse", "vbs", "vbe", "wsf", "wsh", "hta", "ps1", "psm1", "bat", "cmd", "py", "pl", "rb", "sct"];
+
 const NOISE: &[&str] = &[
     "dll", "exe", "mui", "nls", "ttf", "ttc", "fon", "otf", "pf", "sys", "drv", "ocx", "cpl", "mun", "manifest", "cat",
     "tlb", "etl", "sdb",
@@ -58,17 +61,19 @@ pub(super) fn is_upload_target(path: &str, domain: Option<&str>, server: &str) -
     host == server || domain.is_some_and(|domain| domain.eq_ignore_ascii_case(host))
 }
 
-/// The file that `ftp.exe -s:FILE` takes its commands from, as the command line names it.
-pub(super) fn script_of(command_line: &str) -> Option<String> {
-    let lower = command_line.to_lowercase();
-    let at = lower.find("-s:").map(|at| at.saturating_add(3))?;
-    let rest = lower.get(at..)?;
-    let quoted = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
-    // The quote may also stand before the option: "-s:C:\My folder\x".
-    let opened = lower.get(..at.saturating_sub(3)).is_some_and(|before| before.ends_with('"'));
-    let end: fn(char) -> bool = if opened { |c| c == '"' } else { char::is_whitespace };
-    let name = quoted.or_else(|| rest.split(end).next())?;
-    Some(base_name(name).to_owned()).filter(|name| !name.is_empty())
+/// Whether the path is the script that a program with this command line runs: the commands of `ftp -s:FILE`, or a file
+/// of a script's extension that the command line names.
+pub(super) fn is_script(path: &str, command_line: &str) -> bool {
+    let (name, command_line) = (base_name(path).to_lowercase(), command_line.to_lowercase());
+    let named_after = |option: &str| {
+        command_line.split(option).skip(1).any(|argument| {
+            let quoted = argument.strip_prefix('"').and_then(|argument| argument.split('"').next());
+            // Without a quote of its own, the argument ends at the next space, or at the quote around the option.
+            let ends = [quoted, argument.split_whitespace().next(), argument.split('"').next()];
+            ends.into_iter().flatten().any(|file| base_name(file) == name)
+        })
+    };
+    !name.is_empty() && (named_after("-s:") || (has_extension(&name, SCRIPTS) && command_line.contains(&name)))
 }
 
 fn has_extension(lower: &str, extensions: &[&str]) -> bool {
@@ -140,11 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn the_script_is_found_on_the_command_line() {
-        assert_eq!(script_of("ftp.exe -s:C:\\Temp\\S.txt host").as_deref(), Some("s.txt"));
-        assert_eq!(script_of("ftp -n -S:\"C:\\My files\\s.txt\" host").as_deref(), Some("s.txt"));
-        assert_eq!(script_of("ftp \"-s:C:\\My files\\s.txt\" host").as_deref(), Some("s.txt"));
-        assert_eq!(script_of("ftp -s: host"), None);
-        assert_eq!(script_of("curl -T x"), None);
+    fn the_script_is_told_by_the_command_line() {
+        assert!(is_script("C:\\Temp\\S.txt", "ftp.exe -s:c:\\temp\\s.txt host"));
+        assert!(is_script("C:\\My files\\s.txt", "ftp -n -S:\"C:\\My files\\s.txt\" host"));
+        assert!(is_script("C:\\My files\\s.txt", "ftp \"-s:C:\\My files\\s.txt\" host"));
+        assert!(is_script("C:\\x\\Invoice.js", "wscript.exe \"C:\\x\\invoice.JS\""));
+        assert!(!is_script("C:\\x\\data.txt", "ftp -s:s.txt data.txt"));
+        assert!(!is_script("C:\\x\\data.zip", "curl -T C:\\x\\data.zip"));
+        assert!(!is_script("C:\\x\\", "ftp -s: host"));
     }
 }

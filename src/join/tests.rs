@@ -218,6 +218,7 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
     Upload {
         id: EventId::new("upload", connection, at(2000), 0),
         connection,
+        wrapping: Default::default(),
         protocol: Protocol::Ftp,
         opened: Timestamp(0),
         start: at(2000),
@@ -228,9 +229,12 @@ fn upload(bytes: u64, names: &[&str]) -> Upload {
         missing: 0,
         state: State::Complete,
         domain: None,
+        proxied_to: None,
+        domain_source: Default::default(),
         http: None,
         ftp: Some(Ftp::default()),
         files: names.iter().map(file).collect(),
+        body: crate::record::Body::default(),
         notes: Vec::new(),
     }
 }

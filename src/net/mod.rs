@@ -5,6 +5,7 @@
 
 #[cfg(feature = "sensor")]
 mod community_id;
+mod secret;
 mod size;
 mod time;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 #[cfg(feature = "sensor")]
 pub use community_id::community_id;
+pub use secret::without_passwords;
 pub use size::{ByteSize, SizeError, group_digits};
 pub use time::{DurationError, Span, Timestamp};
 

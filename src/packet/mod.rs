@@ -154,6 +154,8 @@ pub struct Segment<'a> {
 /// One UDP datagram that is no tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
+    /// The packet's place in the input.
+    pub index: u64,
     /// The packet's own time.
     pub ts: Timestamp,
     /// The pipeline's clock at this packet.
@@ -324,3 +326,6 @@ fn byte(bytes: &[u8], at: usize) -> Result<u8, Skip> {
 fn rest(bytes: &[u8], length: usize) -> Result<&[u8], Skip> {
     bytes.get(length..).ok_or(Skip::Malformed)
 }
+
+#[cfg(test)]
+mod tests;

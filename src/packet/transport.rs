@@ -44,6 +44,7 @@ pub(super) fn udp(walk: &mut Walk<'_>, carried: &Carried<'_>, sink: &mut dyn FnM
         }
     }
     sink(Decoded::Udp(Datagram {
+        index: walk.packet.index,
         ts: walk.packet.ts,
         clock: walk.packet.clock,
         source: Endpoint { address: carried.source, port: source },

@@ -4,18 +4,31 @@
 //! running) uploads, and one flow record per connection. A reader that loses its place finds the next message or
 //! retires the connection, and counts it; nothing is guessed.
 
+mod content;
+mod dns;
 mod ftp;
 mod http;
+mod http2;
 mod recognise;
 #[cfg(test)]
 mod roles;
+mod websocket;
 
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
+use self::content::Piece;
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::Timestamp;
-use crate::record::{EventId, Flow, Protocol, Upload};
+use crate::packet::Datagram;
+use crate::record::{Connection, EventId, Flow, Protocol, Upload};
 
+pub use content::FileCounters;
+pub use dns::Name;
 pub use ftp::FtpCounters;
 
 /// Something finished that the pipeline hands on.
@@ -25,6 +38,8 @@ pub enum Fact {
     Upload(Box<Upload>),
     /// A connection, over.
     Flow(Box<Flow>),
+    /// A name that a host was told for an address.
+    Name(Box<Name>),
 }
 
 /// What became of what was read.
@@ -46,8 +61,20 @@ pub struct ProtocolCounters {
     pub http_pending_dropped: u64,
     /// Bodies announced with `Expect` and never sent.
     pub http_abandoned: u64,
+    /// Directions of HTTP/2 in which a gap swallowed a frame's head or a part of a header block.
+    pub http2_lost: u64,
+    /// Directions of HTTP/2 that broke its syntax; the rest was not read.
+    pub http2_unparsed: u64,
+    /// WebSockets that lost their place in a gap or broke the syntax.
+    pub websocket_lost: u64,
+    /// Names learnt from DNS answers.
+    pub dns_names: u64,
+    /// Datagrams and streams on DNS's port that are no DNS.
+    pub dns_unparsed: u64,
     /// FTP.
     pub ftp: FtpCounters,
+    /// The content of files and bodies.
+    pub files: FileCounters,
 }
 
 impl ProtocolCounters {
@@ -61,7 +88,13 @@ impl ProtocolCounters {
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;
+        self.http2_lost += other.http2_lost;
+        self.http2_unparsed += other.http2_unparsed;
+        self.websocket_lost += other.websocket_lost;
+        self.dns_names += other.dns_names;
+        self.dns_unparsed += other.dns_unparsed;
         self.ftp.add(&other.ftp);
+        self.files.add(&other.files);
     }
 }
 
@@ -70,15 +103,33 @@ struct Context<'c> {
     now: Moment,
     limits: &'c config::Protocol,
     counters: &'c mut ProtocolCounters,
+    meter: &'c mut content::Meter,
     facts: &'c mut Vec<(Moment, Fact)>,
 }
 
 /// The first bytes of a connection, kept until they tell what it speaks.
 #[derive(Debug, Default)]
 pub struct Prefix {
-    /// In order: whose, where in the stream, when, and how many bytes.
-    pieces: Vec<(Side, u64, Timestamp, usize)>,
-    bytes: Both<Vec<u8>>,
+    pieces: Vec<(Side, u64, Timestamp, Held)>,
+    lengths: Both<usize>,
+    beginnings: Both<Beginning>,
+}
+
+/// Where DNS is spoken; its messages have too little shape to be told by content alone.
+const DNS_PORT: u16 = 53;
+
+/// A side's first bytes up to the first hole; what follows that proves nothing by its start.
+#[derive(Debug, Default)]
+struct Beginning {
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+#[derive(Debug)]
+enum Held {
+    Bytes(Vec<u8>),
+    /// This many bytes are lost.
+    Hole(u64),
 }
 
 /// The most bytes of a side that are kept to recognise it.
@@ -88,6 +139,15 @@ const LONGEST_PREFIX: usize = 8192;
 #[derive(Debug)]
 pub struct Stream {
     reader: Reader,
+    /// Times of each side's first and last byte, while it is not known what is spoken.
+    spans: Both<Option<(Timestamp, Timestamp)>>,
+}
+
+impl Stream {
+    fn note(&mut self, side: Side, ts: Timestamp) {
+        let (_, last) = self.spans.of_mut(side).get_or_insert((ts, ts));
+        *last = ts.max(*last);
+    }
 }
 
 #[derive(Debug)]
@@ -96,8 +156,10 @@ enum Reader {
     Fresh,
     Prefix(Box<Prefix>),
     Http(Box<http::Connection>),
+    Http2(Box<http2::Connection>),
     FtpControl(Box<ftp::Control>),
     FtpData(Box<ftp::DataStream>),
+    Dns(Box<dns::Stream>),
     /// Nothing more to read; `resume` if a request may yet begin (picked up in the middle).
     Other {
         protocol: Protocol,
@@ -110,16 +172,18 @@ enum Reader {
 pub struct Parsers {
     limits: config::Protocol,
     desk: ftp::Desk,
+    meter: content::Meter,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
 }
 
 impl Parsers {
     /// Readers with `1 / lanes` of the configured bounds.
-    pub fn new(limits: &config::Protocol, lanes: usize) -> Self {
+    pub fn new(limits: &config::Protocol, files: &config::Files, lanes: usize) -> Self {
         Self {
             limits: limits.clone(),
             desk: ftp::Desk::new(limits, lanes),
+            meter: content::Meter::new(files, lanes),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
         }
@@ -127,12 +191,30 @@ impl Parsers {
 
     /// What has been finished since the last call, in order.
     pub fn take_facts(&mut self) -> std::vec::Drain<'_, (Moment, Fact)> {
+        for (_, fact) in &self.facts {
+            if let Fact::Upload(upload) = fact {
+                self.meter.counters.count(upload);
+            }
+        }
         self.facts.drain(..)
     }
 
     /// Whether anything has been finished since the last call.
     pub fn has_facts(&self) -> bool {
         !self.facts.is_empty()
+    }
+
+    /// Takes a datagram: DNS answers give names.
+    pub fn datagram(&mut self, datagram: &Datagram<'_>, now: Moment) {
+        if datagram.source.port != DNS_PORT {
+            return;
+        }
+        let (facts, counters) = (&mut self.facts, &mut self.counters);
+        let known = dns::answers(datagram.payload, datagram.destination.address, datagram.ts, &mut |name| {
+            counters.dns_names += 1;
+            facts.push((now, Fact::Name(Box::new(name))));
+        });
+        self.counters.dns_unparsed += u64::from(!known);
     }
 
     /// The input is over and every connection is closed: reports what still waits.
@@ -142,17 +224,19 @@ impl Parsers {
 
     /// What became of what was read, so far.
     pub fn counters(&self) -> ProtocolCounters {
-        ProtocolCounters { ftp: self.desk.counters().clone(), ..self.counters.clone() }
+        let (ftp, files) = (self.desk.counters().clone(), self.meter.counters.clone());
+        ProtocolCounters { ftp, files, ..self.counters.clone() }
     }
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
-        let context = Context { now, limits: &self.limits, counters: &mut self.counters, facts: &mut self.facts };
+        let (limits, counters) = (&self.limits, &mut self.counters);
+        let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
         (context, &mut self.desk)
     }
 
     /// Keeps first bytes until they tell what the connection speaks; then reads them.
     fn first_bytes(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
-        if let Some(expected) = self.desk.expected(link) {
+        if let Some(expected) = self.desk.expected(link, &self.meter) {
             let held = std::mem::replace(&mut stream.reader, Reader::FtpData(Box::new(expected)));
             self.replay(held, stream, link, now);
             self.data(stream, link, data, now);
@@ -161,14 +245,27 @@ impl Parsers {
         if !matches!(stream.reader, Reader::Prefix(_)) {
             stream.reader = Reader::Prefix(Box::default());
         }
+        stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        prefix.pieces.push((data.side, data.offset, data.ts, data.bytes.len()));
-        prefix.bytes.of_mut(data.side).extend_from_slice(data.bytes);
-        let full = prefix.bytes.of(data.side).len() >= LONGEST_PREFIX;
-        let (low, high) = (prefix.bytes.of(Side::Low), prefix.bytes.of(Side::High));
-        let Verdict::Is(protocol, client) = recognise::recognise(low, high, full) else { return };
+        prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
+        prefix.beginnings.of_mut(data.side).take(data.bytes);
+        *prefix.lengths.of_mut(data.side) += data.bytes.len();
+        let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
+        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
+        let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
+        self.recognise(stream, link, (full, may_be_dns), now);
+    }
+
+    /// Decides what a connection speaks, if its first bytes tell, and reads them.
+    fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
+        let Reader::Prefix(prefix) = &mut stream.reader else { return };
+        let (low, high) = (&prefix.beginnings.of(Side::Low).bytes, &prefix.beginnings.of(Side::High).bytes);
+        let Verdict::Is(mut protocol, client) = recognise::recognise(low, high, full) else { return };
+        if protocol == Protocol::Unknown && may_be_dns {
+            protocol = Protocol::Dns;
+        }
         // The content tells the roles better than who opened the connection.
-        let told = matches!(protocol, Protocol::Http | Protocol::Ftp);
+        let told = matches!(protocol, Protocol::Http | Protocol::Http2 | Protocol::Ftp);
         if let Some(client) = client
             && (told || !link.client_known)
         {
@@ -176,8 +273,14 @@ impl Parsers {
         }
         let reader = match protocol {
             Protocol::Http => Reader::Http(Box::new(http::Connection::new(link.client))),
+            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(link.client, None))),
             Protocol::Ftp => Reader::FtpControl(Box::new(self.desk.control(link))),
-            other => Reader::Other { protocol: other, resume: other == Protocol::Unknown && link.mid_stream },
+            Protocol::Dns => Reader::Dns(Box::default()),
+            other => {
+                // What follows a hole may be the first that can be read.
+                let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
+                Reader::Other { protocol: other, resume }
+            }
         };
         let held = std::mem::replace(&mut stream.reader, reader);
         self.replay(held, stream, link, now);
@@ -186,12 +289,11 @@ impl Parsers {
     /// Reads the bytes that were kept.
     fn replay(&mut self, held: Reader, stream: &mut Stream, link: &mut Link, now: Moment) {
         let Reader::Prefix(prefix) = held else { return };
-        let mut read: Both<usize> = Both::default();
-        for (side, offset, ts, length) in prefix.pieces {
-            let start = *read.of(side);
-            *read.of_mut(side) += length;
-            let bytes = prefix.bytes.of(side).get(start..start + length).unwrap_or_default();
-            self.data(stream, link, Data { side, offset, ts, bytes }, now);
+        for (side, offset, ts, piece) in prefix.pieces {
+            match piece {
+                Held::Bytes(bytes) => self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now),
+                Held::Hole(length) => self.gap(stream, link, Gap { side, offset, ts, length }, now),
+            }
         }
     }
 
@@ -202,22 +304,46 @@ impl Parsers {
     }
 }
 
+impl Prefix {
+    fn has_hole(&self) -> bool {
+        self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over
+    }
+}
+
+impl Beginning {
+    fn take(&mut self, bytes: &[u8]) {
+        if !self.over {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// A hole ends it. The line that the hole cuts counts as a whole one.
+    fn end(&mut self) {
+        if !self.over {
+            self.bytes.push(b'\n');
+            self.over = true;
+        }
+    }
+}
+
 impl Application for Parsers {
     type State = Stream;
 
     fn open(&mut self, link: &mut Link, _opener: Side, _now: Moment) -> Stream {
-        let reader = match self.desk.expected(link) {
+        let reader = match self.desk.expected(link, &self.meter) {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader }
+        Stream { reader, spans: Both::default() }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
+            Reader::Other { protocol: Protocol::Unknown, resume: false } => stream.note(data.side, data.ts),
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
+                stream.note(data.side, data.ts);
                 // A known server begins no request: what looks like one is in its answer.
                 let may_ask = !link.client_known || data.side == link.client;
                 if may_ask && Self::resumes(&data) {
@@ -230,13 +356,27 @@ impl Application for Parsers {
                 let (mut context, _) = self.context(now);
                 http.data(link, data, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.data(link, data, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, data.side, (data.bytes.len() as u64, false), data.ts, &mut context);
+                desk.data(ftp, link, data.side, Piece::Bytes(data.bytes), data.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
                 desk.control_data(control, data, &mut context);
+            }
+            Reader::Dns(dns) => {
+                if data.side != link.client {
+                    let host = link.ends.of(link.client).address;
+                    let (facts, counters) = (&mut self.facts, &mut self.counters);
+                    dns.data(data.bytes, host, data.ts, &mut |name| {
+                        counters.dns_names += 1;
+                        facts.push((now, Fact::Name(Box::new(name))));
+                    });
+                }
             }
             Reader::Fresh | Reader::Prefix(_) => self.first_bytes(stream, link, data, now),
         }
@@ -245,22 +385,31 @@ impl Application for Parsers {
     fn gap(&mut self, stream: &mut Stream, link: &mut Link, gap: Gap, now: Moment) {
         link.mid_stream = link.mid_stream || gap.offset == 0;
         match &mut stream.reader {
-            Reader::Fresh => {}
-            // What follows a hole in the first bytes proves nothing by its start.
-            Reader::Prefix(_) => stream.reader = Reader::Other { protocol: Protocol::Unknown, resume: true },
+            Reader::Fresh => stream.note(gap.side, gap.ts),
+            Reader::Prefix(prefix) => {
+                prefix.pieces.push((gap.side, gap.offset, gap.ts, Held::Hole(gap.length)));
+                prefix.beginnings.of_mut(gap.side).end();
+                stream.note(gap.side, gap.ts);
+                self.recognise(stream, link, (false, false), now);
+            }
             Reader::Http(http) => {
                 let (mut context, _) = self.context(now);
                 http.gap(link, gap, &mut context);
             }
+            Reader::Http2(http2) => {
+                let (mut context, _) = self.context(now);
+                http2.gap(link, gap, &mut context);
+            }
             Reader::FtpData(ftp) => {
                 let (mut context, desk) = self.context(now);
-                desk.data(ftp, link, gap.side, (gap.length, true), gap.ts, &mut context);
+                desk.data(ftp, link, gap.side, Piece::Lost(gap.length), gap.ts, &mut context);
             }
             Reader::FtpControl(control) => {
                 let (mut context, desk) = self.context(now);
                 desk.control_gap(control, gap, &mut context);
             }
-            Reader::Other { .. } => {}
+            Reader::Dns(dns) => dns.lose(),
+            Reader::Other { .. } => stream.note(gap.side, gap.ts),
         }
     }
 
@@ -274,30 +423,45 @@ impl Application for Parsers {
     fn close(&mut self, stream: Stream, link: &Link, totals: &Totals, now: Moment) {
         let (mut context, desk) = self.context(now);
         let mut encrypted = false;
+        let mut client = link.client;
         let protocol = match stream.reader {
             Reader::Http(http) => {
+                encrypted = http.encrypted;
+                let protocol = http.protocol;
                 http.close(link, totals, &mut context);
-                Protocol::Http
+                protocol
+            }
+            Reader::Http2(http2) => {
+                http2.close(link, totals, &mut context);
+                Protocol::Http2
             }
             Reader::FtpControl(control) => {
                 encrypted = desk.control_close(&control, &mut context);
                 Protocol::Ftp
             }
             Reader::FtpData(ftp) => {
-                desk.data_close(&ftp, link, totals, &mut context);
+                // Who opened it does not matter, and is not always known from the start.
+                client = ftp.client;
+                desk.data_close(*ftp, link, totals, &mut context);
                 Protocol::FtpData
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
-                if carried && desk.stray(link, totals, &mut context) { Protocol::FtpData } else { Protocol::Unknown }
+                if carried && desk.stray(link, totals, stream.spans, &mut context) {
+                    Protocol::FtpData
+                } else {
+                    Protocol::Unknown
+                }
             }
+            Reader::Dns(_) => Protocol::Dns,
             Reader::Other { protocol, .. } => protocol,
         };
-        let connection = link.connection();
-        let (client, server) = (link.client, link.client.peer());
+        let server = client.peer();
+        let connection = Connection { client: *link.ends.of(client), server: *link.ends.of(server) };
         let flow = Flow {
             id: EventId::new("flow", connection, link.start, 0),
             connection,
+            wrapping: link.wrapping(),
             opening_seen: link.client_known,
             protocol,
             encrypted,

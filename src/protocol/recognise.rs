@@ -6,6 +6,7 @@
 
 use super::ftp;
 use super::http::head::begins_request;
+use super::http2::frame::begins_settings;
 use crate::flow::Side;
 use crate::record::Protocol;
 
@@ -57,14 +58,29 @@ fn by_one_side(bytes: &[u8]) -> Guess {
         // Picked up later: alert, application data, change of cipher.
         [0x14 | 0x15 | 0x17, 0x03, 1..=4, ..] => return Guess::Either(Protocol::Tls),
         [0x16, 0x03] | [0x16, 0x03, 0..=4] | [0x16, 0x03, 0..=4, _] | [0x16, 0x03, 0..=4, _, _] => return Guess::More,
+        [0x14..=0x17] | [0x14 | 0x15 | 0x17, 0x03] => return Guess::More,
         [0x00, _, _, _, 0xfd..=0xff, b'S', b'M', b'B', ..] => return Guess::Either(Protocol::Smb),
         _ => {}
+    }
+    let begins_smb = bytes.first() == Some(&0)
+        && bytes.len() < 8
+        && bytes.get(4).is_none_or(|b| *b >= 0xfd)
+        && bytes.get(5..).is_none_or(|rest| b"SMB".starts_with(rest));
+    let begins_word = [&b"SSH-"[..], b"PRI * HTTP/2.0\r\n", b"HTTP/1."]
+        .iter()
+        .any(|word| bytes.len() < word.len() && word.starts_with(bytes));
+    if begins_smb || begins_word {
+        return Guess::More;
     }
     if bytes.starts_with(b"SSH-") {
         return Guess::Either(Protocol::Ssh);
     }
     if bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
         return Guess::Client(Protocol::Http2);
+    }
+    // A server that was sent HTTP/2 may be heard first; only the client's preface proves it.
+    if begins_settings(bytes) != Some(false) {
+        return Guess::More;
     }
     if bytes.starts_with(b"HTTP/1.") {
         return Guess::Server(Protocol::Http);
@@ -166,6 +182,13 @@ mod tests {
         assert_eq!(told(b"", b"220 ready\r\n"), Verdict::More);
         assert_eq!(told(b"TYPE I\r\nPASV\r\nSTOR a\r\n", b""), client(Ftp));
         assert_eq!(told(b"\x00\x01binary", b""), Verdict::Is(Unknown, None));
+    }
+
+    #[test]
+    fn what_the_first_bytes_may_yet_become_is_waited_for() {
+        for beginning in [&b"HTT"[..], b"HTTP/", b"\x16", b"\0\0\x12\x04\0", b"\0\0\x12\x04\0\0\0\0\0", b"PRI * HTT"] {
+            assert_eq!(told(b"", beginning), Verdict::More, "{beginning:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::packet::Layers;
 
 /// What is said on one connection that the lower side opened, and the records of it.
 fn records(said: &[(Side, &[u8])]) -> Vec<Fact> {
-    let mut parsers = Parsers::new(&config::Config::default().protocol, 1);
+    let mut parsers = Parsers::new(&config::Protocol::default(), &config::Files::default(), 1);
     let end = |text: &str| Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap());
     let mut link = Link {
         ends: Both::new(end("10.0.0.1:40000"), end("192.0.2.1:80")),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FileInfo, Flow, Ftp, Http, Upload};
+use super::{Archive, Body, FileInfo, Flow, Ftp, Http, Upload, Wrapping};
 use crate::net::{Endpoint, Timestamp, community_id};
 
 /// A JSON object that is filled by dotted paths.
@@ -82,6 +82,16 @@ fn end(document: &mut Document, side: &str, endpoint: Endpoint, bytes: u64) {
     document.set(&format!("{side}.bytes"), bytes);
 }
 
+/// ECS has places for two VLAN tags; their identifiers are texts there.
+fn wrapping_part(document: &mut Document, wrapping: &Wrapping) {
+    let mut vlans = wrapping.vlans.iter().map(u16::to_string);
+    document.set_some("network.vlan.id", vlans.next());
+    document.set_some("network.inner.vlan.id", vlans.next());
+    if !wrapping.tunnels.is_empty() {
+        document.set("outfall.tunnel", wrapping.tunnels.clone());
+    }
+}
+
 fn endpoint(endpoint: Endpoint) -> Value {
     json!({ "ip": endpoint.address.to_string(), "port": endpoint.port })
 }
@@ -99,6 +109,38 @@ fn file(info: &FileInfo) -> Document {
     document
 }
 
+/// A file of `outfall.files`: what `file` has, and what no field of the Elastic Common Schema says.
+fn listed_file(info: &FileInfo) -> Document {
+    let mut document = file(info);
+    document.set_some("not_hashed", info.not_hashed.map(|why| why.name()));
+    document.set_some("detected_type", info.detected_type);
+    if info.type_mismatch {
+        document.set("type_mismatch", true);
+    }
+    document.set_some("archive", info.archive.map(archive));
+    document
+}
+
+fn archive(archive: Archive) -> Value {
+    let mut document = Document::new();
+    document.set("format", archive.format);
+    document.set_some("encrypted", archive.encrypted);
+    document.into_value()
+}
+
+fn body_part(document: &mut Document, body: &Body) {
+    document.set_some("outfall.upload.sha256", body.sha256.as_deref());
+    document.set_some("outfall.upload.not_hashed", body.not_hashed.map(|why| why.name()));
+    document.set_some("outfall.upload.detected_type", body.detected_type);
+    if body.type_mismatch {
+        document.set("outfall.upload.type_mismatch", true);
+    }
+    document.set_some("outfall.upload.archive", body.archive.map(archive));
+    document.set_some("outfall.upload.content_encoding", body.content_encoding.as_deref());
+    document.set_some("outfall.upload.decoded_bytes", body.decoded_bytes);
+    document.set_some("outfall.upload.not_decoded", body.not_decoded.map(|why| why.name()));
+}
+
 fn http_part(document: &mut Document, http: &Http) {
     document.set("http.version", http.version.as_str());
     document.set("http.request.method", http.method.as_str());
@@ -112,6 +154,12 @@ fn ftp_part(document: &mut Document, ftp: &Ftp) {
     document.set_some("outfall.ftp.reply_code", ftp.reply_code);
     document.set_some("outfall.ftp.user", ftp.user.as_deref());
     document.set("outfall.ftp.binding", ftp.binding.name());
+    document.set_some("outfall.ftp.allocated", ftp.allocated);
+    document.set_some("outfall.ftp.renamed_from", ftp.renamed_from.as_deref());
+    document.set_some("outfall.ftp.announced", ftp.announced.map(endpoint));
+    if !matches!(ftp.mode, 'S' | '\0') {
+        document.set("outfall.ftp.mode", ftp.mode.to_string());
+    }
     if ftp.restart > 0 {
         document.set("outfall.ftp.restart", ftp.restart);
     }
@@ -126,6 +174,7 @@ pub fn upload_document(upload: &Upload) -> Document {
     document.set("network.transport", "tcp");
     document.set("network.protocol", upload.protocol.name());
     document.set("network.community_id", community_id(upload.connection.client, upload.connection.server));
+    wrapping_part(&mut document, &upload.wrapping);
     end(&mut document, "source", upload.connection.client, upload.client_bytes);
     end(&mut document, "destination", upload.connection.server, upload.server_bytes);
     document.set_some("destination.domain", upload.domain.as_deref());
@@ -137,12 +186,17 @@ pub fn upload_document(upload: &Upload) -> Document {
     }
     if let Some(first) = upload.files.first() {
         document.set("file", file(first).into_value());
-        let all: Vec<Value> = upload.files.iter().map(|info| file(info).into_value()).collect();
+        let all: Vec<Value> = upload.files.iter().map(|info| listed_file(info).into_value()).collect();
         document.set("outfall.files", all);
+    }
+    document.set_some("outfall.upload.proxied_to", upload.proxied_to.as_deref());
+    if upload.domain.is_some() {
+        document.set("outfall.upload.domain_source", upload.domain_source.name());
     }
     document.set("outfall.upload.bytes", upload.bytes);
     document.set("outfall.upload.missing_bytes", upload.missing);
     document.set("outfall.upload.state", upload.state.name());
+    body_part(&mut document, &upload.body);
     if !upload.notes.is_empty() {
         let notes: Vec<&str> = upload.notes.iter().map(|note| note.name()).collect();
         document.set("outfall.upload.notes", notes);
@@ -157,6 +211,7 @@ pub fn flow_document(flow: &Flow) -> Document {
     document.set("network.transport", "tcp");
     document.set("network.protocol", flow.protocol.name());
     document.set("network.community_id", community_id(flow.connection.client, flow.connection.server));
+    wrapping_part(&mut document, &flow.wrapping);
     end(&mut document, "source", flow.connection.client, flow.client_bytes);
     document.set("source.packets", flow.client_packets);
     end(&mut document, "destination", flow.connection.server, flow.server_bytes);

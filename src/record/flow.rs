@@ -1,6 +1,6 @@
 //! The flow record: one per TCP connection of any protocol.
 
-use super::{Connection, EventId, Protocol};
+use super::{Connection, EventId, Protocol, Wrapping};
 use crate::net::Timestamp;
 
 /// How a connection came to its end, as far as the sensor saw.
@@ -41,6 +41,8 @@ pub struct Flow {
     pub id: EventId,
     /// The two ends; the client is the side that opened, or for FTP data the side that is FTP's client.
     pub connection: Connection,
+    /// What its packets were wrapped in.
+    pub wrapping: Wrapping,
     /// Whether the SYN was seen; without it the client is the best guess by content and port.
     pub opening_seen: bool,
     /// What was spoken.

@@ -3,15 +3,17 @@
 //! A record is plain data. It is made on a capture thread, joined and judged later, and turned
 //! into a document only when someone wants to read it.
 
+mod content;
 mod document;
 mod flow;
 mod id;
 mod upload;
 
+pub use content::{Archive, Body, NotDecoded, NotHashed};
 pub use document::{Document, flow_document, upload_document};
 pub use flow::{Ending, Flow};
 pub use id::EventId;
-pub use upload::{Binding, FileInfo, Ftp, Http, Note, State, Upload};
+pub use upload::{Binding, DomainSource, FileInfo, Ftp, Http, Note, State, Upload};
 
 use crate::net::Endpoint;
 
@@ -60,6 +62,15 @@ impl Protocol {
             Self::Dns => "dns",
         }
     }
+}
+
+/// What a connection's packets were wrapped in, outermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wrapping {
+    /// VLAN identifiers, four at most.
+    pub vlans: Vec<u16>,
+    /// Names of tunnels, four at most.
+    pub tunnels: Vec<&'static str>,
 }
 
 /// The two ends of a connection, by role.

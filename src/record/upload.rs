@@ -1,6 +1,8 @@
 //! The upload record: one per application-level transfer from client to server.
 
-use super::{Connection, EventId, Protocol};
+use std::net::IpAddr;
+
+use super::{Archive, Body, Connection, EventId, NotHashed, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -38,8 +40,16 @@ pub struct FileInfo {
     pub missing: u64,
     /// Lower-case hexadecimal, only of a file without a gap.
     pub sha256: Option<String>,
+    /// Why there is no hash, if there is none and the content was a candidate for one.
+    pub not_hashed: Option<NotHashed>,
     /// The declared media type.
     pub mime_type: Option<String>,
+    /// The media type that the leading bytes show.
+    pub detected_type: Option<&'static str>,
+    /// The leading bytes contradict the declared type or the name's extension.
+    pub type_mismatch: bool,
+    /// Set for an archive, a compressed or an encrypted file.
+    pub archive: Option<Archive>,
 }
 
 /// What is particular to HTTP.
@@ -57,6 +67,26 @@ pub struct Http {
     pub status: Option<u16>,
 }
 
+/// Where a destination's name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DomainSource {
+    /// The request itself names it.
+    #[default]
+    Request,
+    /// A DNS answer to the client, seen on the wire.
+    Dns,
+}
+
+impl DomainSource {
+    /// The value of `outfall.upload.domain_source`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Dns => "dns",
+        }
+    }
+}
+
 /// How an FTP data connection was tied to its command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Binding {
@@ -67,6 +97,8 @@ pub enum Binding {
     Port,
     /// The same two hosts at the right time: the announcement was not seen.
     Time,
+    /// The announced address, at a third host: the two servers sent to each other (FXP).
+    ThirdHost,
     /// No data connection was seen.
     None,
 }
@@ -78,6 +110,7 @@ impl Binding {
             Self::Announced => "announced",
             Self::Port => "port",
             Self::Time => "time",
+            Self::ThirdHost => "third-host",
             Self::None => "none",
         }
     }
@@ -100,6 +133,14 @@ pub struct Ftp {
     pub control_opened: Timestamp,
     /// The offset given by `REST`, zero if none.
     pub restart: u64,
+    /// The size announced by `ALLO`.
+    pub allocated: Option<u64>,
+    /// The transmission mode, `S` (stream), `B` (block) or `Z` (deflate): bytes are counted as they went over the wire.
+    pub mode: char,
+    /// The path that the file had before a `RNTO` that followed the transfer.
+    pub renamed_from: Option<String>,
+    /// Where the data connection was announced to be.
+    pub announced: Option<Endpoint>,
     /// How the data connection was found.
     pub binding: Binding,
 }
@@ -135,6 +176,8 @@ pub enum Note {
     Unconfirmed,
     /// The server says it has the file, but no data connection was seen.
     DataNotSeen,
+    /// What was carried is TLS: the bytes are those of the encrypted stream.
+    Encrypted,
 }
 
 impl Note {
@@ -155,6 +198,7 @@ impl Note {
             Self::MultipartLost => "multipart-lost",
             Self::Unconfirmed => "unconfirmed",
             Self::DataNotSeen => "data-not-seen",
+            Self::Encrypted => "encrypted",
         }
     }
 }
@@ -166,6 +210,8 @@ pub struct Upload {
     pub id: EventId,
     /// The connection that carried the bytes.
     pub connection: Connection,
+    /// What its packets were wrapped in.
+    pub wrapping: Wrapping,
     /// `Ftp` or `Http`.
     pub protocol: Protocol,
     /// Time of the connection's first packet; earlier transfers may have passed on it.
@@ -186,12 +232,28 @@ pub struct Upload {
     pub state: State,
     /// The Host header's name, or one learnt from DNS.
     pub domain: Option<String>,
+    /// The host that a proxy was asked to pass it on to: a name, or an address in its textual form.
+    pub proxied_to: Option<String>,
+    /// Where `domain` comes from.
+    pub domain_source: DomainSource,
     /// HTTP's part.
     pub http: Option<Http>,
     /// FTP's part.
     pub ftp: Option<Ftp>,
     /// Every file, in the order of the wire.
     pub files: Vec<FileInfo>,
+    /// The transfer's content, where that is not a file's.
+    pub body: Body,
     /// Oddities, sorted, each once.
     pub notes: Vec<Note>,
+}
+
+impl Upload {
+    /// The address that it goes to in the end: behind a proxy that of the host asked for, if that is known.
+    pub fn destination_ip(&self) -> Option<IpAddr> {
+        match &self.proxied_to {
+            Some(host) => host.parse().ok(),
+            None => Some(self.connection.server.address.ip()),
+        }
+    }
 }

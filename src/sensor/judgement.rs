@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::names::Names;
+use super::third_host::ThirdHosts;
 use crate::alert::Alert;
 use crate::config::Config;
 use crate::detect::Detector;
@@ -54,6 +56,8 @@ pub struct JudgementCounters {
 pub struct Judgement {
     joiner: Joiner,
     detector: Detector,
+    third_hosts: ThirdHosts,
+    names: Names,
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
     counters: JudgementCounters,
@@ -65,6 +69,8 @@ impl Judgement {
         Self {
             joiner: Joiner::new(&config.join, history),
             detector: Detector::new(config),
+            third_hosts: ThirdHosts::new(usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX)),
+            names: Names::new(&config.protocol),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
             counters: JudgementCounters::default(),
@@ -74,13 +80,18 @@ impl Judgement {
     /// Takes a fact; what comes of it at once goes to `sink`.
     pub fn take(&mut self, fact: Fact, sink: &mut impl FnMut(Outcome)) {
         match fact {
+            Fact::Name(name) => self.names.learn(*name),
             Fact::Flow(flow) => {
+                self.third_hosts.note(&flow);
                 let attribution = self.joiner.attribute(flow.connection, flow.start, flow.end);
                 self.counters.coverage.flow(&attribution);
                 sink(Outcome::Flow(Box::new((*flow, attribution))));
             }
             Fact::Upload(upload) => {
-                let joined = Box::new(self.join(*upload));
+                let mut upload = *upload;
+                self.third_hosts.complete(&mut upload);
+                self.names.complete(&mut upload);
+                let joined = Box::new(self.join(upload));
                 if joined.upload.state != State::Running {
                     self.note(&joined, sink);
                 }
@@ -143,6 +154,11 @@ impl Judgement {
     /// The counts so far.
     pub fn counters(&self) -> &JudgementCounters {
         &self.counters
+    }
+
+    /// Learnt names that went for want of room.
+    pub fn names_dropped(&self) -> u64 {
+        self.names.dropped
     }
 
     /// What endpoints reported.

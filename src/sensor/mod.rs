@@ -5,7 +5,9 @@
 //! there are, and facts are put in order by the moment that caused them.
 
 mod judgement;
+mod names;
 mod replay;
+mod third_host;
 mod worker;
 
 pub use judgement::{JoinedUpload, Judgement, JudgementCounters, Outcome};

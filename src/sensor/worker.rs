@@ -3,7 +3,7 @@
 use crate::capture::Batch;
 use crate::config::Config;
 use crate::flow::{FlowCounters, Moment, Tracker};
-use crate::net::{Timestamp, host_pair_hash};
+use crate::net::{Endpoint, Timestamp, host_pair_hash};
 use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
@@ -51,7 +51,9 @@ impl Worker {
         let lanes = (0..LANES)
             .map(|lane| {
                 let own = lane % workers == number;
-                own.then(|| Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, LANES)))
+                own.then(|| {
+                    Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, &config.files, LANES))
+                })
             })
             .collect();
         Self { decoder: Decoder::new(), lanes, first: number == 0 }
@@ -62,12 +64,21 @@ impl Worker {
         let lanes = &mut self.lanes;
         for packet in batch.packets() {
             self.decoder.decode(&packet, &mut |decoded| {
-                let Decoded::Tcp(segment) = decoded else { return };
-                let hash = host_pair_hash(segment.source.address, segment.destination.address);
-                let lane = (hash >> 32) as usize % LANES;
+                let lane = match &decoded {
+                    Decoded::Tcp(segment) => lane_of(segment.source, segment.destination),
+                    Decoded::Udp(datagram) => lane_of(datagram.source, datagram.destination),
+                };
                 let Some(Some(tracker)) = lanes.get_mut(lane) else { return };
-                tracker.advance(segment.clock);
-                tracker.push(&segment);
+                match &decoded {
+                    Decoded::Tcp(segment) => {
+                        tracker.advance(segment.clock);
+                        tracker.push(segment);
+                    }
+                    Decoded::Udp(datagram) => {
+                        let now = Moment { clock: datagram.clock, by_packet: true, index: datagram.index };
+                        tracker.app().datagram(datagram, now);
+                    }
+                }
                 if tracker.app().has_facts() {
                     collect(tracker, lane, out);
                 }
@@ -85,7 +96,9 @@ impl Worker {
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
             tracker.finish(clock);
-            tracker.app().flush(Moment { clock, by_packet: true, index: u64::MAX });
+            // A moment later than every connection's end, of whatever lane.
+            let later = Timestamp(clock.0.saturating_add(1));
+            tracker.app().flush(Moment { clock: later, by_packet: true, index: u64::MAX });
             collect(tracker, lane, out);
         }
     }
@@ -101,6 +114,10 @@ impl Worker {
             into.protocol.add(&tracker.app().counters());
         }
     }
+}
+
+fn lane_of(a: Endpoint, b: Endpoint) -> usize {
+    (host_pair_hash(a.address, b.address) >> 32) as usize % LANES
 }
 
 fn collect(tracker: &mut Tracker<Parsers>, lane: usize, out: &mut Vec<Placed>) {

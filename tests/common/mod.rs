@@ -136,10 +136,11 @@ impl Ran {
     /// Requires that the program refused its input: status 2, nothing on standard output, and one line on standard
     /// error that holds every one of `words`.
     #[track_caller]
-    pub fn is_refusal(self, words: &[&str]) {
+    pub fn refuses(self, words: &[&str]) {
         let ran = self.exits(2);
         assert_eq!(ran.text(), "", "{}: standard output of a refusal", ran.what);
         assert_eq!(ran.stderr.lines().count(), 1, "{}: one line on standard error, not: {}", ran.what, ran.stderr);
+        assert!(ran.stderr.matches("(os error").count() <= 1, "{}: the reason is said twice: {}", ran.what, ran.stderr);
         ran.says(words);
     }
 

@@ -124,7 +124,7 @@ fn what_is_no_capture_is_refused_by_name() {
     let mut other = section(Little);
     other[12] = 2;
     assert_eq!(says(&other), "pcapng version 2.0 is not supported");
-    assert!(says(&gzip(&simple_pcap(&[]))[..9]).starts_with("cannot be read: "));
+    assert!(says(&gzip(&simple_pcap(&[]))[..9]).starts_with("cannot be read"));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_missing_file_and_a_directory_are_named() {
     let (directory, _) = directory(&[]);
     let missing = directory.path().join("none.pcap");
     let message = Reader::open(std::slice::from_ref(&missing)).err().unwrap().to_string();
-    assert!(message.starts_with(&format!("{}: cannot be opened: ", missing.display())), "{message}");
+    assert!(message.starts_with(&format!("{}: cannot be opened", missing.display())), "{message}");
     let message = Reader::open(&[directory.path().to_owned()]).err().unwrap().to_string();
     assert!(message.contains("cannot be opened"), "{message}");
 }
@@ -316,7 +316,7 @@ fn what_is_at_hand_in_a_pipe_is_delivered_before_waiting_for_more() {
     let mut batch = Batch::default();
     assert!(reader.fill(&mut batch).unwrap());
     assert_eq!((batch.len(), reader.total()), (3, None));
-    assert_eq!(reader.fill(&mut batch).unwrap_err().to_string(), "pipe: cannot be read: nothing yet");
+    assert_eq!(reader.fill(&mut batch).unwrap_err().to_string(), "pipe: cannot be read");
     assert!(!reader.fill(&mut batch).unwrap());
 }
 

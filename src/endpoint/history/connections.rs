@@ -34,7 +34,7 @@ impl ConnectionRecord {
 
     fn bytes(&self) -> u64 {
         // Beside the record: its place in the order, and its share of the index.
-        const INDEXES: u64 = 260;
+        const INDEXES: u64 = 320;
         let texts: u64 = [&self.image, &self.user].into_iter().flatten().map(|text| size_of_text(text)).sum();
         size_of::<Self>() as u64 + INDEXES + texts
     }
@@ -99,7 +99,7 @@ impl Connections {
             user: owned(event.user),
             sequence: self.sequence,
         };
-        let records = self.by_tuple.entry(tuple).or_default();
+        let records = self.by_tuple.entry(tuple).or_insert_with(|| VecDeque::with_capacity(1));
         let at = records.partition_point(|other| other.ts <= record.ts);
         // Logs repeat their records.
         let repeated = records

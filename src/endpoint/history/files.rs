@@ -158,7 +158,7 @@ impl Files {
 }
 
 fn add<K: Hash + Eq>(index: &mut HashMap<K, VecDeque<Key>>, name: K, key: Key) {
-    let keys = index.entry(name).or_default();
+    let keys = index.entry(name).or_insert_with(|| VecDeque::with_capacity(1));
     let at = keys.partition_point(|other| *other < key);
     keys.insert(at, key);
 }

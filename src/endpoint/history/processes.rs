@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Rank, owned, size_of_text};
 use crate::endpoint::{ProcessEnd, ProcessStart};
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 
 /// A process: on its host, the pid and the start together are its identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Processes {
             parent_pid: event.ppid,
             parent_start: event.parent_start,
             image: owned(event.image),
-            command_line: owned(event.command_line),
+            command_line: owned(event.command_line.map(|line| without_passwords(&line).into_owned())),
             user: owned(event.user),
             sid: owned(event.sid),
             sha256: owned(event.sha256),

@@ -10,11 +10,14 @@ use lru::LruCache;
 
 use super::session::{Announcement, Session, Told, Transfer};
 use crate::config;
-use crate::flow::Moment;
+use crate::flow::{Link, Moment};
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
+use crate::protocol::content::Facts;
 use crate::protocol::http::last_part;
-use crate::record::{Binding, Connection, Ending, EventId, FileInfo, Ftp, Note, Protocol, State, Upload};
+use crate::record::{
+    Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, NotHashed, Note, Protocol, State, Upload, Wrapping,
+};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
@@ -34,6 +37,10 @@ pub(super) struct DataConnection {
     pub(super) ending: Ending,
     pub(super) conflict: bool,
     pub(super) mid_stream: bool,
+    pub(super) content: Facts,
+    /// It carried TLS.
+    pub(super) encrypted: bool,
+    pub(super) wrapping: Wrapping,
 }
 
 /// A transfer and what is known of its data connection.
@@ -43,12 +50,19 @@ struct Entry {
     data: Option<(DataConnection, Binding)>,
     /// A data connection is open for it.
     running: bool,
+    /// It is over, since this time; a new name for its file may still come.
+    over: Option<Timestamp>,
+    /// The dialogue went on, so that no new name comes.
+    went_on: bool,
+    /// The path before and after a rename.
+    renamed: Option<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Book {
     session: Session,
     opened: Timestamp,
+    wrapping: Wrapping,
     transfers: VecDeque<Entry>,
     /// Finished data connections without their transfer.
     unclaimed: VecDeque<(Option<Announcement>, DataConnection)>,
@@ -87,6 +101,8 @@ impl FtpCounters {
     }
 }
 
+/// How long a transfer that is over waits for a new name of its file, where the dialogue stands still.
+const RENAME_PATIENCE: Span = Span::seconds(2);
 /// How long before its command a data connection may open, where only time binds the two.
 const EARLIEST: Span = Span::seconds(30);
 /// The most transfers, and data connections without one, kept per control connection.
@@ -127,13 +143,15 @@ impl Ledger {
         &self.counters
     }
 
-    /// A control connection begins.
-    pub(super) fn begin(&mut self, id: SessionId, connection: Connection, opened: Timestamp, mid_stream: bool) {
+    /// A control connection begins. It is known by the place of its first packet.
+    pub(super) fn begin(&mut self, link: &Link) {
         self.counters.sessions += 1;
-        let session = Session::new(connection, mid_stream, self.max_pending);
+        let (id, connection) = (link.first_index, link.connection());
+        let session = Session::new(connection, !link.client_known, self.max_pending);
         let book = Book {
             session,
-            opened,
+            opened: link.start,
+            wrapping: link.wrapping(),
             transfers: VecDeque::new(),
             unclaimed: VecDeque::new(),
             open: 0,
@@ -147,6 +165,14 @@ impl Ledger {
     /// The dialogue of a control connection, to put lines into.
     pub(super) fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.books.get_mut(&id).map(|book| &mut book.session)
+    }
+
+    /// The control connection can be read again (`CCC`, RFC 4217 section 6).
+    pub(super) fn resume(&mut self, id: SessionId) {
+        if let Some(book) = self.books.get_mut(&id) {
+            book.encrypted = false;
+            book.session.resume();
+        }
     }
 
     pub(super) fn is_encrypted(&self, id: SessionId) -> bool {
@@ -168,7 +194,7 @@ impl Ledger {
                     }
                 }
                 Told::Asked(transfer) => {
-                    book.transfers.push_back(Entry { transfer: *transfer, data: None, running: false });
+                    book.transfers.push_back(Entry::new(*transfer));
                     if book.transfers.len() > MOST_KEPT
                         && let Some(entry) = book.transfers.pop_front()
                     {
@@ -186,7 +212,20 @@ impl Ledger {
                 }
                 Told::Answered { ordinal, code } => {
                     if let Some(entry) = book.transfers.iter_mut().find(|e| e.transfer.ordinal == ordinal) {
+                        entry.over = Some(now.clock);
                         entry.transfer.reply = Some(code);
+                    }
+                }
+                Told::WentOn => {
+                    for entry in book.transfers.iter_mut().filter(|e| e.over.is_some()) {
+                        entry.went_on = true;
+                    }
+                }
+                Told::Renamed { from, to } => {
+                    let named =
+                        |e: &&mut Entry| e.transfer.verb.is_upload() && e.path(&book.session) == Some(from.clone());
+                    if let Some(entry) = book.transfers.iter_mut().rev().find(named) {
+                        entry.renamed = Some((from, to));
                     }
                 }
                 Told::Encrypted => {
@@ -228,7 +267,7 @@ impl Ledger {
         if !entry.transfer.verb.is_upload() {
             return None;
         }
-        let entry = Entry { transfer: entry.transfer.clone(), data: Some((data, Binding::Announced)), running: true };
+        let entry = Entry { data: Some((data, Binding::Announced)), ..Entry::new(entry.transfer.clone()) };
         let mut upload = book.upload(entry)?;
         upload.state = State::Running;
         upload.notes.retain(|note| *note != Note::CutShort && *note != Note::Unconfirmed);
@@ -269,12 +308,13 @@ impl Ledger {
         }
         for (client, server) in [(low, high), (high, low)] {
             let Some(ids) = self.pairs.get(&(client.address, server.address)) else { continue };
-            for id in ids.clone() {
-                let Some(book) = self.books.get_mut(&id) else { continue };
-                if book.encrypted {
-                    continue;
-                }
-                book.keep(None, make(client));
+            let data = make(client);
+            // Of several dialogues, the one that asked for a transfer at the nearest time.
+            let nearest = ids.iter().filter_map(|id| Some((self.books.get(id)?.distance(&data)?, *id))).min();
+            if let Some((_, id)) = nearest
+                && let Some(book) = self.books.get_mut(&id)
+            {
+                book.keep(None, data);
                 self.settle(id, now, facts);
                 return true;
             }
@@ -352,7 +392,12 @@ impl Ledger {
         for entry in book.transfers.drain(..) {
             let answered = entry.transfer.reply.is_some();
             let finished = match &entry.data {
-                Some((data, _)) => answered || closed || data.end.after(reply_timeout) <= now.clock,
+                Some((data, _)) => {
+                    let renamed_late = entry.over.is_none_or(|at| at.after(RENAME_PATIENCE) <= now.clock);
+                    closed
+                        || (answered && (entry.went_on || renamed_late))
+                        || data.end.after(reply_timeout) <= now.clock
+                }
                 // Without a data connection: wait for it, for it may come late or not have ended yet.
                 None => {
                     answered
@@ -372,6 +417,18 @@ impl Ledger {
 }
 
 impl Entry {
+    fn new(transfer: Transfer) -> Self {
+        Self { transfer, data: None, running: false, over: None, went_on: false, renamed: None }
+    }
+
+    /// The file's full path on the server, as the transfer left it.
+    fn path(&self, session: &Session) -> Option<String> {
+        match &self.transfer.server_name {
+            Some(name) => Some(session.path_of(name)),
+            None => self.transfer.path.clone(),
+        }
+    }
+
     fn waits_for(&self, announcement: &Announcement) -> bool {
         self.data.is_none() && self.transfer.announcement.is_some_and(|a| a.listener == announcement.listener)
     }
@@ -403,6 +460,17 @@ impl Book {
         }
     }
 
+    /// How far in time a data connection is from this dialogue: from the nearest upload that waits for one, or else
+    /// from the dialogue's beginning. `None` if the dialogue cannot be read.
+    fn distance(&self, data: &DataConnection) -> Option<(bool, Span)> {
+        if self.encrypted {
+            return None;
+        }
+        let waiting = self.transfers.iter().filter(|e| e.data.is_none() && e.transfer.verb.is_upload());
+        let nearest = waiting.map(|e| e.transfer.asked.distance(data.opened)).min();
+        Some(nearest.map_or((true, self.opened.distance(data.opened)), |span| (false, span)))
+    }
+
     /// Gives transfers that are left the data connections that are left, if the time fits: the announcement of
     /// one or the other was not seen.
     fn bind_by_time(&mut self) {
@@ -423,6 +491,11 @@ impl Book {
 
     /// The upload that a transfer was, if it was one.
     fn upload(&self, entry: Entry) -> Option<Upload> {
+        let stored = entry.path(&self.session);
+        let (renamed_from, path) = match entry.renamed {
+            Some((from, to)) => (Some(from), Some(to)),
+            None => (None, stored),
+        };
         let transfer = entry.transfer;
         if !transfer.verb.is_upload() {
             return None;
@@ -448,6 +521,9 @@ impl Book {
                 if data.conflict {
                     notes.push(Note::ConflictingOverlap);
                 }
+                if data.encrypted {
+                    notes.push(Note::Encrypted);
+                }
                 if data.mid_stream {
                     notes.push(Note::MidStream);
                 }
@@ -462,22 +538,32 @@ impl Book {
         let complete = data.is_some() && ended && !refused && missing == 0;
         notes.sort_unstable();
         notes.dedup();
-        let name = match (&transfer.server_name, transfer.argument.is_empty()) {
-            (Some(name), _) => Some(name.clone()),
-            (None, false) => Some(transfer.argument.clone()),
-            (None, true) => None,
-        };
-        let path = match &transfer.server_name {
-            Some(name) => Some(self.session.path_of(name)),
-            None => transfer.path.clone(),
-        };
-        let file = name.map(|name| FileInfo {
-            name: Some(last_part(&name).to_owned()),
-            path,
+        let mut file = path.map(|path| FileInfo {
+            name: Some(last_part(&path).to_owned()),
+            path: Some(path),
             size: data.as_ref().map(|_| bytes),
             missing,
             ..FileInfo::default()
         });
+        let mut body = Body::default();
+        if let Some(data) = &data {
+            let mut content = data.content.clone();
+            if !complete {
+                content.cut_short();
+            }
+            // What is appended or resumed begins somewhere in the file, or at its start if there was none.
+            let part = transfer.restart > 0 || transfer.verb.name() == "APPE";
+            let differs = part.then_some(NotHashed::Part);
+            let differs = differs.or((data.encrypted || transfer.mode != 'S').then_some(NotHashed::Encoded));
+            if differs.is_some() {
+                content.blind();
+            }
+            match (&mut file, differs) {
+                (Some(file), Some(why)) => content.describe_other(why, file, &mut body),
+                (Some(file), None) => content.describe(file),
+                (None, _) => content.describe_body(None, None, &mut body),
+            }
+        }
         let opened = data.as_ref().map_or(transfer.asked, |d| d.opened);
         let apart = match &data {
             Some(_) => 0,
@@ -486,6 +572,7 @@ impl Book {
         Some(Upload {
             id: EventId::new("ftp", connection, opened, apart),
             connection,
+            wrapping: data.as_ref().map_or_else(|| self.wrapping.clone(), |d| d.wrapping.clone()),
             protocol: Protocol::Ftp,
             opened,
             start: data.as_ref().map_or(transfer.asked, |d| d.start),
@@ -496,6 +583,8 @@ impl Book {
             missing,
             state: if complete { State::Complete } else { State::Partial },
             domain: None,
+            proxied_to: None,
+            domain_source: Default::default(),
             http: None,
             ftp: Some(Ftp {
                 command: transfer.verb.name().to_owned(),
@@ -505,9 +594,14 @@ impl Book {
                 control_server: Some(control.server),
                 control_opened: self.opened,
                 restart: transfer.restart,
+                allocated: transfer.allocated,
+                mode: transfer.mode,
+                renamed_from,
+                announced: transfer.announcement.map(|a| a.listener),
                 binding,
             }),
             files: file.into_iter().collect(),
+            body,
             notes,
         })
     }

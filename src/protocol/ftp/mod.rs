@@ -13,6 +13,7 @@ pub use ledger::FtpCounters;
 use self::ledger::{DataConnection, Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
+use super::content::{Content, Ending, Facts, Meter, Piece};
 use super::{Context, Fact};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
@@ -33,12 +34,14 @@ pub(super) struct Control {
 pub(super) struct DataStream {
     id: SessionId,
     announcement: Announcement,
-    client: Side,
+    pub(super) client: Side,
     first: Option<Timestamp>,
     last: Timestamp,
     bytes: u64,
     missing: u64,
+    content: Content,
     reported: bool,
+    encrypted: bool,
 }
 
 /// FTP's state of one lane.
@@ -64,12 +67,12 @@ impl Desk {
 
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
-        self.ledger.begin(link.first_index, link.connection(), link.start, !link.client_known);
+        self.ledger.begin(link);
         Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
     }
 
     /// The state of a connection at an announced address, if it is one.
-    pub(super) fn expected(&mut self, link: &mut Link) -> Option<DataStream> {
+    pub(super) fn expected(&mut self, link: &mut Link, meter: &Meter) -> Option<DataStream> {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let (id, announcement, listener) = self.ledger.expects(low, high)?;
         let listening = if listener == low { Side::Low } else { Side::High };
@@ -85,14 +88,22 @@ impl Desk {
             last: Timestamp(0),
             bytes: 0,
             missing: 0,
+            content: Content::plain(None, meter),
             reported: false,
+            encrypted: false,
         })
     }
 
     /// Control bytes.
     pub(super) fn control_data(&mut self, control: &mut Control, data: Data<'_>, context: &mut Context<'_>) {
         if control.encrypted {
-            return;
+            if !is_cleartext(data.bytes) {
+                return;
+            }
+            control.encrypted = false;
+            *control.lines.of_mut(Side::Low) = Lines::default();
+            *control.lines.of_mut(Side::High) = Lines::default();
+            self.ledger.resume(control.id);
         }
         let Some(session) = self.ledger.session(control.id) else { return };
         let mut told = Vec::new();
@@ -141,17 +152,22 @@ impl Desk {
         stream: &mut DataStream,
         link: &Link,
         side: Side,
-        (length, lost): (u64, bool),
+        piece: Piece<'_>,
         ts: Timestamp,
         context: &mut Context<'_>,
     ) {
         if side != stream.client {
             return;
         }
-        stream.first.get_or_insert(ts);
+        if stream.first.is_none() {
+            stream.first = Some(ts);
+            // A handshake record of TLS (RFC 8446 section 5.1): PROT P without a control connection that tells.
+            stream.encrypted = matches!(piece, Piece::Bytes([0x16, 0x03, 0..=4, ..]));
+        }
         stream.last = stream.last.max(ts);
-        stream.bytes += length;
-        stream.missing += if lost { length } else { 0 };
+        stream.bytes += piece.length();
+        stream.missing += if let Piece::Lost(length) = piece { length } else { 0 };
+        stream.content.take(piece, context.now.clock, context.meter);
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
             let totals = Totals {
@@ -164,7 +180,9 @@ impl Desk {
                 end: stream.last,
                 ending: crate::record::Ending::CaptureEnd,
             };
-            let data = summary(link, &totals, stream.client, Some((stream.first.unwrap_or(ts), stream.last)));
+            let span = Some((stream.first.unwrap_or(ts), stream.last));
+            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(Ending::Running));
+            data.encrypted = stream.encrypted;
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
@@ -172,18 +190,33 @@ impl Desk {
     }
 
     /// A data connection is over.
-    pub(super) fn data_close(&mut self, stream: &DataStream, link: &Link, totals: &Totals, context: &mut Context<'_>) {
+    pub(super) fn data_close(
+        &mut self,
+        mut stream: DataStream,
+        link: &Link,
+        totals: &Totals,
+        context: &mut Context<'_>,
+    ) {
         let span = stream.first.map(|first| (first, stream.last));
-        let data = summary(link, totals, stream.client, span);
+        stream.content.end(context.meter);
+        let ending = if link.mid_stream { Ending::MidStream } else { Ending::Whole };
+        let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
+        data.encrypted = stream.encrypted;
         self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
     }
 
     /// A connection of an unknown protocol is over; true if it may be a data connection.
-    pub(super) fn stray(&mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) -> bool {
+    pub(super) fn stray(
+        &mut self,
+        link: &Link,
+        totals: &Totals,
+        spans: Both<Option<(Timestamp, Timestamp)>>,
+        context: &mut Context<'_>,
+    ) -> bool {
         let (low, high) = (*link.ends.of(Side::Low), *link.ends.of(Side::High));
         let make = |client: Endpoint| {
             let client = if client == low { Side::Low } else { Side::High };
-            summary(link, totals, client, None)
+            summary(link, totals, client, *spans.of(client), Facts::bound_late())
         };
         self.ledger.stray(low, high, make, context.now, context.facts)
     }
@@ -203,7 +236,13 @@ impl Both<Lines> {
     }
 }
 
-fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, Timestamp)>) -> DataConnection {
+fn summary(
+    link: &Link,
+    totals: &Totals,
+    client: Side,
+    span: Option<(Timestamp, Timestamp)>,
+    content: Facts,
+) -> DataConnection {
     let server = client.peer();
     let (start, end) = span.unwrap_or((link.start, totals.end));
     DataConnection {
@@ -217,7 +256,16 @@ fn summary(link: &Link, totals: &Totals, client: Side, span: Option<(Timestamp, 
         ending: totals.ending,
         conflict: link.conflict,
         mid_stream: link.mid_stream,
+        content,
+        encrypted: false,
+        wrapping: link.wrapping(),
     }
+}
+
+/// Whether a segment of a control connection that had gone over to TLS is a line of text again.
+fn is_cleartext(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    bytes.ends_with(b"\n") && text.lines().next().is_some_and(|line| verb_of(line).is_some() || code_of(line).is_some())
 }
 
 /// Verbs that a client may send on a control connection, for recognising one.

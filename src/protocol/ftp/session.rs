@@ -63,9 +63,10 @@ pub(super) struct Announcement {
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
     pub(super) verb: Verb,
-    pub(super) argument: String,
     pub(super) path: Option<String>,
     pub(super) restart: u64,
+    pub(super) allocated: Option<u64>,
+    pub(super) mode: char,
     pub(super) announcement: Option<Announcement>,
     pub(super) asked: Timestamp,
     /// A 1xx reply was seen.
@@ -88,6 +89,10 @@ pub(super) enum Told {
     Progress { ordinal: u64, server_name: Option<String> },
     /// The server finished the transfer with this ordinal.
     Answered { ordinal: u64, code: u16 },
+    /// A command followed that does not belong to the transfers before it.
+    WentOn,
+    /// A file got another name.
+    Renamed { from: String, to: String },
     /// From here on the control connection is TLS.
     Encrypted,
 }
@@ -115,6 +120,10 @@ pub(super) struct Session {
     pub(super) user: Option<String>,
     directory: Option<String>,
     restart: u64,
+    allocated: Option<u64>,
+    mode: char,
+    /// The argument of `RNFR`, as a path.
+    rename_from: Option<String>,
     announcement: Option<Announcement>,
     /// Commands without their final reply.
     pending: VecDeque<Command>,
@@ -150,6 +159,9 @@ impl Session {
             user: None,
             directory: None,
             restart: 0,
+            allocated: None,
+            mode: 'S',
+            rename_from: None,
             announcement: None,
             pending,
             early: VecDeque::new(),
@@ -160,6 +172,14 @@ impl Session {
             max_pending,
             dropped: 0,
         }
+    }
+
+    /// The dialogue can be read again after a time under TLS: what was missed is unknown.
+    pub(super) fn resume(&mut self) {
+        self.loose = true;
+        self.pending.clear();
+        self.early.clear();
+        self.several = None;
     }
 
     /// Bytes of the dialogue are lost: from here on order proves nothing.
@@ -295,6 +315,9 @@ impl Session {
     fn carry_out(&mut self, command: &mut Command, reply: Option<(u16, &str)>, told: &mut Vec<Told>) {
         command.carried_out = true;
         let done = reply.is_none_or(|(code, _)| (200..300).contains(&code));
+        if !matches!(command.verb.as_str(), "" | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
+            told.push(Told::WentOn);
+        }
         match command.verb.as_str() {
             "USER" => self.user = Some(command.argument.trim().to_owned()),
             "CWD" | "XCWD" if done => {
@@ -308,6 +331,22 @@ impl Session {
                 if let Some((257, text)) = reply {
                     self.directory = path::quoted(text).or(self.directory.take());
                 }
+            }
+            "RNFR" => self.rename_from = Some(path::join(self.directory.as_deref(), &command.argument)),
+            "RNTO" => {
+                let to = path::join(self.directory.as_deref(), &command.argument);
+                if let Some(from) = self.rename_from.take().filter(|_| done) {
+                    told.push(Told::Renamed { from, to });
+                }
+                told.push(Told::WentOn);
+            }
+            "ALLO" => {
+                let size = command.argument.split_whitespace().next();
+                self.allocated = size.and_then(|size| size.parse().ok());
+            }
+            "MODE" if done => {
+                let mode = command.argument.trim().chars().next();
+                self.mode = mode.filter(char::is_ascii_alphabetic).unwrap_or('S').to_ascii_uppercase();
             }
             "REST" => self.restart = command.argument.trim().parse().unwrap_or(0),
             "PORT" | "EPRT" => {
@@ -363,6 +402,7 @@ impl Session {
             other => other,
         };
         let restart = std::mem::take(&mut self.restart);
+        let allocated = self.allocated.take();
         if self.loose {
             self.open.push_back(ordinal);
             if self.open.len() > self.max_pending {
@@ -371,9 +411,10 @@ impl Session {
         }
         told.push(Told::Asked(Box::new(Transfer {
             verb,
-            argument,
             path,
             restart,
+            allocated,
+            mode: self.mode,
             announcement,
             asked: command.ts,
             begun: false,

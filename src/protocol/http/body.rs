@@ -92,6 +92,11 @@ impl Framing {
         }
     }
 
+    /// Whether more than this many bytes are still to come.
+    pub(super) fn exceeds(&self, length: u64) -> bool {
+        !matches!(self, Self::Length(left) if *left <= length)
+    }
+
     /// Whether the body is at its end, with no bytes needed to tell.
     pub(super) fn is_done(&self) -> bool {
         matches!(self, Self::Length(0))

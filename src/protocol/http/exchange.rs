@@ -6,52 +6,64 @@ use super::multipart::Multipart;
 use super::uri;
 use crate::config;
 use crate::flow::Link;
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
-use crate::record::{EventId, FileInfo, Http, Note, Protocol, State, Upload};
+use crate::protocol::content::{Content, Ending, Piece};
+use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
 /// The longest text that is kept of a request's target or of a header field.
 const LONGEST_TEXT: usize = 4096;
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) method: String,
+pub(in crate::protocol) struct Exchange {
+    pub(in crate::protocol) method: String,
     target: String,
     version: String,
     domain: Option<String>,
+    proxied_to: Option<String>,
     user_agent: Option<String>,
     /// A file that the request as a whole is: a name from its own Content-Disposition or Slug.
     file: Option<FileInfo>,
     multipart: Option<Box<Multipart>>,
+    content_type: Option<String>,
+    /// In lower case; `identity` is none.
+    content_encoding: Option<String>,
+    /// The length that was announced.
+    announced: Option<u64>,
+    /// What the body tells, unless it is multipart; from its first byte on.
+    content: Option<Box<Content>>,
     expects_continue: bool,
     /// Stream offset of the request's first byte.
     start_offset: u64,
     /// Stream offset behind the last byte read so far.
-    pub(super) end_offset: u64,
+    pub(in crate::protocol) end_offset: u64,
     start: Timestamp,
     end: Timestamp,
     bytes: u64,
     missing: u64,
     /// The body has ended, or there is none.
-    pub(super) complete: bool,
+    pub(in crate::protocol) complete: bool,
     /// The connection ended within the body.
-    pub(super) cut_short: bool,
+    pub(in crate::protocol) cut_short: bool,
     /// The body's framing was lost or broken.
-    pub(super) broken: bool,
+    pub(in crate::protocol) broken: bool,
     /// The body was announced but refused, and never sent.
-    pub(super) abandoned: bool,
+    pub(in crate::protocol) abandoned: bool,
     /// A `100 Continue` or another interim response was seen.
-    pub(super) interim: bool,
-    pub(super) status: Option<u16>,
+    pub(in crate::protocol) interim: bool,
+    pub(in crate::protocol) status: Option<u16>,
     /// Stream offset behind the final response's head.
-    pub(super) response_end: u64,
+    pub(in crate::protocol) response_end: u64,
     notes: Vec<Note>,
     running: bool,
+    pub(in crate::protocol) protocol: Protocol,
+    /// The host that a CONNECT before it opened a tunnel to; it goes before the request's own.
+    pub(in crate::protocol) tunnel: Option<String>,
 }
 
 impl Exchange {
-    pub(super) fn new(
+    pub(in crate::protocol) fn new(
         link: &Link,
         head: RequestHead,
         start_offset: u64,
@@ -78,16 +90,24 @@ impl Exchange {
         let multipart = content_type.as_deref().and_then(|t| Multipart::new(t, max_files)).map(Box::new);
         let name = fields.content_disposition.as_deref().and_then(disposition::file_name);
         let name = name.or_else(|| fields.slug.as_deref().map(|s| disposition::last_part(s).to_owned()));
-        let file =
-            name.map(|name| FileInfo { name: Some(shorten(name)), mime_type: content_type, ..FileInfo::default() });
+        let file = name.map(|name| {
+            let (name, mime_type) = (Some(shorten(name)), content_type.clone());
+            FileInfo { name, mime_type, ..FileInfo::default() }
+        });
+        let content_encoding = fields.content_encoding.map(|e| shorten(e.trim().to_ascii_lowercase()));
         Self {
+            proxied_to: uri::proxied_to(&head.target),
             domain: uri::domain(&head.target, fields.host.as_deref()),
-            target: shorten(uri::redact(&head.target)),
+            target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
             user_agent: fields.user_agent.map(shorten),
             file,
             multipart,
+            content_type,
+            content_encoding: content_encoding.filter(|e| !e.is_empty() && e != "identity"),
+            announced: fields.length.filter(|_| !fields.chunked),
+            content: None,
             expects_continue: fields.expects_continue,
             start_offset,
             end_offset,
@@ -104,76 +124,125 @@ impl Exchange {
             response_end: 0,
             notes,
             running: false,
+            protocol: Protocol::Http,
+            tunnel: None,
         }
     }
 
     /// Whether the body was asked for with `Expect: 100-continue`, no byte of it came, and no `100` was given:
     /// then what comes next may be another request.
-    pub(super) fn refused_before_body(&self) -> bool {
+    pub(in crate::protocol) fn refused_before_body(&self) -> bool {
         self.expects_continue && self.bytes == 0 && !self.interim
     }
 
+    /// What follows the head is the body, whatever it looks like.
+    pub(super) fn body_comes(&mut self) {
+        self.expects_continue = false;
+    }
+
     /// Takes entity bytes.
-    pub(super) fn entity(&mut self, bytes: &[u8], ts: Timestamp) {
-        if self.bytes == 0 {
-            self.start = ts;
-        }
-        self.end = self.end.max(ts);
-        self.bytes += bytes.len() as u64;
+    pub(in crate::protocol) fn entity(&mut self, bytes: &[u8], ts: Timestamp, context: &mut Context<'_>) {
+        self.volume(bytes.len() as u64, ts);
         if let Some(multipart) = &mut self.multipart {
-            multipart.data(bytes);
+            multipart.take(Piece::Bytes(bytes), context.now.clock, context.meter);
+        } else {
+            self.content(Piece::Bytes(bytes), context);
         }
     }
 
-    /// Takes entity bytes that the tap lost.
-    pub(super) fn gap(&mut self, length: u64, ts: Timestamp) {
-        if length == 0 {
-            return;
-        }
+    /// Counts bytes; alone where the content tells nothing as it stands, because it is masked.
+    pub(in crate::protocol) fn volume(&mut self, length: u64, ts: Timestamp) {
         if self.bytes == 0 {
             self.start = ts;
         }
         self.end = self.end.max(ts);
         self.bytes += length;
-        self.missing += length;
-        self.note(Note::Gap);
+    }
+
+    fn content(&mut self, piece: Piece<'_>, context: &mut Context<'_>) {
+        let (announced, encoding, meter) = (self.announced, &self.content_encoding, &mut *context.meter);
+        let content = self.content.get_or_insert_with(|| {
+            Box::new(match encoding {
+                Some(encoding) => Content::encoded(encoding, announced, meter),
+                None => Content::plain(announced, meter),
+            })
+        });
+        content.take(piece, context.now.clock, meter);
+    }
+
+    /// Takes entity bytes that the tap lost.
+    pub(in crate::protocol) fn gap(&mut self, length: u64, ts: Timestamp, context: &mut Context<'_>) {
+        if length == 0 {
+            return;
+        }
+        self.volume_lost(length, ts);
         if let Some(multipart) = &mut self.multipart {
-            multipart.gap(length);
+            multipart.take(Piece::Lost(length), context.now.clock, context.meter);
+        } else {
+            self.content(Piece::Lost(length), context);
         }
     }
 
-    pub(super) fn note(&mut self, note: Note) {
+    /// Counts bytes that the tap lost.
+    pub(in crate::protocol) fn volume_lost(&mut self, length: u64, ts: Timestamp) {
+        if length > 0 {
+            self.volume(length, ts);
+            self.missing += length;
+            self.note(Note::Gap);
+        }
+    }
+
+    pub(in crate::protocol) fn note(&mut self, note: Note) {
         self.notes.push(note);
     }
 
-    pub(super) fn respond(&mut self, status: u16, at: u64) {
+    pub(in crate::protocol) fn respond(&mut self, status: u16, at: u64) {
         self.status = Some(status);
         self.response_end = at;
     }
 
+    /// A WebSocket opens with 101, or with a 2xx where HTTP/2 carries it (RFC 8441 section 5).
+    fn refused_upgrade(&self) -> bool {
+        self.status.is_some_and(|status| status != 101 && !(200..300).contains(&status))
+    }
+
     /// The body has ended, whole or not.
-    pub(super) fn end_files(&mut self) {
+    pub(in crate::protocol) fn end_files(&mut self, context: &mut Context<'_>) {
         if let Some(multipart) = &mut self.multipart {
-            multipart.end();
+            multipart.end(context.now.clock, context.meter);
+        }
+        if let Some(content) = &mut self.content {
+            content.end(context.meter);
         }
     }
 
     /// Whether the upload has just passed the size at which it is reported while it runs.
-    pub(super) fn passes(&self, threshold: u64) -> bool {
+    pub(in crate::protocol) fn passes(&self, threshold: u64) -> bool {
         !self.running && self.bytes >= threshold
     }
 
     /// Reports the upload while it runs.
-    pub(super) fn report_running(&mut self, link: &Link, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn report_running(&mut self, link: &Link, context: &mut Context<'_>) {
         self.running = true;
         let upload = self.upload(link, self.end_offset, self.response_end, State::Running);
         context.upload(upload);
     }
 
     /// Reports the upload, if there is one.
-    pub(super) fn report(self, link: &Link, client_bytes: u64, server_bytes: u64, context: &mut Context<'_>) {
+    pub(in crate::protocol) fn report(
+        self,
+        link: &Link,
+        client_bytes: u64,
+        server_bytes: u64,
+        context: &mut Context<'_>,
+    ) {
         if self.bytes == 0 {
             context.counters.http_abandoned += u64::from(self.abandoned);
+            return;
+        }
+        if self.protocol == Protocol::WebSocket && self.refused_upgrade() {
+            // What followed was no WebSocket, whatever it was.
+            context.counters.http_unparsed += 1;
             return;
         }
         let whole = self.complete && !self.cut_short && !self.broken && self.missing == 0;
@@ -195,8 +264,24 @@ impl Exchange {
             notes.push(Note::CutShort);
         }
         let mut files = Vec::new();
+        let mut body = Body { content_encoding: self.content_encoding.clone(), ..Body::default() };
         if let Some(file) = &self.file {
             files.push(FileInfo { size: Some(self.bytes), missing: self.missing, ..file.clone() });
+        }
+        if let Some(content) = &self.content {
+            let facts = content.facts(match state {
+                State::Running => Ending::Running,
+                _ if self.complete && !self.cut_short && !self.broken => Ending::Whole,
+                _ => Ending::CutShort,
+            });
+            facts.describe_decoding(&mut body);
+            match files.first_mut() {
+                Some(file) if self.content_encoding.is_some() => {
+                    facts.describe_other(NotHashed::Encoded, file, &mut body);
+                }
+                Some(file) => facts.describe(file),
+                None => facts.describe_body(self.path_of_put(), self.content_type.as_deref(), &mut body),
+            }
         }
         if let Some(multipart) = &self.multipart {
             if multipart.unlisted > 0 {
@@ -209,10 +294,13 @@ impl Exchange {
         }
         notes.sort_unstable();
         notes.dedup();
+        // The host that a tunnel leads to goes before what is said inside, which need not be true.
+        let tunnelled_name = self.tunnel.as_ref().filter(|host| host.parse::<std::net::IpAddr>().is_err());
         Upload {
             id: EventId::new("http", connection, link.start, self.start_offset),
             connection,
-            protocol: Protocol::Http,
+            wrapping: link.wrapping(),
+            protocol: self.protocol,
             opened: link.start,
             start: self.start,
             end: self.end,
@@ -221,7 +309,9 @@ impl Exchange {
             bytes: self.bytes,
             missing: self.missing,
             state,
-            domain: self.domain.clone(),
+            domain: tunnelled_name.cloned().or_else(|| self.domain.clone()),
+            proxied_to: self.proxied_to.clone().or_else(|| self.tunnel.clone()),
+            domain_source: Default::default(),
             http: Some(Http {
                 version: self.version.clone(),
                 method: self.method.clone(),
@@ -231,8 +321,15 @@ impl Exchange {
             }),
             ftp: None,
             files,
+            body,
             notes,
         }
+    }
+
+    /// The path that a PUT gives its body as a name; other methods' paths name what takes the body.
+    fn path_of_put(&self) -> Option<&str> {
+        let path = self.target.split(['?', '#']).next()?;
+        (self.method == "PUT").then(|| disposition::last_part(path))
     }
 }
 

@@ -11,38 +11,39 @@ const MAX_HEADERS: usize = 128;
 
 /// What a request's head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RequestHead {
-    pub(super) method: String,
-    pub(super) target: String,
-    pub(super) version: String,
-    pub(super) fields: Fields,
+pub(in crate::protocol) struct RequestHead {
+    pub(in crate::protocol) method: String,
+    pub(in crate::protocol) target: String,
+    pub(in crate::protocol) version: String,
+    pub(in crate::protocol) fields: Fields,
 }
 
 /// What a response's head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ResponseHead {
-    pub(super) status: u16,
-    pub(super) fields: Fields,
+pub(in crate::protocol) struct ResponseHead {
+    pub(in crate::protocol) status: u16,
+    pub(in crate::protocol) fields: Fields,
 }
 
 /// The header fields that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fields {
-    pub(super) host: Option<String>,
-    pub(super) user_agent: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) content_disposition: Option<String>,
-    pub(super) slug: Option<String>,
+pub(in crate::protocol) struct Fields {
+    pub(in crate::protocol) host: Option<String>,
+    pub(in crate::protocol) user_agent: Option<String>,
+    pub(in crate::protocol) content_type: Option<String>,
+    pub(in crate::protocol) content_encoding: Option<String>,
+    pub(in crate::protocol) content_disposition: Option<String>,
+    pub(in crate::protocol) slug: Option<String>,
     /// The first Content-Length that is a number.
-    pub(super) length: Option<u64>,
+    pub(in crate::protocol) length: Option<u64>,
     /// There were several, and they differ.
-    pub(super) several_lengths: bool,
+    pub(in crate::protocol) several_lengths: bool,
     /// One was no number.
-    pub(super) bad_length: bool,
+    pub(in crate::protocol) bad_length: bool,
     /// Transfer-Encoding ends in `chunked`.
-    pub(super) chunked: bool,
-    pub(super) expects_continue: bool,
-    pub(super) upgrade: Option<String>,
+    pub(in crate::protocol) chunked: bool,
+    pub(in crate::protocol) expects_continue: bool,
+    pub(in crate::protocol) upgrade: Option<String>,
 }
 
 /// Where the head ends (just behind the empty line), if it does. `from` is where to look from, for a caller
@@ -154,7 +155,8 @@ impl Fields {
         fields
     }
 
-    fn add(&mut self, name: &str, value: &[u8]) {
+    /// Takes a field that matters.
+    pub(in crate::protocol) fn add(&mut self, name: &str, value: &[u8]) {
         let value = value.trim_ascii();
         let keep = |place: &mut Option<String>| {
             place.get_or_insert_with(|| text(value));
@@ -167,6 +169,7 @@ impl Fields {
             "host" => keep(&mut self.host),
             "user-agent" => keep(&mut self.user_agent),
             "content-type" => keep(&mut self.content_type),
+            "content-encoding" => keep(&mut self.content_encoding),
             "content-disposition" => keep(&mut self.content_disposition),
             "slug" => keep(&mut self.slug),
             "upgrade" => keep(&mut self.upgrade),

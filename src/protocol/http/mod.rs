@@ -6,8 +6,10 @@
 
 mod body;
 mod disposition;
-mod exchange;
+pub(super) mod exchange;
+mod handover;
 pub(super) mod head;
+mod loss;
 mod multipart;
 mod uri;
 
@@ -16,11 +18,12 @@ use std::collections::VecDeque;
 use self::body::{Chunk, Framing, Step};
 pub(crate) use self::disposition::last_part;
 use self::exchange::Exchange;
-use self::head::{RequestHead, ResponseHead, begins_request, end_of_head};
-use super::{Context, Fact};
-use crate::flow::{Both, Data, Gap, Link, Side, Totals};
+use self::handover::{Offer, Switch, Waiting};
+use self::head::{RequestHead, begins_request, end_of_head};
+use super::{Context, Fact, http2, websocket};
+use crate::flow::{Both, Data, Link, Side, Totals};
 use crate::net::Timestamp;
-use crate::record::Note;
+use crate::record::{Note, Protocol};
 
 /// Where one direction's reader stands.
 #[derive(Debug)]
@@ -31,7 +34,13 @@ enum Reader {
     Body(Framing),
     /// The place is lost: waiting for a message to begin at the start of a segment.
     Lost,
-    /// No longer HTTP/1.x: a tunnel or an upgraded protocol.
+    /// Behind a CONNECT or an upgrade: what comes next tells who reads on.
+    Switch(Switch),
+    /// The direction went over to HTTP/2.
+    Http2,
+    /// The direction went over to WebSocket.
+    WebSocket(websocket::Frames),
+    /// No longer HTTP, and not read: a tunnel or an unknown protocol.
     Opaque,
 }
 
@@ -49,12 +58,25 @@ pub(super) struct Connection {
     queue: VecDeque<Exchange>,
     /// The newest exchange's body is still coming.
     receiving: bool,
+    /// What the newest request may make of the connection.
+    offer: Option<Offer>,
     /// Final responses that came before their request was read; how many.
     early: VecDeque<(u16, u64)>,
+    /// Bytes behind a head with `Expect` that may be its body or another request, as long as they do not tell.
+    undecided: Vec<u8>,
     /// How far each stream was read.
     position: Both<u64>,
-    /// What CONNECT or an upgrade turned the connection into.
-    pub(super) tunnel: bool,
+    /// A response that came before its request, with what follows it.
+    waiting: Option<Box<Waiting>>,
+    /// Responses no longer wait: too much came behind one, and no request at all.
+    unasked: bool,
+    /// The host that a CONNECT opened a tunnel to.
+    tunnel: Option<String>,
+    http2: Option<Box<http2::Connection>>,
+    /// What the flow turned out to be in the end.
+    pub(super) protocol: Protocol,
+    /// A tunnel carries TLS.
+    pub(super) encrypted: bool,
 }
 
 /// The most early responses remembered: the tap may deliver the two directions out of step, but not by more.
@@ -68,9 +90,16 @@ impl Connection {
             response: Reader::FRESH,
             queue: VecDeque::new(),
             receiving: false,
+            offer: None,
             early: VecDeque::new(),
+            undecided: Vec::new(),
             position: Both::default(),
-            tunnel: false,
+            waiting: None,
+            unasked: false,
+            tunnel: None,
+            http2: None,
+            protocol: Protocol::Http,
+            encrypted: false,
         }
     }
 
@@ -85,11 +114,23 @@ impl Connection {
     }
 
     fn client_data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
+        if !self.undecided.is_empty() {
+            let mut joined = std::mem::take(&mut self.undecided);
+            let offset = data.offset - joined.len() as u64;
+            joined.extend_from_slice(data.bytes);
+            return self.client_data(link, Data { offset, bytes: &joined, ..data }, context);
+        }
         let mut bytes = data.bytes;
         while !bytes.is_empty() {
             let at = data.offset + (data.bytes.len() - bytes.len()) as u64;
             match &mut self.request {
                 Reader::Opaque => return,
+                Reader::Switch(_) => self.client_switch(link, at, data.ts, &mut bytes, context),
+                Reader::Http2 => {
+                    self.http2_data(link, Data { offset: at, bytes, ..data }, context);
+                    return;
+                }
+                Reader::WebSocket(_) => self.websocket_data(link, at, data.ts, &mut bytes, context),
                 Reader::Lost => {
                     if begins_request(bytes) != Some(true) {
                         return;
@@ -190,19 +231,22 @@ impl Connection {
             (false, Some(length)) if length > 0 => Some(Framing::Length(length)),
             _ => None,
         };
-        let connect = head.method == "CONNECT";
+        let offer = Offer::of(&head);
         let has_body = framing.is_some();
+        let tunnel = self.tunnel_of(&head);
         let mut exchange = Exchange::new(link, head, start, end, ts, context.limits);
-        self.receiving = has_body;
-        exchange.complete = !has_body;
+        exchange.tunnel = tunnel;
+        // A request for a WebSocket is not over until the client has gone over to it, or to another request.
+        self.receiving = has_body || offer == Some(Offer::WebSocket);
+        exchange.complete = !self.receiving;
         if let Some((status, at)) = self.early.pop_front() {
             exchange.respond(status, at);
         }
         self.request = match framing {
             Some(framing) => Reader::Body(framing),
-            None if connect => Reader::Opaque,
-            None => Reader::FRESH,
+            None => Reader::after(offer),
         };
+        self.offer = offer;
         self.queue.push_back(exchange);
         if self.queue.len() as u64 > context.limits.max_pending.max(1) {
             context.counters.http_pending_dropped += 1;
@@ -212,6 +256,7 @@ impl Connection {
             }
         }
         self.report_finished(link, context);
+        self.release(link, context);
     }
 
     fn request_body(&mut self, link: &Link, at: u64, ts: Timestamp, bytes: &mut &[u8], context: &mut Context<'_>) {
@@ -220,21 +265,31 @@ impl Connection {
             self.request = Reader::Lost;
             return;
         };
-        if exchange.refused_before_body() && begins_request(bytes) == Some(true) {
-            // After a refused `Expect` the body never comes; the next bytes are a new request.
-            exchange.complete = true;
-            exchange.abandoned = true;
-            self.receiving = false;
-            self.request = Reader::FRESH;
-            self.report_finished(link, context);
-            return;
+        if exchange.refused_before_body() {
+            match begins_request(bytes) {
+                Some(true) => {
+                    // After a refused `Expect` the body never comes; the next bytes are a new request.
+                    exchange.complete = true;
+                    exchange.abandoned = true;
+                    self.receiving = false;
+                    self.request = Reader::FRESH;
+                    self.report_finished(link, context);
+                    return;
+                }
+                None if framing.exceeds(bytes.len() as u64) => {
+                    self.undecided = bytes.to_vec();
+                    *bytes = &[];
+                    return;
+                }
+                _ => {}
+            }
         }
         let before = bytes.len();
         let step = framing.step(bytes);
         let used = (before - bytes.len()) as u64;
         match step {
             Step::Entity(entity) => {
-                exchange.entity(entity, ts);
+                exchange.entity(entity, ts, context);
                 exchange.end_offset = at + used;
                 if exchange.passes(context.limits.running_report.0) {
                     exchange.report_running(link, context);
@@ -262,18 +317,31 @@ impl Connection {
         if let Some(exchange) = self.queue.back_mut() {
             exchange.end_offset = at;
             exchange.complete = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         self.receiving = false;
-        self.request = Reader::FRESH;
+        self.request = Reader::after(self.offer);
         self.report_finished(link, context);
     }
 
     fn server_data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
         let mut bytes = data.bytes;
         while !bytes.is_empty() {
+            if let Some(waiting) = &mut self.waiting {
+                if !waiting.hold(bytes) {
+                    self.give_up_waiting(link, context);
+                    continue;
+                }
+                return;
+            }
+            let at = data.offset + (data.bytes.len() - bytes.len()) as u64;
             match &mut self.response {
-                Reader::Opaque => return,
+                Reader::Opaque | Reader::WebSocket(_) => return,
+                Reader::Switch(_) => self.server_switch(link, at, data.ts, &mut bytes, context),
+                Reader::Http2 => {
+                    self.http2_data(link, Data { offset: at, bytes, ..data }, context);
+                    return;
+                }
                 Reader::Lost => {
                     if !bytes.starts_with(b"HTTP/1.") {
                         return;
@@ -320,6 +388,10 @@ impl Connection {
                     bytes = bytes.get(used..).unwrap_or_default();
                     let behind = data.offset + (data.bytes.len() - bytes.len()) as u64;
                     match head::response(collected.get(..end).unwrap_or_default()) {
+                        Some(head) if self.must_wait() => {
+                            self.response = Reader::FRESH;
+                            self.waiting = Some(Box::new(Waiting::new(head, behind, data.ts)));
+                        }
                         Some(head) => self.respond(link, head, behind, context),
                         None => {
                             context.counters.http_unparsed += 1;
@@ -332,53 +404,6 @@ impl Connection {
         }
     }
 
-    /// A response's head was read: whose is it, and what follows it?
-    fn respond(&mut self, link: &Link, head: ResponseHead, at: u64, context: &mut Context<'_>) {
-        self.response = Reader::FRESH;
-        if head.status == 101 {
-            self.tunnel = true;
-            self.answer(head.status, at);
-            self.response = Reader::Opaque;
-            if !self.receiving {
-                self.request = Reader::Opaque;
-            }
-            self.report_finished(link, context);
-            return;
-        }
-        if head.status < 200 {
-            // An interim response; there may be several, each with its own head (RFC 9110 section 15.2).
-            if let Some(exchange) = self.queue.iter_mut().find(|e| e.status.is_none()) {
-                exchange.interim = true;
-            }
-            return;
-        }
-        let asked = self.queue.iter().find(|e| e.status.is_none()).map(|e| e.method.clone());
-        self.answer(head.status, at);
-        let method = asked.unwrap_or_default();
-        let bodiless = method == "HEAD" || matches!(head.status, 204 | 304);
-        if method == "CONNECT" {
-            if (200..300).contains(&head.status) {
-                self.tunnel = true;
-                self.response = Reader::Opaque;
-                self.request = Reader::Opaque;
-                self.report_finished(link, context);
-                return;
-            }
-            if matches!(self.request, Reader::Opaque) {
-                self.request = Reader::FRESH;
-            }
-        }
-        let fields = &head.fields;
-        self.response = match (bodiless, fields.chunked, fields.length) {
-            (true, ..) => Reader::FRESH,
-            (_, true, _) => Reader::Body(Framing::Chunked(Chunk::START)),
-            (_, _, Some(0)) => Reader::FRESH,
-            (_, _, Some(length)) => Reader::Body(Framing::Length(length)),
-            _ => Reader::Body(Framing::UntilClose),
-        };
-        self.report_finished(link, context);
-    }
-
     /// Gives a final response to the oldest request that has none.
     fn answer(&mut self, status: u16, at: u64) {
         match self.queue.iter_mut().find(|e| e.status.is_none()) {
@@ -388,57 +413,13 @@ impl Connection {
         }
     }
 
-    /// Passes over lost stream bytes.
-    pub(super) fn gap(&mut self, link: &Link, gap: Gap, context: &mut Context<'_>) {
-        *self.position.of_mut(gap.side) = gap.offset + gap.length;
-        if gap.side != self.client {
-            self.response = match std::mem::replace(&mut self.response, Reader::Lost) {
-                Reader::Body(mut framing) => match framing.skip(gap.length) {
-                    Some((_, 0)) if framing.is_done() => Reader::FRESH,
-                    Some((_, 0)) => Reader::Body(framing),
-                    _ => Reader::Lost,
-                },
-                Reader::Opaque => Reader::Opaque,
-                _ => Reader::Lost,
-            };
-            return;
-        }
-        match std::mem::replace(&mut self.request, Reader::Lost) {
-            Reader::Opaque => self.request = Reader::Opaque,
-            Reader::Body(mut framing) => {
-                let Some(exchange) = self.queue.back_mut() else { return };
-                let certain = framing.certain(gap.length);
-                match framing.skip(gap.length) {
-                    Some((entity, behind)) => {
-                        exchange.gap(entity, gap.ts);
-                        exchange.end_offset = gap.offset + entity;
-                        if exchange.passes(context.limits.running_report.0) {
-                            exchange.report_running(link, context);
-                        }
-                        if framing.is_done() {
-                            self.end_body(link, gap.offset + entity, context);
-                            if behind > 0 {
-                                context.counters.http_lost += 1;
-                                self.request = Reader::Lost;
-                            }
-                        } else {
-                            self.request = Reader::Body(framing);
-                        }
-                    }
-                    None => {
-                        // The gap swallowed framing: what is certain is counted, the rest is not guessed.
-                        context.counters.http_lost += 1;
-                        exchange.gap(certain, gap.ts);
-                        exchange.end_offset = gap.offset + certain;
-                        exchange.broken = true;
-                        exchange.complete = true;
-                        exchange.end_files();
-                        self.receiving = false;
-                        self.report_finished(link, context);
-                    }
-                }
-            }
-            Reader::Head(_) | Reader::Lost => context.counters.http_lost += 1,
+    /// No more bytes come that could tell what the undecided ones are: they count as the body.
+    fn decide(&mut self, link: &Link, ts: Timestamp, context: &mut Context<'_>) {
+        let bytes = std::mem::take(&mut self.undecided);
+        if let Some(exchange) = self.queue.back_mut().filter(|_| !bytes.is_empty()) {
+            exchange.body_comes();
+            let offset = self.position.of(self.client) - bytes.len() as u64;
+            self.client_data(link, Data { side: self.client, offset, ts, bytes: &bytes }, context);
         }
     }
 
@@ -447,21 +428,32 @@ impl Connection {
         if side == self.client.peer() && matches!(self.response, Reader::Body(Framing::UntilClose)) {
             self.response = Reader::Opaque;
         }
+        if side == self.client && matches!(self.request, Reader::WebSocket(_)) {
+            let at = *self.position.of(side);
+            self.end_exchange(link, at, context);
+            self.request = Reader::Opaque;
+        }
         self.report_finished(link, context);
     }
 
     /// The connection is over: whatever is pending is reported as far as it came.
     pub(super) fn close(mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) {
         let server_bytes = *totals.bytes.of(self.client.peer());
+        self.give_up_waiting(link, context);
+        self.decide(link, totals.end, context);
         if self.receiving
             && let Some(exchange) = self.queue.back_mut()
         {
             exchange.cut_short = true;
-            exchange.end_files();
+            exchange.end_files(context);
         }
         while let Some(exchange) = self.queue.pop_front() {
             let client_bytes = exchange.end_offset;
+            self.see_off(&exchange);
             exchange.report(link, client_bytes, server_bytes, context);
+        }
+        if let Some(http2) = self.http2 {
+            http2.close(link, totals, context);
         }
     }
 
@@ -473,8 +465,16 @@ impl Connection {
             }
             let Some(exchange) = self.queue.pop_front() else { break };
             let (client_bytes, server_bytes) = (exchange.end_offset, exchange.response_end);
+            self.see_off(&exchange);
             exchange.report(link, client_bytes, server_bytes, context);
         }
+    }
+}
+
+impl Reader {
+    /// What reads on behind a request.
+    fn after(offer: Option<Offer>) -> Self {
+        offer.map_or(Self::FRESH, |offer| Self::Switch(Switch::new(offer)))
     }
 }
 

@@ -7,6 +7,8 @@ use memchr::memmem;
 
 use super::disposition;
 use super::head::end_of_head;
+use crate::net::Timestamp;
+use crate::protocol::content::{Content, Ending, Meter, Piece};
 use crate::record::FileInfo;
 
 /// The longest head of a part; a longer one loses the place.
@@ -39,7 +41,7 @@ pub(super) struct Multipart {
     place: Place,
     /// What may be the beginning of a delimiter, or an unfinished head.
     carry: Vec<u8>,
-    current: Option<FileInfo>,
+    current: Option<(FileInfo, Box<Content>)>,
     content: u64,
     missing: u64,
     pub(super) files: Vec<FileInfo>,
@@ -77,29 +79,36 @@ impl Multipart {
         matches!(self.place, Place::Lost)
     }
 
-    /// Takes entity bytes.
-    pub(super) fn data(&mut self, bytes: &[u8]) {
+    /// Takes entity bytes, or passes over lost ones.
+    pub(super) fn take(&mut self, piece: Piece<'_>, now: Timestamp, meter: &mut Meter) {
+        match piece {
+            Piece::Bytes(bytes) => self.data(bytes, now, meter),
+            Piece::Lost(length) => self.gap(length, now, meter),
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8], now: Timestamp, meter: &mut Meter) {
         if matches!(self.place, Place::Epilogue | Place::Lost) {
             return;
         }
         if self.carry.is_empty() {
-            self.read(bytes);
+            self.read(bytes, now, meter);
         } else {
             let mut joined = std::mem::take(&mut self.carry);
             joined.extend_from_slice(bytes);
-            self.read(&joined);
+            self.read(&joined, now, meter);
         }
     }
 
     /// Passes over entity bytes that are lost: within a part's content they are the part's, elsewhere the
     /// place is lost.
-    pub(super) fn gap(&mut self, length: u64) {
+    fn gap(&mut self, length: u64, now: Timestamp, meter: &mut Meter) {
         match self.place {
             Place::Opening | Place::Content => {
                 self.place = Place::Content;
-                self.content += self.carry.len() as u64 + length;
+                self.carried(now, meter);
+                self.content(Piece::Lost(length), now, meter);
                 self.missing += length;
-                self.carry.clear();
             }
             Place::Epilogue => {}
             _ => self.place = Place::Lost,
@@ -107,16 +116,28 @@ impl Multipart {
     }
 
     /// The body is over: the part that was open counts as far as it came.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, now: Timestamp, meter: &mut Meter) {
         if matches!(self.place, Place::Opening | Place::Content) {
-            self.content += self.carry.len() as u64;
-            self.carry.clear();
-            self.close_part();
+            self.carried(now, meter);
+            self.close_part(Ending::CutShort, meter);
             self.place = Place::Lost;
         }
     }
 
-    fn read(&mut self, bytes: &[u8]) {
+    /// What was carried over turned out to be content.
+    fn carried(&mut self, now: Timestamp, meter: &mut Meter) {
+        let carry = std::mem::take(&mut self.carry);
+        self.content(Piece::Bytes(&carry), now, meter);
+    }
+
+    fn content(&mut self, piece: Piece<'_>, now: Timestamp, meter: &mut Meter) {
+        self.content += piece.length();
+        if let Some((_, content)) = &mut self.current {
+            content.take(piece, now, meter);
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], now: Timestamp, meter: &mut Meter) {
         let mut rest = bytes;
         loop {
             match self.place {
@@ -124,8 +145,9 @@ impl Multipart {
                     Some(at) => {
                         if matches!(self.place, Place::Content) {
                             let content = rest.get(..at).unwrap_or_default();
-                            self.content += content.strip_suffix(b"\r").unwrap_or(content).len() as u64;
-                            self.close_part();
+                            let content = content.strip_suffix(b"\r").unwrap_or(content);
+                            self.content(Piece::Bytes(content), now, meter);
+                            self.close_part(Ending::Whole, meter);
                         }
                         self.place = Place::Head;
                         rest = rest.get(at + self.delimiter.len()..).unwrap_or_default();
@@ -134,7 +156,7 @@ impl Multipart {
                         let kept = self.delimiter_prefix_at_end(rest);
                         let (content, tail) = rest.split_at(rest.len() - kept);
                         if matches!(self.place, Place::Content) {
-                            self.content += content.len() as u64;
+                            self.content(Piece::Bytes(content), now, meter);
                         }
                         self.carry = tail.to_vec();
                         return;
@@ -150,7 +172,7 @@ impl Multipart {
                     match end_of_head(rest, 0) {
                         Some(end) => {
                             let (head, content) = rest.split_at(end);
-                            self.open_part(head);
+                            self.open_part(head, meter);
                             self.place = Place::Opening;
                             rest = content;
                         }
@@ -167,10 +189,10 @@ impl Multipart {
                 Place::Opening => {
                     // An empty part's delimiter begins with the line break that ends the head.
                     let delimiter = self.delimiter.get(1..).unwrap_or_default();
-                    if let Some(behind) = rest.strip_prefix(delimiter) {
-                        self.close_part();
+                    if rest.starts_with(delimiter) {
+                        rest = rest.get(delimiter.len()..).unwrap_or_default();
+                        self.close_part(Ending::Whole, meter);
                         self.place = Place::Head;
-                        rest = behind;
                     } else if delimiter.starts_with(rest) {
                         self.carry = rest.to_vec();
                         return;
@@ -197,11 +219,12 @@ impl Multipart {
         usize::from(tail.last() == Some(&b'\r'))
     }
 
-    fn open_part(&mut self, head: &[u8]) {
+    fn open_part(&mut self, head: &[u8], meter: &Meter) {
         let text = String::from_utf8_lossy(head);
         let unfolded = text.replace("\r\n ", " ").replace("\r\n\t", " ");
         let mut file = FileInfo::default();
         let mut is_file = false;
+        let mut encoded = false;
         for line in unfolded.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
             if name.trim().eq_ignore_ascii_case("content-disposition") {
@@ -209,17 +232,24 @@ impl Multipart {
                 is_file = file.name.is_some();
             } else if name.trim().eq_ignore_ascii_case("content-type") {
                 file.mime_type = Some(value.trim().to_owned());
+            } else if name.trim().eq_ignore_ascii_case("content-transfer-encoding") {
+                encoded = ["base64", "quoted-printable"].iter().any(|coding| value.trim().eq_ignore_ascii_case(coding));
             }
         }
-        self.current = is_file.then_some(file);
+        self.current = is_file.then(|| {
+            let content = if encoded { Content::opaque(meter) } else { Content::plain(None, meter) };
+            (file, Box::new(content))
+        });
         self.content = 0;
         self.missing = 0;
     }
 
-    fn close_part(&mut self) {
-        if let Some(mut file) = self.current.take() {
+    fn close_part(&mut self, ending: Ending, meter: &mut Meter) {
+        if let Some((mut file, mut content)) = self.current.take() {
             file.size = Some(self.content);
             file.missing = self.missing;
+            content.end(meter);
+            content.facts(ending).describe(&mut file);
             if self.files.len() < self.max_files {
                 self.files.push(file);
             } else {
@@ -234,7 +264,14 @@ impl Multipart {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::record::NotHashed;
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    fn meter() -> Meter {
+        Meter::new(&config::Files::default(), 1)
+    }
 
     fn body(parts: &[(Option<&str>, Vec<u8>)], boundary: &str) -> Vec<u8> {
         let mut wire = Vec::new();
@@ -260,18 +297,21 @@ mod tests {
         let wire = body(&[(Some("a"), vec![b'x'; 100]), (Some("b"), vec![b'y'; 7])], "Z");
         let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
         let content = memmem::find(&wire, b"\r\n\r\n").unwrap() + 4;
-        m.data(&wire[..content + 10]);
-        m.gap(50);
-        m.data(&wire[content + 60..]);
+        let (now, meter) = (Timestamp(0), &mut meter());
+        m.take(Piece::Bytes(&wire[..content + 10]), now, meter);
+        m.take(Piece::Lost(50), now, meter);
+        m.take(Piece::Bytes(&wire[content + 60..]), now, meter);
         assert_eq!(sizes(&m), [("a".into(), 100), ("b".into(), 7)]);
         assert_eq!(m.files[0].missing, 50);
+        assert_eq!((m.files[0].not_hashed, m.files[1].not_hashed), (Some(NotHashed::Gap), None));
     }
 
     #[test]
     fn lines_that_end_in_a_bare_line_feed_are_followed() {
         let wire = String::from_utf8(body(&[(Some("a"), b"x\r".to_vec()), (Some("b"), vec![])], "Z")).unwrap();
         let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
-        m.data(wire.replace("\r\n", "\n").replace('\r', "").as_bytes());
+        let wire = wire.replace("\r\n", "\n").replace('\r', "");
+        m.take(Piece::Bytes(wire.as_bytes()), Timestamp(0), &mut meter());
         assert_eq!(sizes(&m), [("a".into(), 1), ("b".into(), 0)]);
     }
 
@@ -280,7 +320,7 @@ mod tests {
         let wire = b"--Z\r\nContent-Disposition: form-data; filename=a\r\n\r\n--Z--\r\n";
         for size in 1..wire.len() {
             let mut m = Multipart::new("multipart/form-data; boundary=Z", 8).unwrap();
-            wire.chunks(size).for_each(|piece| m.data(piece));
+            wire.chunks(size).for_each(|piece| m.take(Piece::Bytes(piece), Timestamp(0), &mut meter()));
             assert_eq!(sizes(&m), [("a".into(), 0)], "in pieces of {size} bytes");
         }
     }
@@ -289,10 +329,12 @@ mod tests {
     fn a_boundary_in_quotes_and_a_body_cut_short_are_followed() {
         let wire = body(&[(Some("a"), vec![b'x'; 100])], "a b");
         let mut m = Multipart::new("Multipart/Mixed; boundary=\"a b\"", 8).unwrap();
-        m.data(&wire[..wire.len() - 40]);
-        m.end();
+        let (now, meter) = (Timestamp(0), &mut meter());
+        m.take(Piece::Bytes(&wire[..wire.len() - 40]), now, meter);
+        m.end(now, meter);
         assert!(m.lost());
         assert_eq!(m.files.len(), 1);
+        assert_eq!(m.files[0].not_hashed, Some(NotHashed::CutShort));
     }
 
     proptest! {
@@ -309,16 +351,20 @@ mod tests {
             let parts: Vec<_> = contents.iter().map(|c| (Some("n"), c.clone())).collect();
             let wire = body(&parts, "ZZ");
             let mut m = Multipart::new("multipart/form-data; boundary=ZZ", 100).unwrap();
+            let (now, meter) = (Timestamp(0), &mut meter());
             let mut rest = &wire[..];
             for cut in cuts {
                 let (piece, tail) = rest.split_at(cut.min(rest.len()));
-                m.data(piece);
+                m.take(Piece::Bytes(piece), now, meter);
                 rest = tail;
             }
-            m.data(rest);
+            m.take(Piece::Bytes(rest), now, meter);
             let want: Vec<_> = contents.iter().map(|c| ("n".to_owned(), c.len() as u64)).collect();
             prop_assert_eq!(sizes(&m), want);
             prop_assert!(!m.lost());
+            let hashes: Vec<_> = m.files.iter().map(|file| file.sha256.clone()).collect();
+            let want: Vec<_> = contents.iter().map(|c| Some(format!("{:x}", Sha256::digest(c)))).collect();
+            prop_assert_eq!(hashes, want);
         }
     }
 }

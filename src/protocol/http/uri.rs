@@ -1,16 +1,21 @@
-//! Request targets (RFC 9112 section 3.2): the host in them, and no secret.
+//! Request targets (RFC 9112 section 3.2): the host in them.
 
-/// The target with any user information's password replaced: `ftp://user:secret@host/` becomes
-/// `ftp://user:***@host/`. Proxies are sent such targets.
-pub(super) fn redact(target: &str) -> String {
-    let Some(authority) = target.find("://").map(|at| at + 3) else { return target.to_owned() };
-    let rest = target.get(authority..).unwrap_or_default();
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // The last `@` ends the user information, whatever it holds.
-    let Some(at) = rest.get(..end).and_then(|a| a.rfind('@')) else { return target.to_owned() };
-    let user = rest.get(..at).unwrap_or_default();
-    let Some((name, _secret)) = user.split_once(':') else { return target.to_owned() };
-    format!("{}{name}:***{}", target.get(..authority).unwrap_or_default(), rest.get(at..).unwrap_or_default())
+/// The host in a target of absolute form, which only proxies are sent: a name in lower case, or an address.
+pub(super) fn proxied_to(target: &str) -> Option<String> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    host_of(authority.rsplit('@').next().unwrap_or(authority))
+}
+
+/// The host in `host:port`: a name in lower case, or an address.
+pub(super) fn host_of(authority: &str) -> Option<String> {
+    let host = strip_port(authority);
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let is_host = |text: &str| text.parse::<std::net::IpAddr>().is_ok() || text.chars().all(is_name_character);
+    (!host.is_empty() && is_host(host)).then(|| host.to_ascii_lowercase())
 }
 
 /// The host that a request is for: the target's own in absolute form, else the Host field's; without port.
@@ -48,11 +53,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_in_a_target_is_never_kept() {
-        assert_eq!(redact("ftp://u:s3cret@h.example/f"), "ftp://u:***@h.example/f");
-        assert_eq!(redact("ftp://u:p@ss:w@h.example/f@g"), "ftp://u:***@h.example/f@g");
-        assert_eq!(redact("http://h.example/a:b@c"), "http://h.example/a:b@c");
-        assert_eq!(redact("/plain?x=1"), "/plain?x=1");
+    fn a_proxy_is_told_the_host_by_the_target() {
+        assert_eq!(proxied_to("http://Files.example:81/a").as_deref(), Some("files.example"));
+        assert_eq!(proxied_to("ftp://u:p@203.0.113.9/a").as_deref(), Some("203.0.113.9"));
+        assert_eq!(proxied_to("http://[2001:db8::1]:80/").as_deref(), Some("2001:db8::1"));
+        assert_eq!(proxied_to("/a?u=http://x/"), None);
+        assert_eq!(proxied_to("http:///a"), None);
+    }
+
+    #[test]
+    fn a_tunnel_leads_to_a_name_or_an_address() {
+        assert_eq!(host_of("Files.example:443").as_deref(), Some("files.example"));
+        assert_eq!(host_of("[2001:db8::1]:80").as_deref(), Some("2001:db8::1"));
+        assert_eq!(host_of("a b:1"), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn dialogue(outcome: &Outcome) -> bool {
     outcome.counters.ftp.sessions == 1
         && outcome.facts.iter().any(|fact| match fact {
             Fact::Flow(flow) => flow.protocol == outfall::record::Protocol::Ftp && flow.connection.client == client,
-            Fact::Upload(_) => false,
+            Fact::Upload(_) | Fact::Name(_) => false,
         })
 }
 

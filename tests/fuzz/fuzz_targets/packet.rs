@@ -18,7 +18,8 @@ const LINUX_SLL: u16 = 113;
 fuzz_target!(|input: &[u8]| {
     let config = tight();
     let mut decoder = Decoder::new();
-    let mut tracker = Tracker::new(&config.flow, 1, 7, Watch::new(Parsers::new(&config.protocol, 1), false));
+    let mut tracker =
+        Tracker::new(&config.flow, 1, 7, Watch::new(Parsers::new(&config.protocol, &config.files, 1), false));
     let mut index = 0;
     let mut clock = Timestamp(1_700_000_000_000_000_000);
     for frame in frames(input) {
@@ -32,8 +33,12 @@ fuzz_target!(|input: &[u8]| {
         tracker.advance(clock);
         decoder.decode(&packet, &mut |decoded| {
             yielded += 1;
-            if let Decoded::Tcp(segment) = &decoded {
-                tracker.push(segment);
+            match &decoded {
+                Decoded::Tcp(segment) => tracker.push(segment),
+                Decoded::Udp(datagram) => {
+                    let now = Moment { clock, by_packet: true, index };
+                    tracker.app().parsers.datagram(datagram, now);
+                }
             }
         });
         assert!(yielded <= 1, "a packet is at most one segment or datagram");

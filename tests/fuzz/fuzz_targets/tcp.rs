@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     // Either every byte tells its sequence number, or the payload is the input's own.
     let patterned = mode & 1 == 1;
     let first: u32 = if mode & 2 == 0 { 1_000 } else { u32::MAX - 600 };
-    let watch = Watch::new(Parsers::new(&config.protocol, 1), patterned);
+    let watch = Watch::new(Parsers::new(&config.protocol, &config.files, 1), patterned);
     let mut tracker = Tracker::new(&config.flow, 1, 7, watch);
     let mut next: HashMap<(Endpoint, Endpoint), u32> = HashMap::new();
     let (mut ts, mut clock) = (1_700_000_000_000_000_000u64, 0);

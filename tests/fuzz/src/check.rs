@@ -61,6 +61,7 @@ pub fn all(facts: &[Fact], wire: &Wire) {
                 let answered = wire.sent(ends.1, ends.0).0;
                 assert!(upload.server_bytes <= answered, "server bytes of {answered}: {}", document(upload));
             }
+            Fact::Name(_) => {}
             Fact::Flow(flow) => {
                 flows += 1;
                 one_flow(flow);
@@ -73,7 +74,7 @@ pub fn all(facts: &[Fact], wire: &Wire) {
     assert_eq!(flows, wire.connections, "one flow record for each connection");
     // Of several connections to one announced FTP address only one can be the transfer's; the others may have been
     // reported while they ran.
-    let only_http = facts.iter().all(|fact| !matches!(fact, Fact::Upload(upload) if upload.protocol != Protocol::Http));
+    let only_http = facts.iter().all(|fact| !matches!(fact, Fact::Upload(upload) if upload.protocol == Protocol::Ftp));
     assert!(running.is_empty() || !only_http, "running and never finished: {running:?} of\n{}", text(facts));
 }
 
@@ -104,9 +105,10 @@ pub fn one_flow(flow: &Flow) {
 
 /// All records as text.
 pub fn text(facts: &[Fact]) -> String {
-    let lines = facts.iter().map(|fact| match fact {
-        Fact::Upload(upload) => document(upload),
-        Fact::Flow(flow) => flow_document(flow).to_string(),
+    let lines = facts.iter().filter_map(|fact| match fact {
+        Fact::Upload(upload) => Some(document(upload)),
+        Fact::Flow(flow) => Some(flow_document(flow).to_string()),
+        Fact::Name(_) => None,
     });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -59,7 +59,7 @@ pub fn play(config: &Config, port: u16, steps: &[Step]) -> Outcome {
 impl Conversation {
     pub fn new(config: &Config) -> Self {
         Self {
-            parsers: Parsers::new(&config.protocol, 1),
+            parsers: Parsers::new(&config.protocol, &config.files, 1),
             connections: Vec::new(),
             current: 0,
             clock: START,

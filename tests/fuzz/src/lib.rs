@@ -23,6 +23,8 @@ pub fn tight() -> Config {
     config.protocol.max_files = 4;
     config.protocol.running_report = ByteSize(1_000);
     config.protocol.expectations = 8;
+    config.files.decode = true;
+    config.files.decode_limit = ByteSize(1 << 20);
     config
 }
 
