@@ -4,7 +4,7 @@
 
 # Before it: PORT=, and DISK=, the size of a small disk to hold the home.
 proftpd_start() { # name user password [directive...]: an account in the server's own password file
-    local name=$1 user=$2 password=$3 port=${PORT:-21} disk=${DISK:-} dir=$WORK/proftpd bin libs= modules=/usr/lib/proftpd
+    local name=$1 user=$2 password=$3 port=${PORT:-21} disk=${DISK:-} dir=$WORK/proftpd bin libs='' modules=/usr/lib/proftpd
     shift 3
     need openssl unshare
     mkdir -p "$dir/home" "$dir/deb"

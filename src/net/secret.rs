@@ -16,7 +16,8 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find("://").map(|at| at + 3) {
         let (scheme, after) = rest.split_at(at);
         clean.push_str(scheme);
-        let end = after.find(|c: char| matches!(c, '/' | '?' | '#' | '"' | '\'') || c.is_whitespace());
+        // A quotation mark ends nothing here: a password may hold it, and behind the host it does no harm.
+        let end = after.find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace());
         let (authority, behind) = after.split_at(end.unwrap_or(after.len()));
         // The last `@` ends the user information, whatever stands in it.
         match authority.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {
@@ -39,6 +40,8 @@ mod tests {
         assert_eq!(without_passwords("ftp://u:p@ss:w@h.example/f@g"), "ftp://u:***@h.example/f@g");
         assert_eq!(without_passwords("http://h.example/a:b@c"), "http://h.example/a:b@c");
         assert_eq!(without_passwords("/plain?x=1"), "/plain?x=1");
+        assert_eq!(without_passwords("ftp://u:it's@h.example/f"), "ftp://u:***@h.example/f");
+        assert_eq!(without_passwords("'ftp://u:p\"q@h.example' x"), "'ftp://u:***@h.example' x");
         let line = r#"curl -T a "ftp://u:p@[2001:db8::1]/" http://v:q@x"#;
         assert_eq!(without_passwords(line), r#"curl -T a "ftp://u:***@[2001:db8::1]/" http://v:***@x"#);
     }

@@ -10,6 +10,8 @@ mod ftp;
 mod http;
 mod http2;
 mod recognise;
+#[cfg(test)]
+mod roles;
 mod websocket;
 
 #[cfg(test)]
@@ -110,10 +112,18 @@ struct Context<'c> {
 pub struct Prefix {
     pieces: Vec<(Side, u64, Timestamp, Held)>,
     lengths: Both<usize>,
+    beginnings: Both<Beginning>,
 }
 
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
 const DNS_PORT: u16 = 53;
+
+/// A side's first bytes up to the first hole; what follows that proves nothing by its start.
+#[derive(Debug, Default)]
+struct Beginning {
+    bytes: Vec<u8>,
+    over: bool,
+}
 
 #[derive(Debug)]
 enum Held {
@@ -247,6 +257,7 @@ impl Parsers {
         stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
         prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
+        prefix.beginnings.of_mut(data.side).take(data.bytes);
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
         let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
         let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
@@ -257,26 +268,22 @@ impl Parsers {
     /// Decides what a connection speaks, if its first bytes tell, and reads them.
     fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        let (low, high) = (prefix.joined(Side::Low), prefix.joined(Side::High));
-        let Verdict::Is(mut protocol, client) = recognise::recognise(&low, &high, full) else { return };
+        let (low, high) = (&prefix.beginnings.of(Side::Low).bytes, &prefix.beginnings.of(Side::High).bytes);
+        let Verdict::Is(mut protocol, client) = recognise::recognise(low, high, full) else { return };
         if protocol == Protocol::Unknown && may_be_dns {
             protocol = Protocol::Dns;
         }
+        // The content tells the roles better than who opened the connection.
+        let told = matches!(protocol, Protocol::Http | Protocol::Http2 | Protocol::Ftp);
         if let Some(client) = client
-            && !link.client_known
+            && (told || !link.client_known)
         {
             link.client = client;
         }
         let reader = match protocol {
-            // The content tells the roles better than who opened the connection.
-            Protocol::Http => Reader::Http(Box::new(http::Connection::new(client.unwrap_or(link.client)))),
-            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(client.unwrap_or(link.client), None))),
-            Protocol::Ftp => {
-                if let Some(client) = client {
-                    link.client = client;
-                }
-                Reader::FtpControl(Box::new(self.desk.control(link)))
-            }
+            Protocol::Http => Reader::Http(Box::new(http::Connection::new(link.client))),
+            Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(link.client, None))),
+            Protocol::Ftp => Reader::FtpControl(Box::new(self.desk.control(link))),
             Protocol::Dns => Reader::Dns(Box::default()),
             other => {
                 // What follows a hole may be the first that can be read.
@@ -335,24 +342,24 @@ impl Parsers {
 }
 
 impl Prefix {
-    /// A side's first bytes up to the first hole; what follows that proves nothing by its start. The line that the
-    /// hole cuts counts as a whole one.
-    fn joined(&self, side: Side) -> Vec<u8> {
-        let mut joined = Vec::new();
-        for (.., piece) in self.pieces.iter().filter(|(s, ..)| *s == side) {
-            match piece {
-                Held::Bytes(bytes) => joined.extend_from_slice(bytes),
-                Held::Hole(_) => {
-                    joined.push(b'\n');
-                    break;
-                }
-            }
+    fn has_hole(&self) -> bool {
+        self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over
+    }
+}
+
+impl Beginning {
+    fn take(&mut self, bytes: &[u8]) {
+        if !self.over {
+            self.bytes.extend_from_slice(bytes);
         }
-        joined
     }
 
-    fn has_hole(&self) -> bool {
-        self.pieces.iter().any(|(.., piece)| matches!(piece, Held::Hole(_)))
+    /// A hole ends it. The line that the hole cuts counts as a whole one.
+    fn end(&mut self) {
+        if !self.over {
+            self.bytes.push(b'\n');
+            self.over = true;
+        }
     }
 }
 
@@ -378,10 +385,10 @@ impl Application for Parsers {
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
                 self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
-                if Self::resumes(&data) {
-                    if !link.client_known {
-                        link.client = data.side;
-                    }
+                // A known server begins no request: what looks like one is in its answer.
+                let may_ask = !link.client_known || data.side == link.client;
+                if may_ask && Self::resumes(&data) {
+                    link.client = data.side;
                     stream.reader = Reader::Http(Box::new(http::Connection::new(data.side)));
                     stream.content = None;
                     self.data(stream, link, data, now);
@@ -423,6 +430,7 @@ impl Application for Parsers {
             Reader::Fresh => stream.note(gap.side, gap.ts),
             Reader::Prefix(prefix) => {
                 prefix.pieces.push((gap.side, gap.offset, gap.ts, Held::Hole(gap.length)));
+                prefix.beginnings.of_mut(gap.side).end();
                 stream.note(gap.side, gap.ts);
                 self.recognise(stream, link, (false, false), now);
             }

@@ -97,9 +97,13 @@ fn by_one_side(bytes: &[u8]) -> Guess {
 /// How many of FTP's commands in a row prove it where no server is seen.
 const COMMANDS_IN_A_ROW: usize = 3;
 
+/// How much of a greeting is searched for a name: this is looked at again with every segment.
+const LONGEST_GREETING: usize = 1024;
+
 fn ftp_or_smtp(low: &[u8], high: &[u8]) -> Verdict {
     for (client_side, client, server) in [(Side::Low, low, high), (Side::High, high, low)] {
-        let verbs: Vec<String> = finished_lines(client).map_while(|line| ftp::verb_of(&line)).collect();
+        let lines = finished_lines(client).take(COMMANDS_IN_A_ROW);
+        let verbs: Vec<String> = lines.map_while(|line| ftp::verb_of(&line)).collect();
         let first = finished_lines(client).next().map(|line| line.to_ascii_uppercase());
         let smtp = first.as_deref().is_some_and(|line| line.starts_with("EHLO") || line.starts_with("HELO"));
         let code = finished_lines(server).next().and_then(|line| ftp::code_of(&line));
@@ -108,7 +112,8 @@ fn ftp_or_smtp(low: &[u8], high: &[u8]) -> Verdict {
             Some(_) if smtp => return Verdict::Is(Protocol::Smtp, Some(client_side)),
             Some(_) if !verbs.is_empty() => return ftp,
             Some(220) => {
-                let greeting = String::from_utf8_lossy(server).to_ascii_lowercase();
+                let greeting = server.get(..LONGEST_GREETING).unwrap_or(server);
+                let greeting = String::from_utf8_lossy(greeting).to_ascii_lowercase();
                 if greeting.contains("smtp") || greeting.contains("esmtp") {
                     return Verdict::Is(Protocol::Smtp, Some(client_side));
                 }

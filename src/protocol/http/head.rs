@@ -219,7 +219,7 @@ pub(crate) fn begins_request(bytes: &[u8]) -> Option<bool> {
                 if !direct && !first.is_ascii_alphanumeric() && *first != b'[' {
                     return Some(false);
                 }
-                match rest.iter().position(|b| *b == b'\n') {
+                match memchr::memchr(b'\n', rest) {
                     Some(end) => Some(memmem::find(rest.get(..end)?, b" HTTP/1.").is_some()),
                     None if direct && rest.len() > 64 => Some(true),
                     None if rest.len() > 4096 => Some(memmem::find(rest, b" HTTP/1.").is_some()),
