@@ -226,11 +226,11 @@ fn ease(original: &Original, upload: &Upload) -> (Ease, Option<&'static str>) {
         return (Ease { times: true, answer: true, ..Ease::default() }, Some(why));
     }
     if streams().any(|stream| stream.openings.len() > 1) {
-        let why = "SYNs of one side disagree, and their order counts: answer not compared";
-        return (Ease { answer: true, ..Ease::default() }, Some(why));
+        let why = "SYNs of one side disagree, and their order counts: answer and times not compared";
+        return (Ease { times: true, answer: true, ..Ease::default() }, Some(why));
     }
     if streams().any(|stream| stream.repeated) {
-        let why = "bytes were sent twice, and the first copy gives the time: times not compared";
+        let why = "a SYN or bytes were sent twice, and the first copy gives the time: times not compared";
         return (Ease { times: true, ..Ease::default() }, Some(why));
     }
     (Ease::default(), None)

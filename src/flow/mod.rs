@@ -3,10 +3,13 @@
 //! [`Segment`](crate::packet::Segment)s come in; what goes out, by calls to an [`Application`], are stretches
 //! of stream bytes in order, gaps of known length where the tap lost bytes, and the connection's end.
 //!
-//! Promises: a byte of the stream is delivered once, whatever is duplicated, retransmitted or reordered; where
-//! segments overlap the first data wins; a hole is closed as a gap once the receiver has acknowledged it and
-//! the tap had time to deliver it late; nothing depends on the wall clock, on hash order or on how many lanes
-//! share the work; every table is bounded in bytes and counts what its bound cost.
+//! Promises: a byte of the stream is delivered once, whatever is duplicated, retransmitted or reordered within the
+//! bound, its SYN included; where segments overlap the first data wins; a hole is closed as a gap once the receiver
+//! has acknowledged it and the tap had time to deliver it late, and a lost end only where both sides vouch for it or
+//! the connection is over; a forged number far ahead hides and adds nothing; nothing depends on the wall clock, on
+//! hash order or on how many lanes share the work; every table is bounded in bytes and counts what its bound cost.
+//!
+//! A retransmission of bytes that were delivered already is not compared with them: nothing is kept to do so.
 
 mod assembler;
 mod half;

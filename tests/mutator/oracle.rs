@@ -27,7 +27,7 @@ pub struct Stream {
     pub fin: Option<i64>,
     /// The highest offset that the peer acknowledged.
     pub acked: i64,
-    /// Bytes came more than once.
+    /// A SYN or bytes came more than once.
     pub repeated: bool,
 }
 
@@ -73,7 +73,9 @@ impl Oracle {
         for segment in &seen {
             let stream = oracle.streams.entry(segment.direction).or_default();
             let first = segment.seq.wrapping_add(u32::from(segment.syn));
-            if segment.syn && !stream.openings.contains(&first) {
+            if segment.syn && stream.openings.contains(&first) {
+                stream.repeated = true;
+            } else if segment.syn {
                 stream.openings.push(first);
             }
         }
