@@ -581,7 +581,9 @@ fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, segment: &Segment<
     let answer = segment.flags.ack();
     entry.halves.of_mut(side).open(first, segment.payload.len() as u32);
     entry.reset = None;
-    if !entry.link.client_known {
+    // A SYN behind data that was read already is another's, or too late to change who asked whom.
+    let read = entry.halves.of(Side::Low).next > 0 || entry.halves.of(Side::High).next > 0;
+    if !entry.link.client_known && !read {
         entry.link.client = if answer { side.peer() } else { side };
         entry.link.client_known = true;
     }

@@ -1,13 +1,16 @@
 //! Tests of who is taken for the client.
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::flow::Tracker;
 use crate::net::Endpoint;
-use crate::packet::Layers;
+use crate::packet::{Flags, Layers, Segment};
 
 /// What is said on one connection that the lower side opened, and the records of it.
 fn records(said: &[(Side, &[u8])]) -> Vec<Fact> {
     let mut parsers = Parsers::new(&config::Protocol::default(), &config::Files::default(), 1);
-    let end = |text: &str| Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap());
+    let end = |text: &str| Endpoint::from(text.parse::<SocketAddr>().unwrap());
     let mut link = Link {
         ends: Both::new(end("10.0.0.1:40000"), end("192.0.2.1:80")),
         client: Side::Low,
@@ -50,4 +53,25 @@ fn first_bytes_that_come_one_by_one_are_read_like_any_others() {
     let facts = records(&said);
     let [Fact::Upload(upload), Fact::Flow(_)] = &facts[..] else { panic!("{facts:?}") };
     assert_eq!((upload.bytes, upload.client_bytes), (2, request.len() as u64));
+}
+
+#[test]
+fn an_opening_that_comes_behind_what_was_read_changes_no_roles() {
+    let config = config::Config::default();
+    let flow = config::Flow { reorder_packets: 0, ..config.flow };
+    let mut tracker = Tracker::new(&flow, 1, 0, Parsers::new(&config.protocol, &config.files, 1));
+    let [low, high] = ["10.0.0.1:40000", "192.0.2.1:80"].map(|e| Endpoint::from(e.parse::<SocketAddr>().unwrap()));
+    let request = b"PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+    for (index, source, destination, seq, flags, payload) in
+        [(0, high, low, 1_000, 0x18, &request[..]), (1, low, high, 7_000, 0x02, b"")]
+    {
+        let (ts, clock) = (Timestamp(1), Timestamp(1));
+        let (flags, layers) = (Flags(flags), Layers::default());
+        tracker.push(&Segment { index, ts, clock, source, destination, seq, ack: 1, flags, payload, cut: 0, layers });
+    }
+    tracker.finish(Timestamp(1));
+    let facts: Vec<Fact> = tracker.app().take_facts().map(|(_, fact)| fact).collect();
+    let [Fact::Upload(upload), Fact::Flow(flow)] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!((upload.connection.client, flow.connection.client), (high, high));
+    assert_eq!(upload.client_bytes, flow.client_bytes);
 }
