@@ -23,7 +23,7 @@ pub struct FragmentCounters {
     pub reassembled: u64,
     /// Fragments that overlapped an earlier one.
     pub overlaps: u64,
-    /// Incomplete packets given up, for want of room or after thirty seconds.
+    /// Incomplete packets given up, for want of room, after thirty seconds, or because the input ended.
     pub abandoned: u64,
 }
 
@@ -105,6 +105,13 @@ impl Fragments {
             if clock.since(oldest.since) <= PATIENCE {
                 break;
             }
+            self.abandon();
+        }
+    }
+
+    /// The input is over: what is not whole never will be.
+    pub(super) fn finish(&mut self) {
+        while !self.waiting.is_empty() {
             self.abandon();
         }
     }

@@ -290,6 +290,11 @@ impl Decoder {
         }
     }
 
+    /// The input is over: counts the fragments whose rest never came.
+    pub fn finish(&mut self) {
+        self.fragments.finish();
+    }
+
     /// What became of the packets so far.
     pub fn counters(&self) -> &PacketCounters {
         &self.counters

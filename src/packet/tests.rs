@@ -227,6 +227,17 @@ fn fragments_become_whole_in_any_order_and_overlaps_are_counted() {
 }
 
 #[test]
+fn fragments_whose_rest_never_came_are_counted_at_the_end() {
+    let mut ip = ipv4_of(6, &tcp()[..16]);
+    ip[6] = 0x20;
+    let mut decoder = Decoder::new();
+    assert_eq!(decode_with(&mut decoder, 101, &ip, ip.len()), "fragment");
+    assert_eq!(decoder.fragment_counters().abandoned, 0);
+    decoder.finish();
+    assert_eq!(decoder.fragment_counters().abandoned, 1);
+}
+
+#[test]
 fn what_is_nested_too_deep_is_counted() {
     let mut bytes = inner();
     for _ in 0..20 {

@@ -93,6 +93,7 @@ impl Worker {
 
     /// The input is over.
     pub(super) fn finish(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
+        self.decoder.finish();
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
             tracker.finish(clock);
