@@ -135,10 +135,6 @@ enum Held {
 /// The most bytes of a side that are kept to recognise it.
 const LONGEST_PREFIX: usize = 8192;
 
-/// How far the content of a connection of unknown protocol is looked into, in bytes, while nothing says that it is an
-/// FTP data connection: the control connection may come later, where the tap reorders.
-const LONGEST_GUESS: u64 = 256 * 1024;
-
 /// Times of each side's first and last byte.
 type Spans = Both<Option<(Timestamp, Timestamp)>>;
 
@@ -148,7 +144,7 @@ pub struct Stream {
     reader: Reader,
     /// Times of each side's first and last byte, while it is not known what is spoken.
     spans: Spans,
-    /// What both sides' bytes tell, in case that they are a file's.
+    /// What both sides' bytes tell, in case that they are a file's: only between hosts that speak FTP.
     content: Option<Box<Candidate>>,
 }
 
@@ -291,7 +287,7 @@ impl Parsers {
                 Reader::Other { protocol: other, resume }
             }
         };
-        if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) {
+        if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) && self.desk.may_carry(link) {
             stream.content = Some(Box::new(Candidate::new(&self.meter)));
         }
         let held = std::mem::replace(&mut stream.reader, reader);
@@ -312,14 +308,10 @@ impl Parsers {
         stream.content = Some(content);
     }
 
-    /// Takes content of what may turn out to be a data connection: beyond its first bytes only if these hosts
-    /// speak FTP by now.
-    fn content(&mut self, stream: &mut Stream, link: &Link, side: Side, piece: Piece<'_>, now: Moment) {
-        let Some(content) = &mut stream.content else { return };
-        let before = content.length(side);
-        content.take(side, piece, now.clock, &mut self.meter);
-        if before < LONGEST_GUESS && content.length(side) >= LONGEST_GUESS && !self.desk.may_carry(link) {
-            stream.content = None;
+    /// Takes content of what may turn out to be a data connection.
+    fn content(&mut self, stream: &mut Stream, side: Side, piece: Piece<'_>, now: Moment) {
+        if let Some(content) = &mut stream.content {
+            content.take(side, piece, now.clock, &mut self.meter);
         }
     }
 
@@ -379,12 +371,12 @@ impl Application for Parsers {
         match &mut stream.reader {
             Reader::Other { protocol: Protocol::Unknown, resume: false } => {
                 stream.note(data.side, data.ts);
-                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
+                self.content(stream, data.side, Piece::Bytes(data.bytes), now);
             }
             Reader::Other { resume: false, .. } => {}
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
-                self.content(stream, link, data.side, Piece::Bytes(data.bytes), now);
+                self.content(stream, data.side, Piece::Bytes(data.bytes), now);
                 // A known server begins no request: what looks like one is in its answer.
                 let may_ask = !link.client_known || data.side == link.client;
                 if may_ask && Self::resumes(&data) {
@@ -453,7 +445,7 @@ impl Application for Parsers {
             Reader::Dns(dns) => dns.lose(),
             Reader::Other { .. } => {
                 stream.note(gap.side, gap.ts);
-                self.content(stream, link, gap.side, Piece::Lost(gap.length), now);
+                self.content(stream, gap.side, Piece::Lost(gap.length), now);
             }
         }
     }

@@ -273,11 +273,6 @@ impl Candidate {
         self.0.of_mut(side).take(piece, now, meter);
     }
 
-    /// How far one side has come, in bytes; lost ones count.
-    pub(super) fn length(&self, side: Side) -> u64 {
-        self.0.of(side).length
-    }
-
     /// Nothing more comes from either side.
     pub(super) fn end(&mut self, meter: &mut Meter) {
         self.0.of_mut(Side::Low).end(meter);
