@@ -425,3 +425,21 @@ fn the_readme_shows_what_its_first_command_prints() {
     let printed = String::from_utf8(ran.stdout).unwrap();
     assert!(readme.contains(printed.trim_end()), "README.md does not show:\n{printed}");
 }
+
+#[test]
+fn a_flow_is_reported_whatever_it_speaks_and_with_its_process_where_known() {
+    let story = Story::named("ftp-staged-archive");
+    let flows = story.replay(&["--json", "--flows"]).exits(0).dataset("outfall.flow");
+    let told = |flow: &serde_json::Value| {
+        let text = |pointer: &str| flow.pointer(pointer).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+        (text("/network/protocol"), text("/process/name"))
+    };
+    let mut all: Vec<_> = flows.iter().map(told).collect();
+    all.sort();
+    let ftp = "ftp.exe".to_owned();
+    assert_eq!(all, [("ftp".to_owned(), ftp.clone()), ("ftp-data".to_owned(), ftp)]);
+
+    let story = Story::named("ftp-tls");
+    let flows = story.replay(&["--json", "--flows"]).exits(0).dataset("outfall.flow");
+    assert!(flows.iter().any(|flow| told(flow).0 == "tls"), "{flows:?}");
+}

@@ -98,7 +98,7 @@ settings! {
     join: Join {
         /// How long before an upload a file event still counts as its staging.
         look_back: Span = Span::seconds(HOUR), Span::seconds(1)..=Span::seconds(30 * DAY);
-        /// How far the endpoint's connection event may be from the start of the flow, once clocks are aligned.
+        /// How far the endpoint's connection event may be before the start of the flow or after its end.
         connection_window: Span = Span::seconds(10), Span(1_000_000)..=Span::seconds(HOUR);
         /// How long after the end of the upload a file event or a connection may still be stamped,
         /// as clocks and logging lag.
