@@ -18,6 +18,18 @@ settings! {
         home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
     }
 
+    /// Taking packets apart: link headers, tunnels, fragments.
+    packet: Packet {
+        /// How many headers around the innermost transport header are taken off: EtherTypes, VLAN tags, IP headers and
+        /// tunnels count one each, so a plain packet has two. Reached: the packet is passed over, and counted as nested too deep.
+        tunnel_depth: u64 = 16, 2..=64;
+        /// Memory for fragments that wait for the rest of their packet. Every worker takes every packet apart, and so keeps
+        /// its own. Reached: the packet that was added to the longest ago is given up, and counted.
+        fragment_memory: ByteSize = ByteSize(16 * MIB), ByteSize(128 * KIB)..=ByteSize(TIB);
+        /// How long a packet waits for its rest; RFC 8200 says 60 s, hosts use 30 s. Reached: it is given up, and counted.
+        fragment_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+    }
+
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
         /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is

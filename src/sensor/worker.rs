@@ -56,7 +56,7 @@ impl Worker {
                 })
             })
             .collect();
-        Self { decoder: Decoder::new(), lanes, first: number == 0 }
+        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0 }
     }
 
     /// Follows a batch; what it finished goes to `out`.
