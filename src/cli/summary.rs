@@ -100,6 +100,8 @@ fn losses(
         ("segments with other bytes than earlier ones", flow.conflicts),
         ("segments outside any window", flow.out_of_window),
         ("flows evicted, flow table full", flow.ended(Ending::Evicted)),
+        ("connections no longer read, parser memory used up", protocol.retired),
+        ("FTP dialogues forgotten early, parser memory used up", ftp.dialogues_dropped),
         ("HTTP heads that could not be read", protocol.http_unparsed),
         ("HTTP heads longer than the limit", protocol.http_heads_too_long),
         ("HTTP bodies with broken chunks", protocol.http_bad_chunks),

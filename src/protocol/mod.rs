@@ -4,6 +4,7 @@
 //! running) uploads, and one flow record per connection. A reader that loses its place finds the next message or
 //! retires the connection, and counts it; nothing is guessed.
 
+mod account;
 mod content;
 mod dns;
 mod ftp;
@@ -19,7 +20,8 @@ mod rig;
 #[cfg(test)]
 mod tests;
 
-use self::content::{Candidate, Piece};
+use self::account::{Account, Accounts};
+use self::content::{Candidate, Content, Piece};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -71,6 +73,8 @@ pub struct ProtocolCounters {
     pub dns_names: u64,
     /// Datagrams and streams on DNS's port that are no DNS.
     pub dns_unparsed: u64,
+    /// Connections that were no longer read, for want of memory.
+    pub retired: u64,
     /// FTP.
     pub ftp: FtpCounters,
     /// The content of files and bodies.
@@ -93,6 +97,7 @@ impl ProtocolCounters {
         self.websocket_lost += other.websocket_lost;
         self.dns_names += other.dns_names;
         self.dns_unparsed += other.dns_unparsed;
+        self.retired += other.retired;
         self.ftp.add(&other.ftp);
         self.files.add(&other.files);
     }
@@ -113,6 +118,8 @@ pub struct Prefix {
     pieces: Vec<(Side, u64, Timestamp, Held)>,
     lengths: Both<usize>,
     beginnings: Both<Beginning>,
+    /// Bytes of the pieces.
+    held: usize,
 }
 
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
@@ -146,6 +153,7 @@ pub struct Stream {
     spans: Spans,
     /// What both sides' bytes tell, in case that they are a file's: only between hosts that speak FTP.
     content: Option<Box<Candidate>>,
+    account: Account,
 }
 
 impl Stream {
@@ -169,7 +177,23 @@ enum Reader {
     Other {
         protocol: Protocol,
         resume: bool,
+        encrypted: bool,
     },
+}
+
+impl Reader {
+    /// Bytes that are held.
+    fn weight(&mut self) -> usize {
+        match self {
+            Self::Fresh | Self::Other { .. } => 0,
+            Self::Prefix(prefix) => prefix.weight(),
+            Self::Http(http) => http.weight(),
+            Self::Http2(http2) => http2.weight(),
+            Self::FtpControl(control) => control.weight(),
+            Self::FtpData(_) => ftp::DataStream::WEIGHT,
+            Self::Dns(dns) => dns.weight(),
+        }
+    }
 }
 
 /// All readers of one lane.
@@ -178,6 +202,7 @@ pub struct Parsers {
     limits: config::Protocol,
     desk: ftp::Desk,
     meter: content::Meter,
+    accounts: Accounts,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
 }
@@ -189,6 +214,7 @@ impl Parsers {
             limits: limits.clone(),
             desk: ftp::Desk::new(limits, lanes),
             meter: content::Meter::new(files, lanes),
+            accounts: Accounts::new(limits.memory.0 / (lanes as u64).max(1)),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
         }
@@ -233,6 +259,50 @@ impl Parsers {
         ProtocolCounters { ftp, files, ..self.counters.clone() }
     }
 
+    /// The most bytes that the connections' readers held at once, FTP's dialogues not among them.
+    pub fn peak(&self) -> u64 {
+        self.accounts.peak()
+    }
+
+    /// Notes how much is kept of a connection.
+    #[inline]
+    fn charge(&mut self, stream: &mut Stream, link: &Link, now: Moment) {
+        let content = if stream.content.is_some() { 2 * Content::WEIGHT } else { 0 };
+        self.accounts.charge(&mut stream.account, link.slot, stream.reader.weight() + content, now.clock);
+    }
+
+    /// Reads no more of a connection, and reports its uploads as far as they came.
+    fn retire(&mut self, stream: &mut Stream, link: &Link, ts: Timestamp, now: Moment) {
+        self.counters.retired += 1;
+        stream.content = None;
+        let other = |protocol, encrypted| Reader::Other { protocol, resume: false, encrypted };
+        let reader = std::mem::replace(&mut stream.reader, other(Protocol::Unknown, false));
+        let (mut context, desk) = self.context(now);
+        stream.reader = match reader {
+            Reader::Http(http) => {
+                let known = other(http.protocol, http.encrypted);
+                http.retire(link, ts, &mut context);
+                known
+            }
+            Reader::Http2(http2) => {
+                http2.retire(link, &mut context);
+                other(Protocol::Http2, false)
+            }
+            Reader::FtpControl(control) => {
+                let encrypted = desk.retire_control(&control, &mut context);
+                other(Protocol::Ftp, encrypted)
+            }
+            Reader::FtpData(data) => {
+                desk.retire_data(*data, link, &mut context);
+                other(Protocol::FtpData, false)
+            }
+            Reader::Dns(_) => other(Protocol::Dns, false),
+            Reader::Fresh | Reader::Prefix(_) => other(Protocol::Unknown, false),
+            Reader::Other { protocol, encrypted, .. } => other(protocol, encrypted),
+        };
+        self.charge(stream, link, now);
+    }
+
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
         let (limits, counters) = (&self.limits, &mut self.counters);
         let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
@@ -253,6 +323,7 @@ impl Parsers {
         stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
         prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
+        prefix.held += data.bytes.len();
         prefix.beginnings.of_mut(data.side).take(data.bytes);
         *prefix.lengths.of_mut(data.side) += data.bytes.len();
         let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
@@ -284,7 +355,7 @@ impl Parsers {
             other => {
                 // What follows a hole may be the first that can be read.
                 let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
-                Reader::Other { protocol: other, resume }
+                Reader::Other { protocol: other, resume, encrypted: false }
             }
         };
         if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) && self.desk.may_carry(link) {
@@ -334,6 +405,13 @@ impl Parsers {
 }
 
 impl Prefix {
+    /// Bytes that are held.
+    fn weight(&self) -> usize {
+        // A buffer of its own for each piece, and once more for what tells the protocol.
+        let pieces = self.pieces.capacity() * size_of::<(Side, u64, Timestamp, Held)>() + 8 * self.pieces.len();
+        size_of::<Self>() + pieces + 3 * self.held
+    }
+
     fn has_hole(&self) -> bool {
         self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over
     }
@@ -363,13 +441,13 @@ impl Application for Parsers {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader, spans: Both::default(), content: None }
+        Stream { reader, spans: Both::default(), content: None, account: Account::default() }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
-            Reader::Other { protocol: Protocol::Unknown, resume: false } => {
+            Reader::Other { protocol: Protocol::Unknown, resume: false, .. } => {
                 stream.note(data.side, data.ts);
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
             }
@@ -414,6 +492,7 @@ impl Application for Parsers {
             }
             Reader::Fresh | Reader::Prefix(_) => self.first_bytes(stream, link, data, now),
         }
+        self.charge(stream, link, now);
     }
 
     fn gap(&mut self, stream: &mut Stream, link: &mut Link, gap: Gap, now: Moment) {
@@ -448,16 +527,19 @@ impl Application for Parsers {
                 self.content(stream, gap.side, Piece::Lost(gap.length), now);
             }
         }
+        self.charge(stream, link, now);
     }
 
     fn finish(&mut self, stream: &mut Stream, link: &mut Link, side: Side, now: Moment) {
         if let Reader::Http(http) = &mut stream.reader {
             let (mut context, _) = self.context(now);
             http.finish(link, side, &mut context);
+            self.charge(stream, link, now);
         }
     }
 
     fn close(&mut self, mut stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+        self.accounts.charge(&mut stream.account, link.slot, 0, now.clock);
         if self.desk.may_carry(link) {
             self.candidate(&mut stream, now);
         }
@@ -494,7 +576,10 @@ impl Application for Parsers {
                 }
             }
             Reader::Dns(_) => Protocol::Dns,
-            Reader::Other { protocol, .. } => protocol,
+            Reader::Other { protocol, encrypted: known, .. } => {
+                encrypted = known;
+                protocol
+            }
         };
         let server = client.peer();
         let connection = Connection { client: *link.ends.of(client), server: *link.ends.of(server) };
@@ -520,5 +605,25 @@ impl Application for Parsers {
 
     fn tick(&mut self, now: Moment) {
         self.desk.tick(now, &mut self.facts);
+    }
+
+    #[inline]
+    fn too_much(&mut self, now: Moment) -> Option<u32> {
+        if !self.accounts.exceeded(self.desk.held()) {
+            return None;
+        }
+        // What is over goes before what goes on.
+        while self.desk.drop_over(now, &mut self.facts) {
+            if !self.accounts.exceeded(self.desk.held()) {
+                return None;
+            }
+        }
+        self.accounts.first()
+    }
+
+    fn give_way(&mut self, stream: &mut Stream, link: &mut Link, seen: Timestamp, now: Moment) {
+        if !self.accounts.put_back(&mut stream.account, link.slot, seen) {
+            self.retire(stream, link, seen, now);
+        }
     }
 }

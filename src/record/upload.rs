@@ -178,6 +178,8 @@ pub enum Note {
     DataNotSeen,
     /// What was carried is TLS: the bytes are those of the encrypted stream.
     Encrypted,
+    /// The connection was not read to its end, for want of memory.
+    Retired,
 }
 
 impl Note {
@@ -199,6 +201,7 @@ impl Note {
             Self::Unconfirmed => "unconfirmed",
             Self::DataNotSeen => "data-not-seen",
             Self::Encrypted => "encrypted",
+            Self::Retired => "retired",
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::config;
 use crate::flow::Link;
 use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
+use crate::protocol::account::text;
 use crate::protocol::content::{Content, Ending, Piece};
 use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
@@ -60,6 +61,10 @@ pub(in crate::protocol) struct Exchange {
     pub(in crate::protocol) protocol: Protocol,
     /// The host that a CONNECT before it opened a tunnel to; it goes before the request's own.
     pub(in crate::protocol) tunnel: Option<String>,
+    /// Bytes of its texts.
+    texts: usize,
+    /// What it held when that was last told.
+    charged: usize,
 }
 
 impl Exchange {
@@ -95,7 +100,7 @@ impl Exchange {
             FileInfo { name, mime_type, ..FileInfo::default() }
         });
         let content_encoding = fields.content_encoding.map(|e| shorten(e.trim().to_ascii_lowercase()));
-        Self {
+        let mut exchange = Self {
             proxied_to: uri::proxied_to(&head.target),
             domain: uri::domain(&head.target, fields.host.as_deref()),
             target: shorten(without_passwords(&head.target).into_owned()),
@@ -126,7 +131,31 @@ impl Exchange {
             running: false,
             protocol: Protocol::Http,
             tunnel: None,
-        }
+            texts: 0,
+            charged: 0,
+        };
+        exchange.texts = exchange.measured_texts();
+        exchange
+    }
+
+    fn measured_texts(&self) -> usize {
+        let file = self.file.as_ref().map_or(0, |file| text(&file.name) + text(&file.mime_type));
+        let optional = [&self.domain, &self.proxied_to, &self.user_agent, &self.content_type, &self.content_encoding];
+        let optional: usize = optional.into_iter().map(text).sum();
+        self.method.capacity() + self.target.capacity() + self.version.capacity() + optional + file
+    }
+
+    /// Bytes that it holds, beside itself: when last told, and now.
+    pub(in crate::protocol) fn recharge(&mut self) -> (usize, usize) {
+        let content = if self.content.is_some() { Content::WEIGHT } else { 0 };
+        let multipart = self.multipart.as_ref().map_or(0, |multipart| multipart.weight());
+        let now = self.texts + text(&self.tunnel) + content + multipart;
+        (std::mem::replace(&mut self.charged, now), now)
+    }
+
+    /// What it held when that was last told.
+    pub(in crate::protocol) fn charged(&self) -> usize {
+        self.charged
     }
 
     /// Whether the body was asked for with `Expect: 100-continue`, no byte of it came, and no `100` was given:
@@ -193,7 +222,9 @@ impl Exchange {
     }
 
     pub(in crate::protocol) fn note(&mut self, note: Note) {
-        self.notes.push(note);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     pub(in crate::protocol) fn respond(&mut self, status: u16, at: u64) {

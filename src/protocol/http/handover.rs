@@ -76,6 +76,11 @@ impl Switch {
         Self { offer, bytes: Vec::new() }
     }
 
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn tell_client(&self, bytes: &[u8]) -> Option<Next> {
         if bytes.starts_with(PREFACE) {
             return Some(Next::Http2);
@@ -134,6 +139,11 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(head: ResponseHead, at: u64, ts: Timestamp) -> Self {
         Self { head, at, ts, rest: Vec::new() }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.head.fields.weight() + self.rest.capacity()
     }
 
     /// Keeps what follows; false if it is too much.
