@@ -106,7 +106,7 @@ impl Exchange {
             target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
-            user_agent: fields.user_agent.map(shorten),
+            user_agent: fields.user_agent.map(|agent| shorten(without_passwords(&agent).into_owned())),
             file,
             multipart,
             content_type,
