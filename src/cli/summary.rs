@@ -106,6 +106,8 @@ fn losses(
         ("HTTP heads longer than the limit", protocol.http_heads_too_long),
         ("HTTP bodies with broken chunks", protocol.http_bad_chunks),
         ("HTTP streams that lost their place in a gap", protocol.http_lost),
+        ("HTTP servers' streams that lost their place", protocol.http_responses_lost),
+        ("HTTP responses to requests that were not seen", protocol.http_unasked),
         ("HTTP requests reported early, too many pending", protocol.http_pending_dropped),
         ("HTTP/2 directions that lost their place in a gap", protocol.http2_lost),
         ("HTTP/2 directions that broke the syntax", protocol.http2_unparsed),

@@ -57,7 +57,11 @@ pub struct ProtocolCounters {
     pub http_bad_chunks: u64,
     /// Gaps in which the reader lost its place.
     pub http_lost: u64,
-    /// Times that it found it again.
+    /// Times that the reader lost its place in a server's stream.
+    pub http_responses_lost: u64,
+    /// Responses to requests that were not seen.
+    pub http_unasked: u64,
+    /// Times that the reader of requests found its place again.
     pub http_resynchronised: u64,
     /// Requests reported without their answer because too many were pending.
     pub http_pending_dropped: u64,
@@ -89,6 +93,8 @@ impl ProtocolCounters {
         self.http_heads_too_long += other.http_heads_too_long;
         self.http_bad_chunks += other.http_bad_chunks;
         self.http_lost += other.http_lost;
+        self.http_responses_lost += other.http_responses_lost;
+        self.http_unasked += other.http_unasked;
         self.http_resynchronised += other.http_resynchronised;
         self.http_pending_dropped += other.http_pending_dropped;
         self.http_abandoned += other.http_abandoned;

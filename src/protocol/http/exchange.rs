@@ -39,6 +39,8 @@ pub(in crate::protocol) struct Exchange {
     start_offset: u64,
     /// Stream offset behind the last byte read so far.
     pub(in crate::protocol) end_offset: u64,
+    /// When its head began.
+    pub(in crate::protocol) asked: Timestamp,
     start: Timestamp,
     end: Timestamp,
     bytes: u64,
@@ -116,6 +118,7 @@ impl Exchange {
             expects_continue: fields.expects_continue,
             start_offset,
             end_offset,
+            asked: ts,
             start: ts,
             end: ts,
             bytes: 0,
@@ -294,6 +297,9 @@ impl Exchange {
         if self.cut_short && state != State::Running {
             notes.push(Note::CutShort);
         }
+        if self.broken && !notes.contains(&Note::BadChunk) && !notes.contains(&Note::Retired) {
+            notes.push(Note::PlaceLost);
+        }
         let mut files = Vec::new();
         let mut body = Body { content_encoding: self.content_encoding.clone(), ..Body::default() };
         if let Some(file) = &self.file {
@@ -313,6 +319,10 @@ impl Exchange {
                 Some(file) => facts.describe(file),
                 None => facts.describe_body(self.path_of_put(), self.content_type.as_deref(), &mut body),
             }
+        }
+        if self.protocol == Protocol::WebSocket && self.content.is_none() {
+            // Its bytes are masked.
+            body.not_hashed = Some(NotHashed::Encoded);
         }
         if let Some(multipart) = &self.multipart {
             if multipart.unlisted > 0 {

@@ -63,8 +63,12 @@ pub(super) struct Connection {
     receiving: bool,
     /// What the newest request may make of the connection.
     offer: Option<Offer>,
-    /// Final responses that came before their request was read; how many.
-    early: VecDeque<(u16, u64)>,
+    /// Final responses that came before their request was read: status, place, time.
+    early: VecDeque<(u16, u64, Timestamp)>,
+    /// When the message began that each side's head is collected of.
+    begun: Both<Timestamp>,
+    /// A gap may have swallowed requests.
+    requests_lost: bool,
     /// Bytes behind a head with `Expect` that may be its body or another request, as long as they do not tell.
     undecided: Vec<u8>,
     /// How far each stream was read.
@@ -96,6 +100,8 @@ impl Connection {
             receiving: false,
             offer: None,
             early: VecDeque::new(),
+            begun: Both::default(),
+            requests_lost: false,
             undecided: Vec::new(),
             position: Both::default(),
             waiting: None,
@@ -169,6 +175,7 @@ impl Connection {
             if bytes.is_empty() {
                 return false;
             }
+            *self.begun.of_mut(self.client) = ts;
         }
         let before = collected.len();
         let whole = match before {
@@ -240,11 +247,16 @@ impl Connection {
         let tunnel = self.tunnel_of(&head);
         let mut exchange = Exchange::new(link, head, start, end, ts, context.limits);
         exchange.tunnel = tunnel;
+        exchange.asked = *self.begun.of(self.client);
         // A request for a WebSocket is not over until the client has gone over to it, or to another request.
         self.receiving = has_body || offer == Some(Offer::WebSocket);
         exchange.complete = !self.receiving;
-        if let Some((status, at)) = self.early.pop_front() {
-            exchange.respond(status, at);
+        while let Some((status, at, ts)) = self.early.pop_front() {
+            if self.may_answer(link, &exchange, ts) {
+                exchange.respond(status, at);
+                break;
+            }
+            context.counters.http_unasked += 1;
         }
         self.request = match framing {
             Some(framing) => Reader::Body(framing),
@@ -363,7 +375,7 @@ impl Connection {
                     Step::Framing => {}
                     Step::End => self.response = Reader::FRESH,
                     Step::Broken => {
-                        self.response = Reader::Lost;
+                        self.lose_response(context);
                         return;
                     }
                 },
@@ -377,9 +389,10 @@ impl Connection {
                         let shown = bytes.len().min(7);
                         if bytes.get(..shown) != b"HTTP/1.".get(..shown) {
                             // No response: an answer of HTTP/0.9 or another protocol.
-                            self.response = Reader::Lost;
+                            self.lose_response(context);
                             return;
                         }
+                        *self.begun.of_mut(data.side) = data.ts;
                     }
                     let before = collected.len();
                     collected.extend_from_slice(bytes);
@@ -393,12 +406,13 @@ impl Connection {
                     let used = end.saturating_sub(before);
                     bytes = bytes.get(used..).unwrap_or_default();
                     let behind = data.offset + (data.bytes.len() - bytes.len()) as u64;
+                    let begun = *self.begun.of(data.side);
                     match head::response(collected.get(..end).unwrap_or_default()) {
                         Some(head) if self.must_wait() => {
                             self.response = Reader::FRESH;
-                            self.waiting = Some(Box::new(Waiting::new(head, behind, data.ts)));
+                            self.waiting = Some(Box::new(Waiting::new(head, behind, begun)));
                         }
-                        Some(head) => self.respond(link, head, behind, context),
+                        Some(head) => self.respond(link, head, behind, begun, context),
                         None => {
                             context.counters.http_unparsed += 1;
                             self.response = Reader::Lost;
@@ -411,12 +425,24 @@ impl Connection {
     }
 
     /// Gives a final response to the oldest request that has none.
-    fn answer(&mut self, status: u16, at: u64) {
+    fn answer(&mut self, status: u16, at: u64, ts: Timestamp) {
         match self.queue.iter_mut().find(|e| e.status.is_none()) {
             Some(exchange) => exchange.respond(status, at),
-            None if self.early.len() < MOST_EARLY => self.early.push_back((status, at)),
+            None if self.early.len() < MOST_EARLY => self.early.push_back((status, at, ts)),
             None => {}
         }
+    }
+
+    /// Whether a response that began at `ts` can be the request's. Where requests were missed, one that was sent before
+    /// the request is the answer to one of those; elsewhere order alone tells, whatever the clocks of the tap.
+    fn may_answer(&self, link: &Link, exchange: &Exchange, ts: Timestamp) -> bool {
+        !(link.mid_stream || self.requests_lost) || exchange.asked <= ts
+    }
+
+    /// The server's stream cannot be followed until the next response begins.
+    fn lose_response(&mut self, context: &mut Context<'_>) {
+        context.counters.http_responses_lost += 1;
+        self.response = Reader::Lost;
     }
 
     /// No more bytes come that could tell what the undecided ones are: they count as the body.
@@ -453,7 +479,8 @@ impl Connection {
     pub(super) fn weight(&mut self) -> usize {
         self.recharge();
         let http2 = self.http2.as_ref().map_or(0, |http2| http2.weight());
-        let tables = self.queue.capacity() * size_of::<Exchange>() + self.early.capacity() * size_of::<(u16, u64)>();
+        let tables =
+            self.queue.capacity() * size_of::<Exchange>() + self.early.capacity() * size_of::<(u16, u64, Timestamp)>();
         let buffers = self.request.weight() + self.response.weight() + self.undecided.capacity();
         let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.weight());
         size_of::<Self>() + text(&self.tunnel) + self.exchanges + http2 + tables + buffers + waiting
