@@ -10,6 +10,7 @@ mod dns;
 mod ftp;
 mod http;
 mod http2;
+mod prefix;
 mod recognise;
 #[cfg(test)]
 mod roles;
@@ -22,6 +23,7 @@ mod tests;
 
 use self::account::{Account, Accounts};
 use self::content::{Candidate, Content, Piece};
+use self::prefix::{Held, Prefix};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -118,35 +120,8 @@ struct Context<'c> {
     facts: &'c mut Vec<(Moment, Fact)>,
 }
 
-/// The first bytes of a connection, kept until they tell what it speaks.
-#[derive(Debug, Default)]
-pub struct Prefix {
-    pieces: Vec<(Side, u64, Timestamp, Held)>,
-    lengths: Both<usize>,
-    beginnings: Both<Beginning>,
-    /// Bytes of the pieces.
-    held: usize,
-}
-
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
 const DNS_PORT: u16 = 53;
-
-/// A side's first bytes up to the first hole; what follows that proves nothing by its start.
-#[derive(Debug, Default)]
-struct Beginning {
-    bytes: Vec<u8>,
-    over: bool,
-}
-
-#[derive(Debug)]
-enum Held {
-    Bytes(Vec<u8>),
-    /// This many bytes are lost.
-    Hole(u64),
-}
-
-/// The most bytes of a side that are kept to recognise it.
-const LONGEST_PREFIX: usize = 8192;
 
 /// Times of each side's first and last byte.
 type Spans = Both<Option<(Timestamp, Timestamp)>>;
@@ -328,11 +303,8 @@ impl Parsers {
         }
         stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
-        prefix.held += data.bytes.len();
-        prefix.beginnings.of_mut(data.side).take(data.bytes);
-        *prefix.lengths.of_mut(data.side) += data.bytes.len();
-        let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
+        prefix.take(data);
+        let full = prefix.is_full(data.side);
         let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
         let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
         self.recognise(stream, link, (full, may_be_dns), now);
@@ -341,8 +313,7 @@ impl Parsers {
     /// Decides what a connection speaks, if its first bytes tell, and reads them.
     fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        let (low, high) = (&prefix.beginnings.of(Side::Low).bytes, &prefix.beginnings.of(Side::High).bytes);
-        let Verdict::Is(mut protocol, client) = recognise::recognise(low, high, full) else { return };
+        let Verdict::Is(mut protocol, client) = prefix.verdict(full) else { return };
         if protocol == Protocol::Unknown && may_be_dns {
             protocol = Protocol::Dns;
         }
@@ -375,12 +346,12 @@ impl Parsers {
     fn candidate(&mut self, stream: &mut Stream, now: Moment) {
         let Reader::Prefix(prefix) = &stream.reader else { return };
         let mut content = Box::new(Candidate::new(&self.meter));
-        for (side, _, _, held) in &prefix.pieces {
-            let piece = match held {
+        for kept in prefix.pieces() {
+            let piece = match &kept.held {
                 Held::Bytes(bytes) => Piece::Bytes(bytes),
                 Held::Hole(length) => Piece::Lost(*length),
             };
-            content.take(*side, piece, now.clock, &mut self.meter);
+            content.take(kept.side, piece, now.clock, &mut self.meter);
         }
         stream.content = Some(content);
     }
@@ -395,8 +366,8 @@ impl Parsers {
     /// Reads the bytes that were kept.
     fn replay(&mut self, held: Reader, stream: &mut Stream, link: &mut Link, now: Moment) {
         let Reader::Prefix(prefix) = held else { return };
-        for (side, offset, ts, piece) in prefix.pieces {
-            match piece {
+        for prefix::Piece { side, offset, ts, held } in prefix.into_pieces() {
+            match held {
                 Held::Bytes(bytes) => self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now),
                 Held::Hole(length) => self.gap(stream, link, Gap { side, offset, ts, length }, now),
             }
@@ -407,35 +378,6 @@ impl Parsers {
     fn resumes(data: &Data<'_>) -> bool {
         // The cheap look first: most segments of an unknown stream do not begin with a capital letter.
         data.bytes.first().is_some_and(u8::is_ascii_uppercase) && http::head::begins_request(data.bytes) == Some(true)
-    }
-}
-
-impl Prefix {
-    /// Bytes that are held.
-    fn weight(&self) -> usize {
-        // A buffer of its own for each piece, and once more for what tells the protocol.
-        let pieces = self.pieces.capacity() * size_of::<(Side, u64, Timestamp, Held)>() + 8 * self.pieces.len();
-        size_of::<Self>() + pieces + 3 * self.held
-    }
-
-    fn has_hole(&self) -> bool {
-        self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over
-    }
-}
-
-impl Beginning {
-    fn take(&mut self, bytes: &[u8]) {
-        if !self.over {
-            self.bytes.extend_from_slice(bytes);
-        }
-    }
-
-    /// A hole ends it. The line that the hole cuts counts as a whole one.
-    fn end(&mut self) {
-        if !self.over {
-            self.bytes.push(b'\n');
-            self.over = true;
-        }
     }
 }
 
@@ -506,8 +448,7 @@ impl Application for Parsers {
         match &mut stream.reader {
             Reader::Fresh => stream.note(gap.side, gap.ts),
             Reader::Prefix(prefix) => {
-                prefix.pieces.push((gap.side, gap.offset, gap.ts, Held::Hole(gap.length)));
-                prefix.beginnings.of_mut(gap.side).end();
+                prefix.lose(gap);
                 stream.note(gap.side, gap.ts);
                 self.recognise(stream, link, (false, false), now);
             }

@@ -6,6 +6,7 @@
 
 mod body;
 mod disposition;
+mod ending;
 pub(super) mod exchange;
 mod handover;
 pub(super) mod head;
@@ -20,9 +21,8 @@ pub(crate) use self::disposition::last_part;
 use self::exchange::Exchange;
 use self::handover::{Offer, Switch, Waiting};
 use self::head::{RequestHead, begins_request, end_of_head};
-use super::account::text;
 use super::{Context, Fact, http2, websocket};
-use crate::flow::{Both, Data, Link, Side, Totals};
+use crate::flow::{Both, Data, Link, Side};
 use crate::net::Timestamp;
 use crate::record::{Note, Protocol};
 
@@ -468,69 +468,6 @@ impl Connection {
         self.report_finished(link, context);
     }
 
-    /// Only the newest exchange can have come to hold more, or less.
-    fn recharge(&mut self) {
-        if let Some((before, now)) = self.queue.back_mut().map(Exchange::recharge) {
-            self.exchanges = (self.exchanges + now).saturating_sub(before);
-        }
-    }
-
-    /// Bytes that are held.
-    pub(super) fn weight(&mut self) -> usize {
-        self.recharge();
-        let http2 = self.http2.as_ref().map_or(0, |http2| http2.weight());
-        let tables =
-            self.queue.capacity() * size_of::<Exchange>() + self.early.capacity() * size_of::<(u16, u64, Timestamp)>();
-        let buffers = self.request.weight() + self.response.weight() + self.undecided.capacity();
-        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.weight());
-        size_of::<Self>() + text(&self.tunnel) + self.exchanges + http2 + tables + buffers + waiting
-    }
-
-    /// The connection is over: whatever is pending is reported as far as it came.
-    pub(super) fn close(mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) {
-        let server_bytes = *totals.bytes.of(self.client.peer());
-        self.give_up_waiting(link, context);
-        self.decide(link, totals.end, context);
-        if self.receiving
-            && let Some(exchange) = self.queue.back_mut()
-        {
-            exchange.cut_short = true;
-            exchange.end_files(context);
-        }
-        self.report_all(link, server_bytes, context);
-        if let Some(http2) = self.http2 {
-            http2.close(link, totals, context);
-        }
-    }
-
-    /// The connection is no longer read: whatever is pending is reported as far as it came.
-    pub(super) fn retire(mut self, link: &Link, ts: Timestamp, context: &mut Context<'_>) {
-        let server_bytes = *self.position.of(self.client.peer());
-        self.give_up_waiting(link, context);
-        self.decide(link, ts, context);
-        if self.receiving
-            && let Some(exchange) = self.queue.back_mut()
-        {
-            exchange.broken = true;
-            exchange.end_files(context);
-        }
-        for exchange in &mut self.queue {
-            exchange.note(Note::Retired);
-        }
-        self.report_all(link, server_bytes, context);
-        if let Some(http2) = self.http2 {
-            http2.retire(link, context);
-        }
-    }
-
-    fn report_all(&mut self, link: &Link, server_bytes: u64, context: &mut Context<'_>) {
-        while let Some(exchange) = self.queue.pop_front() {
-            let client_bytes = exchange.end_offset;
-            self.see_off(&exchange);
-            exchange.report(link, client_bytes, server_bytes, context);
-        }
-    }
-
     /// Reports, in order, what has both its body and its answer.
     fn report_finished(&mut self, link: &Link, context: &mut Context<'_>) {
         while let Some(first) = self.queue.front() {
@@ -547,15 +484,6 @@ impl Connection {
 }
 
 impl Reader {
-    /// Bytes that are held.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Head(collected) => collected.capacity(),
-            Self::Switch(switch) => switch.weight(),
-            _ => 0,
-        }
-    }
-
     /// What reads on behind a request.
     fn after(offer: Option<Offer>) -> Self {
         offer.map_or(Self::FRESH, |offer| Self::Switch(Switch::new(offer)))
