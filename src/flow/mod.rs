@@ -176,6 +176,10 @@ pub trait Application {
     fn finish(&mut self, state: &mut Self::State, link: &mut Link, side: Side, now: Moment);
     /// The connection is over.
     fn close(&mut self, state: Self::State, link: &Link, totals: &Totals, now: Moment);
+    /// Whether the connection's bytes tell nothing any more, as where they are encrypted.
+    fn is_opaque(&self, _state: &Self::State) -> bool {
+        false
+    }
     /// A second of packet time has passed.
     fn tick(&mut self, now: Moment);
 }

@@ -27,6 +27,15 @@ pub struct FragmentCounters {
     pub abandoned: u64,
 }
 
+impl FragmentCounters {
+    /// Adds the counts of another decoder.
+    pub fn add(&mut self, other: &Self) {
+        self.reassembled += other.reassembled;
+        self.overlaps += other.overlaps;
+        self.abandoned += other.abandoned;
+    }
+}
+
 /// The longest a packet waits for its rest (RFC 8200 section 4.5 says 60 s, hosts use 30 s).
 const PATIENCE: Span = Span::seconds(30);
 /// The most bytes held, all packets together.
