@@ -302,26 +302,120 @@ fn under_overload_work_is_given_up_in_order() {
     assert_eq!(shed, 2, "it begins and it is over");
 }
 
-#[test]
-fn what_is_not_judged_as_fast_as_it_comes_is_counted_and_capture_goes_on() {
-    let Some(lab) = lab("facts", 1) else { return };
-    let config = lab.file("outfall.toml", "[capture]\nfacts = 64\n");
-    let sensor = lab.sensor(&["--flows".into(), "--config".into(), config.into()]);
-    // Connections that are refused: each is a flow record at once when the sensor ends, and nothing else.
+/// So many connections that are never answered, all between two hosts.
+fn unanswered(count: u32) -> Vec<Timed> {
     let story = lab::frames(&Story::named("http-multipart").capture()).0;
-    let syn =
-        story.into_iter().map(|(_, frame)| frame).find(|frame| frame[12..14] == [8, 0] && frame[47] == 2).unwrap();
-    let frames = (0..20_000_u32).map(|n| {
+    let mut frames = story.into_iter().map(|(_, frame)| frame);
+    let syn = frames.find(|frame| frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] == 2).unwrap();
+    let of = |n: u32| {
         let mut frame = syn.clone();
-        frame[28..30].copy_from_slice(&(n as u16).to_be_bytes());
+        frame[34..36].copy_from_slice(&(n as u16 + 1_024).to_be_bytes());
         (Duration::from_micros(20 * u64::from(n)), frame)
+    };
+    (0..count).map(of).collect()
+}
+
+#[test]
+fn what_is_not_written_as_fast_as_it_comes_is_counted_and_capture_goes_on() {
+    let Some(lab) = lab("facts", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nfacts = 64\n[flow]\nhalf_open_timeout = \"1 s\"\n");
+    let pipe = lab.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // A reader that opens the pipe and reads nothing for now.
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::File::open(pipe).unwrap()
     });
-    lab.send(Instant::now(), &on(0, frames.collect()));
-    let (records, said) = sensor.ends();
-    // At the end nothing is captured any more, so the threads wait for the channel.
-    let flows = records.iter().filter(|record| at(record, "event.dataset") == "outfall.flow").count() as u64;
-    let [packets, dropped] = ["packets", "kernel_dropped"].map(|name| counter(&said, 0, name));
-    assert_eq!((packets + dropped, flows + counter(&said, 0, "flows_dropped")), (20_000, packets), "{said}");
+    let options = ["--flows".into(), "--config".into(), config.into(), "--output".into(), pipe.into()];
+    let sensor = lab.sensor(&options);
+    let mut reader = reader.join().unwrap();
+    lab.send(Instant::now(), &on(0, unanswered(20_000)));
+    std::thread::sleep(Duration::from_secs(4));
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).map(|_| text)
+    });
+    let (_, said) = sensor.ends();
+    let written = reading.join().unwrap().unwrap().lines().filter(|line| line.contains("outfall.flow")).count() as u64;
+    let dropped = counter(&said, 0, "flows_dropped");
+    assert!(dropped > 0, "{said}");
+    assert_eq!((counter(&said, 0, "packets"), written + dropped), (20_000, 20_000), "{said}");
+    assert!(said.contains("flow records dropped"), "{said}");
+}
+
+#[test]
+fn time_passes_and_counters_are_told_where_no_packet_comes() {
+    let Some(lab) = lab("quiet", 1) else { return };
+    let settings = "[flow]\nidle_timeout = \"2 s\"\nhalf_open_timeout = \"1 s\"\n[join]\ngrace = \"1 s\"\n[capture]\nreport = \"1 s\"\n";
+    let config = lab.file("outfall.toml", settings);
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    lab.send(Instant::now(), &on(0, unfinished_upload()));
+    let idle = |record: &Value| {
+        at(record, "event.dataset") == "outfall.upload" && at(record, "outfall.upload.state") == "partial"
+    };
+    sensor.record("of an upload that was given up", idle);
+    sensor.says("counters thread=0 received=");
+    sensor.says("counters interface=tap0 packets=");
+    sensor.ends();
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let Some(mut lab) = lab("notify", 1) else { return };
+    let path = lab.folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    lab.environment = vec![("NOTIFY_SOCKET", path.into()), ("WATCHDOG_USEC", "1000000".into())];
+    let sensor = lab.sensor(&[]);
+    let mut buffer = [0; 4096];
+    let mut told = || {
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert!(told().contains("READY=1"));
+    // The socket was opened before the sandbox held, and is of use in it.
+    assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    sensor.ends();
+    assert!((0..20).any(|_| told().contains("STOPPING=1")));
+}
+
+#[test]
+fn threads_that_share_an_interface_end_the_sensor_when_it_is_another_one() {
+    let Some(lab) = lab("shared", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    // Down and up again is no trouble.
+    lab.ip(&["link", "set", "tap0", "down"]);
+    sensor.says("tap0 is down");
+    lab.ip(&["link", "set", "tap0", "up"]);
+    sensor.says("tap0 is up");
+    lab.ip(&["link", "del", "tap0"]);
+    sensor.says("tap0 is gone");
+    lab.connect(0).unwrap();
+    let (status, said) = sensor.ended();
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("SUMMARY") && said.contains("start the sensor anew"), "{said}");
+}
+
+#[test]
+fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
+    let Some(lab) = lab("spread", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let mut frames = Vec::new();
+    for host in 0..=255 {
+        let (_, mut frame) = unanswered(1).remove(0);
+        frame[29] = host;
+        frames.push((Duration::from_micros(50 * u64::from(host)), frame.clone()));
+        // The same as GRE.
+        frame[23] = 47;
+        frames.push((Duration::from_micros(50 * u64::from(host)), frame));
+    }
+    lab.send(Instant::now(), &on(0, frames));
+    let (_, said) = sensor.ends();
+    let [first, second] = [0, 1].map(|thread| counter(&said, thread, "packets"));
+    assert_eq!(first + second, 512, "{said}");
+    assert!((64..=192).contains(&second), "{said}");
 }
 
 #[test]

@@ -118,10 +118,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     service.stopping();
     log("ending: writing what is open");
     let finished = sensor.finish(&mut judgement, &mut |outcome| output.put(&outcome));
-    ended?;
     let counted = finished?;
     counters::lines(&counted).iter().for_each(|line| log(line));
     close(args, output, &counted, &judgement, &events)?;
+    // All is written before the reason for an early end is said.
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -147,6 +148,9 @@ fn confine(args: &RunArgs, config: &Config) -> anyhow::Result<()> {
     if !config.capture.sandbox {
         log("warning: `capture.sandbox` is off: the sensor keeps every right that it was started with");
         return Ok(());
+    }
+    if !config.capture.user.is_empty() && !nix::unistd::Uid::effective().is_root() {
+        log("`capture.user` is for a start as root: goes on as the user that it was started as");
     }
     let directory = |file: &Option<PathBuf>| file.as_deref().map(directory_of).into_iter().collect();
     let open =

@@ -24,13 +24,15 @@ pub type Timed = (Duration, Vec<u8>);
 pub struct Lab {
     name: String,
     pub folder: tempfile::TempDir,
+    /// What the program finds in its environment.
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 impl Lab {
     /// A network with so many pairs; none, and why, where that cannot be.
     pub fn new(test: &str, pairs: usize) -> Result<Self, String> {
         let name = format!("outfall-{}-{test}", std::process::id());
-        let lab = Self { name, folder: tempfile::tempdir().unwrap() };
+        let lab = Self { name, folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         for end in ["sensor", "sender"] {
             let namespace = lab.namespace(end);
             ip(&["netns", "add", &namespace]).map_err(|error| format!("no network namespace: {error}"))?;
@@ -82,6 +84,7 @@ impl Lab {
     pub fn command(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace("sensor")]).arg(super::binary());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -192,6 +195,16 @@ impl Sensor {
             }
         }
         panic!("no record {what}; the log:\n{}", self.said.lock().unwrap());
+    }
+
+    /// Waits for the sensor to end by itself: its status, and all that it said.
+    #[track_caller]
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let until = Instant::now() + LIMIT;
+        while let Ok(line) = self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.said.lock().unwrap().push_str(&format!("{line}\n"));
+        }
+        (self.child.wait().unwrap().code(), self.said.lock().unwrap().clone())
     }
 
     /// Sends a signal.

@@ -18,6 +18,10 @@ const AT_ONCE: usize = 4096;
 /// Bytes that are copied out of a ring at a time, where several are merged.
 const COPIED: usize = 1 << 20;
 
+/// Packets that lie further behind the time tell that the system's clock was set back: their times no longer move the
+/// time on, until they reach it again.
+const SET_BACK: Span = Span::seconds(60);
+
 /// What became of the packets of a thread's rings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounters {
@@ -70,6 +74,12 @@ impl LiveClock {
             self.ticked = self.ticked.max(clock.now().after(passed));
         }
         self.now()
+    }
+
+    /// So much time passed, whatever the packets say.
+    fn pass(&mut self, passed: Duration) {
+        let passed = Span(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        self.ticked = self.now().after(passed);
     }
 
     /// The time; zero before the first packet.
@@ -158,7 +168,8 @@ impl Feed {
     /// Hands on packets of several rings in the order of their times. A ring that has none may yet get older ones than
     /// the others have, until the kernel has had the time to hand over a block.
     fn merge(&mut self, rings: &mut [(Ring, Queue)], each: &mut impl FnMut(Packet<'_>)) {
-        let settled = system_time().before(Span(2 * self.block_timeout.as_nanos() as u64));
+        let now = system_time();
+        let settled = now.before(Span(2 * self.block_timeout.as_nanos() as u64));
         for _ in 0..AT_ONCE {
             for (ring, queue) in rings.iter_mut().filter(|(_, queue)| queue.packets.is_empty()) {
                 queue.fill(ring);
@@ -168,7 +179,8 @@ impl Feed {
             let next = rings.iter_mut().filter(|ring| first(ring).is_some()).min_by_key(|ring| first(ring));
             let Some((ring, queue)) = next else { return };
             let Some(&(ts, wire_length, from, to)) = queue.packets.front() else { return };
-            if empty && ts > settled {
+            // A time that is yet to come tells that the clock was set back: there is nothing to wait for.
+            if empty && ts > settled && ts <= now {
                 return;
             }
             queue.packets.pop_front();
@@ -205,7 +217,11 @@ impl Feed {
 
     /// Remembers that packets came just now.
     pub fn seen(&mut self) {
-        self.seen = Instant::now();
+        let now = Instant::now();
+        if self.clock.now().since(self.last) > SET_BACK {
+            self.clock.pass(now.duration_since(self.seen));
+        }
+        self.seen = now;
     }
 
     /// The time.
@@ -286,5 +302,10 @@ mod tests {
         assert_eq!(clock.observe(first.after(Span::seconds(5))), ticked);
         assert_eq!(clock.observe(ticked.after(Span::seconds(5))), ticked.after(Span::seconds(5)));
         assert_eq!(clock.tick(Instant::now(), Duration::ZERO).since(ticked).as_seconds().round(), 5.0);
+        // Nor does a clock that was set back, behind which time goes on.
+        let before = clock.now();
+        clock.observe(first.before(Span::seconds(3600)));
+        clock.pass(Duration::from_secs(2));
+        assert_eq!(clock.now(), before.after(Span::seconds(2)));
     }
 }

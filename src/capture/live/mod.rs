@@ -55,7 +55,7 @@ impl Condition {
             Self::Down => "is down",
             Self::Gone => "is gone",
             Self::Replaced => {
-                "is back, but several threads share it, so it cannot be taken up again: start the sensor anew"
+                "is back as another interface, and several threads share it: the sensor must be started anew"
             }
         }
     }

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::worker::Worker;
 use super::{Judgement, Outcome};
 use crate::alert::Loss;
-use crate::capture::live::{Feed, InterfaceCounters, Interfaces, now};
+use crate::capture::live::{Condition, Feed, InterfaceCounters, Interfaces, now};
 use crate::config::Config;
 use crate::net::{Span, Timestamp};
 use order::Order;
@@ -40,6 +40,9 @@ pub enum LiveSensorError {
     /// A thread is not there any more.
     #[error("capture thread {0} ended early")]
     Ended(usize),
+    /// An interface is another one now, which a locked process cannot open.
+    #[error("{0} disappeared and came back, and cannot be taken up by several threads; start the sensor anew")]
+    Replaced(String),
 }
 
 /// Notices under way, for all threads.
@@ -141,7 +144,7 @@ impl Live {
     /// Takes what was found within `wait`; what comes of it goes to `sink`, and lines for the log to `log`.
     ///
     /// # Errors
-    /// If a thread is not there any more.
+    /// If a thread is not there any more, or an interface cannot be read on.
     pub fn turn(
         &mut self,
         wait: Duration,
@@ -152,7 +155,11 @@ impl Live {
     ) -> Result<(), LiveSensorError> {
         self.take(wait, grace, judgement, sink);
         let mut said = std::mem::take(&mut self.said);
+        let mut replaced = None;
         while let Ok(notice) = self.notices.try_recv() {
+            if let Notice::Interface(name, Condition::Replaced) = &notice {
+                replaced = Some(name.clone());
+            }
             self.watch.notice(notice, &mut said);
         }
         if self.looked.elapsed() >= Duration::from_secs(1) {
@@ -169,7 +176,7 @@ impl Live {
         for health in said.alerts {
             sink(Outcome::Health(Box::new(health)));
         }
-        Ok(())
+        replaced.map_or(Ok(()), |name| Err(LiveSensorError::Replaced(name)))
     }
 
     fn take(&mut self, wait: Duration, grace: Span, judgement: &mut Judgement, sink: &mut impl FnMut(Outcome)) {
