@@ -57,6 +57,9 @@ fn interface(name: &str) -> Result<String, String> {
 /// How long the judging thread waits for something to be found before it looks at everything else.
 const TURN: Duration = Duration::from_millis(100);
 
+/// How often everything else is looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -64,8 +67,8 @@ const TURN: Duration = Duration::from_millis(100);
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut config = load(args.config.as_deref())?;
     let interfaces = if args.interface.is_empty() { &config.capture.interfaces } else { &args.interface };
-    let mut interfaces = interfaces.clone();
-    interfaces.dedup();
+    let mut named = std::collections::BTreeSet::new();
+    let interfaces: Vec<String> = interfaces.iter().filter(|name| named.insert(*name)).cloned().collect();
     anyhow::ensure!(
         !interfaces.is_empty(),
         "no interface to capture on: name one with --interface or `capture.interfaces`"
@@ -90,7 +93,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
-    let mut reported = Instant::now();
+    let mut stuck = Vec::new();
+    let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
         let turned =
@@ -98,7 +102,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         if let Err(error) = turned {
             break Err(error);
         }
-        while events.follow(judgement.history_mut(), &mut say) {}
+        if signals.stop.load(Ordering::Relaxed) || !output.is_wanted() {
+            break Ok(());
+        }
+        if kept.elapsed() < HOUSEKEEPING {
+            continue;
+        }
+        kept = Instant::now();
+        // One piece at a time, lest a file that grows fast keeps facts waiting.
+        events.follow(judgement.history_mut(), &mut say);
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);
@@ -107,13 +119,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             reported = Instant::now();
             counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
         }
-        match sensor.stuck().as_slice() {
-            [] => service.alive(),
-            stuck => log(&format!("capture threads make no progress: {stuck:?}")),
+        let now_stuck = sensor.stuck();
+        if now_stuck.is_empty() {
+            service.alive();
+        } else if now_stuck != stuck {
+            log(&format!("capture threads make no progress: {now_stuck:?}"));
         }
-        if signals.stop.load(Ordering::Relaxed) || !output.is_wanted() {
-            break Ok(());
-        }
+        stuck = now_stuck;
     };
     service.stopping();
     log("ending: writing what is open");
