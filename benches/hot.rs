@@ -268,6 +268,8 @@ impl Conversation {
             client_known: true,
             mid_stream: false,
             conflict: false,
+            deaf: false,
+            slot: 0,
             start: START,
             first_index: 0,
             layers: Layers::default(),

@@ -20,6 +20,12 @@ struct Arguments {
 enum Command {
     /// Replay captures, with endpoint events, and report uploads and alerts
     Replay(cli::replay::ReplayArgs),
+    /// Capture live, and report uploads and alerts as they happen
+    #[cfg(target_os = "linux")]
+    Run(cli::run::RunArgs),
+    /// Check whether this machine is fit to capture live, and say what to change
+    #[cfg(target_os = "linux")]
+    Check(cli::check::CheckArgs),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -28,6 +34,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Replay(args) => cli::replay::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Run(args) => cli::run::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Check(args) => cli::check::run(&args),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

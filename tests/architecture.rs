@@ -17,7 +17,7 @@ const MAP: &[&str] = &[
 const DISPATCH: &[&str] = &["helper", "cli"];
 
 /// The files that may hold unsafe code, each of which says why it is sound.
-const UNSAFE: &[&str] = &[];
+const UNSAFE: &[&str] = &["capture/live/system.rs"];
 
 /// A longer file has more than one subject.
 const MOST_LINES: usize = 700;
@@ -36,7 +36,7 @@ fn the_library_declares_its_modules_in_the_order_of_the_map() {
 
 #[test]
 fn every_part_of_the_source_is_in_the_map() {
-    let allowed: BTreeSet<&str> = MAP.iter().copied().chain(["lib", "main", "bin"]).collect();
+    let allowed: BTreeSet<&str> = MAP.iter().copied().chain(["lib", "main", "bin", "resources"]).collect();
     assert_none(entries(&source_folder()).into_iter().filter_map(|path| {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         (!allowed.contains(name.as_str())).then(|| format!("{}: not in the map", path.display()))

@@ -38,6 +38,11 @@ pub(super) fn document(alert: &Alert) -> Document {
         let legs: Vec<&str> = alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()).collect();
         document.set(&format!("outfall.alert.legs.{name}"), legs);
     }
+    if let Some(loss) = alert.loss {
+        document.set("outfall.alert.notes", vec!["sensor-loss"]);
+        document.set("outfall.alert.sensor_loss.lost_packets", loss.lost);
+        document.set("outfall.alert.sensor_loss.per_million", loss.per_million());
+    }
     document.set("outfall.reasons", alert.verdict.reasons.iter().map(Reason::value).collect::<Vec<Value>>());
     document
 }

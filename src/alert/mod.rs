@@ -4,7 +4,10 @@
 //! for a terminal. Texts from the wire or from an endpoint are escaped before they reach a terminal.
 
 mod document;
+mod health;
 mod text;
+
+pub use health::{Health, Trouble};
 
 use crate::detect::Verdict;
 use crate::join::{Attribution, FileLink};
@@ -23,13 +26,32 @@ pub struct Alert {
     pub links: Vec<FileLink>,
     /// Why it is an alert.
     pub verdict: Verdict,
+    /// What the sensor lost at the time of the upload, if that was too much.
+    pub loss: Option<Loss>,
+}
+
+/// Packets that the sensor lost over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Packets lost.
+    pub lost: u64,
+    /// Packets that there were, lost ones included.
+    pub of: u64,
+}
+
+impl Loss {
+    /// Lost packets of a million.
+    pub fn per_million(self) -> u64 {
+        let share = u128::from(self.lost) * 1_000_000 / u128::from(self.of.max(self.lost).max(1));
+        u64::try_from(share).unwrap_or(1_000_000)
+    }
 }
 
 impl Alert {
     /// An alert on an upload.
     pub fn new(upload: Upload, attribution: Attribution, links: Vec<FileLink>, verdict: Verdict) -> Self {
         let id = EventId::of("alert", upload.connection, upload.start, upload.id.to_string().as_bytes());
-        Self { id, upload, attribution, links, verdict }
+        Self { id, upload, attribution, links, verdict, loss: None }
     }
 
     /// The ECS document: the upload's own, with the join's part and the alert's.

@@ -6,7 +6,7 @@ use super::Alert;
 use crate::detect::{Presence, Reason};
 use crate::endpoint::shortened;
 use crate::join::{Attribution, FileLink, Process};
-use crate::net::ByteSize;
+use crate::net::{ByteSize, group_digits};
 use crate::record::State;
 
 /// A name is cut to this many characters.
@@ -80,6 +80,10 @@ pub(super) fn text(alert: &Alert) -> String {
     let missing: Vec<&str> = alert.verdict.legs.of(Presence::Missing).into_iter().map(|leg| leg.name()).collect();
     if !missing.is_empty() {
         add("unseen", missing.join(", "));
+    }
+    if let Some(loss) = alert.loss {
+        let (lost, of) = (group_digits(loss.lost), group_digits(loss.of.max(loss.lost)));
+        add("note", format!("the sensor lost {lost} of {of} packets at that time: there may be more than this"));
     }
     text
 }

@@ -6,6 +6,8 @@
 //! and named in [`Counters`] rather than silently absent.
 
 mod clock;
+#[cfg(target_os = "linux")]
+pub mod live;
 mod savefile;
 
 use std::io;

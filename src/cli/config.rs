@@ -1,4 +1,4 @@
-//! `outfall config`: prints the default configuration, checks a file.
+//! `outfall config`: prints the default configuration and a service's unit, checks a file.
 
 use crate::config::Config;
 use std::io::{self, Write};
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 pub enum ConfigCommand {
     /// Print the commented default configuration
     Default,
+    /// Print a unit of systemd that runs the sensor as a service
+    Service,
     /// Check a configuration file
     Check {
         /// The file to check
@@ -17,10 +19,13 @@ pub enum ConfigCommand {
     },
 }
 
+const SERVICE: &str = include_str!("../resources/outfall.service");
+
 /// Runs the command. A refused file is not an error of the command: it is said on stderr, with exit code 2.
 pub fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     let (code, text) = match command {
         ConfigCommand::Default => (ExitCode::SUCCESS, Config::default_text()),
+        ConfigCommand::Service => (ExitCode::SUCCESS, SERVICE.to_owned()),
         ConfigCommand::Check { file } => match check(file) {
             Ok(text) => (ExitCode::SUCCESS, text),
             Err(error) => {

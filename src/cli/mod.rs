@@ -1,8 +1,18 @@
 //! The command line: one file per subcommand.
 
+#[cfg(target_os = "linux")]
+pub mod check;
 pub mod config;
+#[cfg(target_os = "linux")]
+mod counters;
+#[cfg(target_os = "linux")]
+mod events;
 mod output;
 pub mod replay;
+#[cfg(target_os = "linux")]
+pub mod run;
+#[cfg(target_os = "linux")]
+mod service;
 mod summary;
 
 /// Says on standard error why the program ends. Names that strangers gave to files cannot move the cursor.

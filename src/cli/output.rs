@@ -1,4 +1,4 @@
-//! What `outfall replay` prints: ECS documents, one a line, or a table for people.
+//! What `outfall replay` and `outfall run` print: ECS documents, one a line, or a table for people.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
@@ -49,6 +49,21 @@ impl<W: Write> Output<W> {
         }
     }
 
+    /// Writes out what is buffered, and goes on. An error is kept until [`Output::finish`].
+    pub fn flush(&mut self) {
+        if self.error.is_none()
+            && let Err(error) = self.to.flush()
+        {
+            self.error = Some(error);
+        }
+    }
+
+    /// Writes to another place from now on.
+    pub fn redirect(&mut self, to: W) {
+        self.flush();
+        self.to = BufWriter::with_capacity(1 << 16, to);
+    }
+
     /// Writes out what is buffered.
     ///
     /// # Errors
@@ -80,6 +95,7 @@ impl<W: Write> Output<W> {
                 document
             }
             Outcome::Alert(alert) => alert.document(),
+            Outcome::Health(health) => health.document(),
         };
         self.text(&format!("{document}\n"));
     }
@@ -104,6 +120,7 @@ impl<W: Write> Output<W> {
                 }
                 self.text(&alert_block(alert));
             }
+            Outcome::Health(health) => self.text(&format!("{}\n", printable(&health.line()))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The closing summary of a replay: what was read, what was found, and what was lost and why.
+//! The closing summary of a replay or of a live sensor: what was read, what was found, and what was lost and why.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,17 @@ pub fn text(
     sensor: &SensorCounters,
     judgement: &Judgement,
     intake: &endpoint::Counters,
+) -> String {
+    live(capture, sensor, judgement, intake, &[])
+}
+
+/// The summary of a live sensor, with what was `lost` that only such a one can lose.
+pub fn live(
+    capture: &capture::Counters,
+    sensor: &SensorCounters,
+    judgement: &Judgement,
+    intake: &endpoint::Counters,
+    lost: &[(&'static str, u64)],
 ) -> String {
     let judged = judgement.counters();
     let mut text = String::from("\nSUMMARY\n");
@@ -52,7 +63,8 @@ pub fn text(
         line("endpoint", format!("{} events of {} lines", count(intake.events()), count(intake.lines)));
     }
     line("alerts", count(judged.alerts));
-    let lost = losses(capture, sensor, judgement, intake);
+    let mut lost: Vec<_> = lost.iter().copied().filter(|(_, amount)| *amount > 0).collect();
+    lost.extend(losses(capture, sensor, judgement, intake));
     if lost.is_empty() {
         line("lost", "nothing".to_owned());
     }
@@ -119,6 +131,7 @@ fn losses(
         ("FTP lines cut", ftp.lines_cut),
         ("files not hashed, larger than the limit", protocol.files.not_hashed_for(NotHashed::TooLarge)),
         ("files not hashed, too many bytes per second", protocol.files.not_hashed_for(NotHashed::Rate)),
+        ("files not hashed, too much to do", protocol.files.not_hashed_for(NotHashed::Overload)),
         ("files not hashed, their connection known too late", protocol.files.not_hashed_for(NotHashed::BoundLate)),
         ("7z archives whose end there was no memory for", protocol.files.archive_memory),
         ("encoded bodies not decoded", protocol.files.not_decoded),

@@ -3,7 +3,7 @@
 use super::policy::{DESTINATION, Destination, ExpectedProcess, parse_network};
 use super::problem::Refusals;
 use super::settings::{Entry, Named, Section, settings};
-use super::value::{List, Node, Setting, read_text};
+use super::value::{List, Node, Setting, Text, read_text};
 use crate::net::{ByteSize, Span};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -156,6 +156,51 @@ settings! {
         max_pending: u64 = 100_000, 1..=10_000_000;
     }
 
+    /// Capturing live, with `outfall run`. What of it counts per ring counts for each interface and each thread.
+    capture: Capture {
+        /// The interfaces to capture on; `--interface` on the command line takes their place.
+        interfaces: Vec<String> = Vec::new(), INTERFACES;
+        /// Only packets that this filter lets through, in libpcap's language (pcap-filter), reach the sensor. Empty: all.
+        filter: String = String::new(), FILTER;
+        /// Bytes of a packet that are captured. Longer: the rest of the packet is not seen, and counted.
+        snap_length: ByteSize = ByteSize(256 * KIB), ByteSize(64)..=ByteSize(256 * KIB);
+        /// Whether packets are captured that are not meant for this machine, as on a tap or a mirror port.
+        promiscuous: bool = true, ();
+        /// Memory of a ring, in which the kernel puts packets. Reached: the kernel drops packets, and counts them.
+        ring: ByteSize = ByteSize(64 * MIB), ByteSize(2 * MIB)..=ByteSize(1_024 * MIB);
+        /// How long a packet waits in the ring for others before it is read.
+        block_timeout: Span = Span(20_000_000), Span(1_000_000)..=Span::seconds(1);
+        /// Threads. The kernel spreads packets over them by the pair of hosts; what is in a tunnel goes to the first.
+        threads: u64 = 1, 1..=64;
+        /// Whether each thread keeps to a processor of its own, the first thread to the first that the program may use.
+        pin: bool = false, ();
+        /// Whether an adapter's own clock gives the time of packets, where the adapter keeps it with the system's.
+        adapter_time: bool = true, ();
+        /// What threads have found, and is not joined yet. Three quarters of it reached: flow records and names from DNS
+        /// are dropped. Reached: uploads are dropped. Both are counted; capture never waits.
+        facts: u64 = 65_536, 64..=10_000_000;
+        /// What may wait for `join.grace` to pass. Reached: the oldest is joined and judged with what is known by then.
+        waiting: u64 = 100_000, 1..=10_000_000;
+        /// How often the counters are written to the log.
+        report: Span = Span::seconds(MINUTE), Span::seconds(1)..=Span::seconds(DAY);
+        /// Packets lost, of a million, from which on a second counts as lossy: the sensor raises an alert on itself, and
+        /// alerts on uploads of that time say so. 0 minds any loss.
+        loss_per_million: u64 = 1_000, 0..=1_000_000;
+        /// How far reading may lag behind the arrival of packets. Reached: the least valuable work is given up, one kind
+        /// after the other. 0 never gives up any.
+        shed_lag: Span = Span(500_000_000), Span(0)..=Span::seconds(MINUTE);
+        /// How long no packet may be lost and no lag be reached before the kind of work that was given up last is taken
+        /// up again.
+        shed_hold: Span = Span::seconds(10), Span::seconds(1)..=Span::seconds(HOUR);
+        /// How long a connection may be silent while idle ones are given up.
+        shed_idle_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+        /// The user to become once the interfaces are open, if the program was started as root. Empty: none.
+        user: String = String::new(), USER;
+        /// Whether, once the interfaces are open, the program gives up every capability and every right to open files
+        /// and sockets that it does not need.
+        sandbox: bool = true, ();
+    }
+
     /// Reading captures from files.
     replay: Replay {
         /// Threads that read packets. The records are the same, byte for byte, whatever their number.
@@ -253,6 +298,30 @@ const PROGRAMS: List<String> = List {
             is_name.then(|| text.to_owned())
         })
     },
+};
+
+/// IFNAMSIZ, less the final zero.
+const LONGEST_INTERFACE: usize = 15;
+
+const INTERFACES: List<String> = List {
+    item: "the name of an interface such as \"eth0\"",
+    may_be_empty: true,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| is_interface(text).then(|| text.to_owned()))
+    },
+};
+
+/// Whether an interface can have this name.
+pub fn is_interface(name: &str) -> bool {
+    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
+    (1..=LONGEST_INTERFACE).contains(&name.len()) && name != "." && name != ".." && name.chars().all(allowed)
+}
+
+const FILTER: Text = Text { what: "a filter such as \"not port 22\", or \"\"", fits: |text| !text.contains('\0') };
+
+const USER: Text = Text {
+    what: "the name of a user such as \"outfall\", or \"\"",
+    fits: |text| !text.contains(['\0', ':', '/']) && !text.contains(char::is_whitespace),
 };
 
 const PROCESSES: List<ExpectedProcess> =

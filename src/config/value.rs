@@ -166,6 +166,30 @@ pub struct List<T> {
 /// Reads one item of a list, given how errors call it: the key, and what is expected.
 pub type ReadItem<T> = fn(&Node<'_>, &'static str, &str, &mut Refusals<'_>) -> Option<T>;
 
+/// What a text must be like.
+pub struct Text {
+    /// For errors and for the default file.
+    pub what: &'static str,
+    /// Whether a text is like that.
+    pub fits: fn(&str) -> bool,
+}
+
+impl Setting for String {
+    type Rule = Text;
+
+    fn read(node: &Node<'_>, rule: &Text, key: &str, refused: &mut Refusals<'_>) -> Option<Self> {
+        read_text(node, rule.what, key, refused, |text| (rule.fits)(text).then(|| text.to_owned()))
+    }
+
+    fn rule_text(rule: &Text) -> String {
+        format!("A text: {}.", rule.what)
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::One(quote(self))
+    }
+}
+
 impl Setting for bool {
     type Rule = ();
 

@@ -23,6 +23,13 @@ impl Detector {
         Self { network: config.network.clone(), policy: config.detect.clone(), prevalence }
     }
 
+    /// Takes up another policy; what is known of destinations stays.
+    pub fn configure(&mut self, config: &Config) {
+        self.network = config.network.clone();
+        self.policy = config.detect.clone();
+        self.prevalence.count_to(config.detect.rare_below_hosts);
+    }
+
     /// Takes note of where an upload went. Only outbound ones count, whatever their protocol.
     pub fn observe(&mut self, upload: &Upload) {
         if self.is_outbound(upload) {

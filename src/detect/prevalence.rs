@@ -38,6 +38,11 @@ impl Prevalence {
         Self { hosts, enough, counters: PrevalenceCounters::default() }
     }
 
+    /// From now on counts up to `enough` hosts per destination. What was counted before stays.
+    pub fn count_to(&mut self, enough: u64) {
+        self.enough = usize::try_from(enough).unwrap_or(usize::MAX).max(1);
+    }
+
     /// The destination of an upload: its domain name in lower case if one is known, else its address.
     pub fn destination(upload: &Upload) -> String {
         let domain = upload.domain.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));

@@ -110,6 +110,31 @@ pub enum IntakeError {
     },
 }
 
+/// An input that grows while it is read: where its reading stands.
+#[derive(Debug)]
+pub struct Following {
+    file: String,
+    place: Place,
+    /// The beginning of a line whose end has not come.
+    rest: Vec<u8>,
+}
+
+impl Following {
+    /// From the beginning of an input, which warnings call `file`.
+    pub fn new(file: String) -> Self {
+        Self { file, place: Place::default(), rest: Vec::new() }
+    }
+}
+
+/// Where the reading of an input stands.
+#[derive(Debug, Default)]
+struct Place {
+    /// Lines read.
+    number: u64,
+    /// The host of the last `hello`.
+    host: Option<Arc<str>>,
+}
+
 /// Reads inputs one after the other and counts what they held.
 #[derive(Debug)]
 pub struct Intake {
@@ -139,10 +164,29 @@ impl Intake {
         let gzip = magic.starts_with(&[0x1f, 0x8b]);
         let whole = Cursor::new(magic).chain(input);
         if gzip {
-            self.lines(file, BufReader::new(MultiGzDecoder::new(whole)), sink)
+            self.lines(file, &mut Place::default(), BufReader::new(MultiGzDecoder::new(whole)), sink)
         } else {
-            self.lines(file, whole, sink)
+            self.lines(file, &mut Place::default(), whole, sink)
         }
+    }
+
+    /// Takes what has come of an input since the last call. A line counts once it is whole.
+    pub fn follow(
+        &mut self,
+        input: &mut Following,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Observation),
+    ) -> Result<(), IntakeError> {
+        input.rest.extend_from_slice(bytes);
+        // What is too long already needs no end to be refused; what follows up to its end is no event either.
+        let whole = match memchr::memrchr(b'\n', &input.rest) {
+            Some(end) => end + 1,
+            None if input.rest.len() > self.max_line => input.rest.len(),
+            None => return Ok(()),
+        };
+        let rest = input.rest.split_off(whole);
+        let lines = std::mem::replace(&mut input.rest, rest);
+        self.lines(&input.file, &mut input.place, lines.as_slice(), sink)
     }
 
     /// What came in so far.
@@ -158,34 +202,34 @@ impl Intake {
     fn lines(
         &mut self,
         file: &str,
+        place: &mut Place,
         mut input: impl BufRead,
         sink: &mut dyn FnMut(Observation),
     ) -> Result<(), IntakeError> {
-        let mut host: Option<Arc<str>> = None;
         let mut line = std::mem::take(&mut self.line);
-        let mut number = 0;
+        let Place { number, host } = place;
         let result = loop {
             match read_line(&mut input, self.max_line, &mut line) {
-                Err(source) => break Err(self.broken(file, number, source)),
+                Err(source) => break Err(self.broken(file, *number, source)),
                 Ok(Read::End) => break Ok(()),
                 Ok(Read::TooLong) => {
-                    number += 1;
+                    *number += 1;
                     self.counters.lines += 1;
                     self.counters.oversized += 1;
                     // It may have been a hello: what follows must not be taken for the host before it.
                     if memchr::memmem::find(&line, b"\"hello\"").is_some() {
-                        host = None;
+                        *host = None;
                     }
                     let bound = group_digits(self.max_line as u64);
-                    self.warn(file, number, format!("skipped: longer than {bound} bytes"));
+                    self.warn(file, *number, format!("skipped: longer than {bound} bytes"));
                 }
                 Ok(Read::Line) => {
-                    number += 1;
-                    if number == 1 && line.starts_with(b"ElfFile\0") {
+                    *number += 1;
+                    if *number == 1 && line.starts_with(b"ElfFile\0") {
                         self.counters.read_errors += 1;
                         break Err(IntakeError::Evtx { file: file.to_owned() });
                     }
-                    self.line(file, number, &line, &mut host, sink);
+                    self.line(file, *number, &line, host, sink);
                 }
             }
         };

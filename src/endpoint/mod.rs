@@ -17,5 +17,5 @@ pub use event::{
 pub use history::{
     ConnectionRecord, Connections, FileRecord, Files, History, HistoryCounters, HostHistory, ProcessRecord, Processes,
 };
-pub use intake::{Counters, Intake, IntakeError, MAX_WARNINGS, Warning};
+pub use intake::{Counters, Following, Intake, IntakeError, MAX_WARNINGS, Warning};
 pub use text::{base_name, printable, shortened};

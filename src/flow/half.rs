@@ -224,6 +224,21 @@ impl Half {
         offset
     }
 
+    /// Counts bytes without putting them in order: all before their end counts as delivered. Gives the memory freed.
+    pub(super) fn count(&mut self, seq: u32, length: u64) -> usize {
+        if !matches!(self.origin, Origin::Syn | Origin::Picked) || self.fin.is_some() {
+            return 0;
+        }
+        let end = self.offset(seq) + length as i64;
+        if end <= self.next as i64 || end - self.next as i64 > LARGEST_WINDOW {
+            return 0;
+        }
+        let freed = self.held();
+        self.waiting = None;
+        self.next = end as u64;
+        freed
+    }
+
     /// Takes in bytes that are not simply next. The caller drains with [`Half::pop`] afterwards.
     pub(super) fn arrive(&mut self, arrival: Arrival<'_>) -> Effect {
         let mut effect = Effect::default();

@@ -56,6 +56,10 @@ pub struct Tracker<A: Application> {
     held: usize,
     hand: u32,
     limits: Limits,
+    /// The configured idle timeout, while a shorter one holds.
+    idle: Span,
+    /// The bytes of connections that tell nothing are counted, not put in order.
+    count_opaque: bool,
     counters: FlowCounters,
 }
 
@@ -84,6 +88,8 @@ impl<A: Application> Tracker<A> {
                 idle: config.idle_timeout,
                 linger: config.closed_linger,
             },
+            idle: config.idle_timeout,
+            count_opaque: false,
             counters: FlowCounters::default(),
         }
     }
@@ -91,6 +97,24 @@ impl<A: Application> Tracker<A> {
     /// The application.
     pub fn app(&mut self) -> &mut A {
         &mut self.app
+    }
+
+    /// Gives up work, or takes it up again: connections that were silent for `idle` are ended, if that is shorter than what
+    /// the configuration says; with `count_opaque`, bytes that tell the application nothing are counted by their
+    /// sequence numbers alone, so that none of them is held, and a hole in them is no gap.
+    pub fn shed(&mut self, idle: Option<Span>, count_opaque: bool) {
+        self.limits.idle = idle.map_or(self.idle, |idle| idle.min(self.idle));
+        self.count_opaque = count_opaque;
+        if idle.is_some() {
+            // Each was to be looked at when the longer time is over.
+            let now = self.tick + 1;
+            for handle in 0..self.entries.reach() {
+                if let Some(hot) = self.entries.hot_mut(handle).filter(|hot| !hot.free && hot.tick > now) {
+                    hot.tick = now;
+                    self.timers.add(now, handle);
+                }
+            }
+        }
     }
 
     /// What became of segments and connections so far.
@@ -321,7 +345,9 @@ impl<A: Application> Tracker<A> {
                 entry.halves.of_mut(side.peer()).acknowledge(segment.ack, segment.index, patience);
             }
             let length = segment.payload.len() as u64;
-            if length > 0 || segment.cut > 0 || flags.fin() {
+            if self.count_opaque && entry.link.deaf && length > 0 && !flags.fin() {
+                self.held -= entry.halves.of_mut(side).count(seq, length + u64::from(segment.cut));
+            } else if length > 0 || segment.cut > 0 || flags.fin() {
                 if entry.hot.reset == Some(side) && !entry.halves.of(side).fin_seen() && length > 0 {
                     // Who resets does not go on sending: the reset was forged or ignored.
                     entry.hot.reset = None;

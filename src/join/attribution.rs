@@ -228,6 +228,11 @@ impl Joiner {
         &mut self.history
     }
 
+    /// Takes up other windows; the history stays.
+    pub fn configure(&mut self, config: &config::Join) {
+        self.config = config.clone();
+    }
+
     /// The process at the client's end of a connection seen from `start` to `end`.
     ///
     /// Only the host that owns the client's address is asked, whichever side opened the connection: what the server's

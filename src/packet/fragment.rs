@@ -39,6 +39,16 @@ impl FragmentCounters {
     pub fn abandoned(&self) -> u64 {
         self.evicted + self.expired + self.unfinished
     }
+
+    /// Adds the counts of another decoder.
+    pub fn add(&mut self, other: &Self) {
+        self.reassembled += other.reassembled;
+        self.overlaps += other.overlaps;
+        self.evicted += other.evicted;
+        self.expired += other.expired;
+        self.unfinished += other.unfinished;
+        self.peak += other.peak;
+    }
 }
 
 /// What one fragment costs beside its bytes; keeps tiny ones from being free.

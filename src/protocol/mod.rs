@@ -153,6 +153,12 @@ impl Parsers {
         !self.facts.is_empty()
     }
 
+    /// Gives up work of little value, or takes it up again: hashing what streams by, and telling its type. What is under
+    /// way loses its hash, or its type if that is not told yet, and says so.
+    pub fn shed(&mut self, no_hashing: bool, no_typing: bool) {
+        (self.meter.no_hashing, self.meter.no_typing) = (no_hashing, no_typing);
+    }
+
     /// Takes a datagram: DNS answers give names.
     pub fn datagram(&mut self, datagram: &Datagram<'_>, now: Moment) {
         if datagram.source.port != DNS_PORT {

@@ -15,6 +15,8 @@ pub enum NotHashed {
     TooLarge,
     /// More bytes per second than the limit.
     Rate,
+    /// The sensor had more to do than it could.
+    Overload,
     /// Only when its bytes had passed was it known to be an upload.
     BoundLate,
     /// It is the continuation of a file whose beginning was sent at another time.
@@ -27,13 +29,14 @@ pub enum NotHashed {
 
 impl NotHashed {
     /// All of them, in the order of the counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Off,
         Self::Gap,
         Self::MidStream,
         Self::CutShort,
         Self::TooLarge,
         Self::Rate,
+        Self::Overload,
         Self::BoundLate,
         Self::Part,
         Self::Encoded,
@@ -49,6 +52,7 @@ impl NotHashed {
             Self::CutShort => "cut-short",
             Self::TooLarge => "too-large",
             Self::Rate => "rate",
+            Self::Overload => "overload",
             Self::BoundLate => "bound-late",
             Self::Part => "part",
             Self::Encoded => "encoded",

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::names::Names;
 use super::third_host::ThirdHosts;
-use crate::alert::Alert;
+use crate::alert::{Alert, Health, Loss};
 use crate::config::Config;
 use crate::detect::Detector;
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Tally};
+use crate::net::Timestamp;
 use crate::protocol::Fact;
 use crate::record::{Connection, Flow, State, Upload};
 
@@ -24,6 +25,8 @@ pub enum Outcome {
     Flow(Box<(Flow, Attribution)>),
     /// An alert.
     Alert(Box<Alert>),
+    /// An alert on the sensor itself.
+    Health(Box<Health>),
 }
 
 /// An upload, whose process made it, and what files it is linked to.
@@ -60,6 +63,9 @@ pub struct Judgement {
     names: Names,
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
+    /// Nothing waits for the end, as there is none: uploads are judged with what is known.
+    live: bool,
+    losses: Losses,
     counters: JudgementCounters,
 }
 
@@ -73,8 +79,26 @@ impl Judgement {
             names: Names::new(&config.protocol),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
+            live: false,
+            losses: Losses::default(),
             counters: JudgementCounters::default(),
         }
+    }
+
+    /// For an input without an end: each upload is judged as it is taken.
+    pub fn live(config: &Config, history: History) -> Self {
+        Self { live: true, ..Self::new(config, history) }
+    }
+
+    /// Takes up another policy: what is ours, how uploads are joined, and what is an alert. What was learnt stays.
+    pub fn configure(&mut self, config: &Config) {
+        self.joiner.configure(&config.join);
+        self.detector.configure(config);
+    }
+
+    /// Takes note that the sensor lost packets at that time.
+    pub fn note_loss(&mut self, from: Timestamp, to: Timestamp, loss: Loss) {
+        self.losses.note(from, to, loss);
     }
 
     /// Takes a fact; what comes of it at once goes to `sink`.
@@ -92,10 +116,11 @@ impl Judgement {
                 self.third_hosts.complete(&mut upload);
                 self.names.complete(&mut upload);
                 let joined = Box::new(self.join(upload));
-                if joined.upload.state != State::Running {
-                    self.note(&joined, sink);
-                }
+                let due = if joined.upload.state == State::Running { None } else { self.note(&joined) };
                 sink(Outcome::Upload(joined));
+                if let Some(due) = due {
+                    self.judge(*due, sink);
+                }
             }
         }
     }
@@ -117,23 +142,27 @@ impl Judgement {
         JoinedUpload { upload, attribution, links }
     }
 
-    fn note(&mut self, joined: &JoinedUpload, sink: &mut impl FnMut(Outcome)) {
+    /// Takes note of an upload; gives one that is to be judged now.
+    fn note(&mut self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
         self.counters.coverage.upload(&joined.attribution, joined.upload.bytes);
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
         self.detector.observe(&joined.upload);
         if !self.detector.is_outbound(&joined.upload) {
-            return;
+            return None;
         }
         self.counters.outbound += 1;
-        self.waiting.push_back(Box::new(joined.clone()));
-        if self.waiting.len() > self.max_waiting
-            && let Some(oldest) = self.waiting.pop_front()
-        {
-            self.counters.judged_early += 1;
-            self.judge(*oldest, sink);
+        let joined = Box::new(joined.clone());
+        if self.live {
+            return Some(joined);
         }
+        self.waiting.push_back(joined);
+        if self.waiting.len() <= self.max_waiting {
+            return None;
+        }
+        self.counters.judged_early += 1;
+        self.waiting.pop_front()
     }
 
     /// The input is over: judges what waited, in order.
@@ -147,7 +176,9 @@ impl Judgement {
         let JoinedUpload { upload, attribution, links } = joined;
         if let Some(verdict) = self.detector.judge(&upload, &attribution, &links) {
             self.counters.alerts += 1;
-            sink(Outcome::Alert(Box::new(Alert::new(upload, attribution, links, verdict))));
+            let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
+            let alert = Alert { loss, ..Alert::new(upload, attribution, links, verdict) };
+            sink(Outcome::Alert(Box::new(alert)));
         }
     }
 
@@ -161,8 +192,59 @@ impl Judgement {
         self.names.dropped
     }
 
+    /// What endpoints report, to be added to.
+    pub fn history_mut(&mut self) -> &mut History {
+        self.joiner.history_mut()
+    }
+
     /// What endpoints reported.
     pub fn history(&self) -> &History {
         self.joiner.history()
+    }
+}
+
+/// Times at which the sensor lost packets that are remembered. Beyond, the two earliest become one.
+const MOST_LOSSES: usize = 1_024;
+
+/// When the sensor lost packets.
+#[derive(Debug, Default)]
+struct Losses {
+    times: VecDeque<(Timestamp, Timestamp, Loss)>,
+}
+
+impl Losses {
+    fn note(&mut self, from: Timestamp, to: Timestamp, loss: Loss) {
+        self.times.push_back((from, to, loss));
+        if self.times.len() > MOST_LOSSES
+            && let Some((from, to, one)) = self.times.pop_front()
+            && let Some((next_from, next_to, next)) = self.times.front_mut()
+        {
+            (*next_from, *next_to) = (from.min(*next_from), to.max(*next_to));
+            *next = Loss { lost: one.lost + next.lost, of: one.of + next.of };
+        }
+    }
+
+    fn during(&self, from: Timestamp, to: Timestamp) -> Option<Loss> {
+        let touching = self.times.iter().filter(|(begin, end, _)| *begin <= to && from <= *end);
+        touching.map(|(.., loss)| *loss).reduce(|a, b| Loss { lost: a.lost + b.lost, of: a.of + b.of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_remembered_by_time_and_bounded() {
+        let mut losses = Losses::default();
+        let loss = Loss { lost: 1, of: 10 };
+        for n in 0..2 * MOST_LOSSES as u64 {
+            losses.note(Timestamp(10 * n), Timestamp(10 * n + 5), loss);
+        }
+        let end = 20 * MOST_LOSSES as u64;
+        assert_eq!(losses.during(Timestamp(end - 4), Timestamp(end)), None);
+        assert_eq!(losses.during(Timestamp(end - 12), Timestamp(end)), Some(loss));
+        assert_eq!(losses.during(Timestamp(0), Timestamp(end)), Some(Loss { lost: 2048, of: 20_480 }));
+        assert_eq!(losses.times.len(), MOST_LOSSES);
     }
 }

@@ -5,8 +5,12 @@
 //! there are, and facts are put in order by the moment that caused them.
 
 mod judgement;
+#[cfg(target_os = "linux")]
+pub mod live;
 mod names;
 mod replay;
+#[cfg(target_os = "linux")]
+pub mod sandbox;
 mod third_host;
 mod worker;
 

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use crate::capture::{Batch, Packet};
 use crate::config::Config;
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
-use crate::net::{Endpoint, Timestamp, host_pair_hash};
+use crate::net::{Endpoint, Span, Timestamp, host_pair_hash};
 use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
@@ -46,6 +46,16 @@ pub struct SensorCounters {
     pub protocol: ProtocolCounters,
 }
 
+impl SensorCounters {
+    /// Adds the counts of another worker that was given other packets.
+    pub fn add(&mut self, other: &Self) {
+        self.packet.add(&other.packet);
+        self.fragment.add(&other.fragment);
+        self.flow.add(&other.flow);
+        self.protocol.add(&other.protocol);
+    }
+}
+
 /// One worker's lanes.
 pub(super) struct Worker {
     decoder: Decoder,
@@ -56,15 +66,15 @@ pub(super) struct Worker {
 impl Worker {
     /// Worker `number` of `workers`, counted from 0.
     pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
-        let lanes = (0..LANES)
-            .map(|lane| {
-                let own = lane % workers == number;
-                own.then(|| {
-                    Tracker::new(&config.flow, LANES, seed, Parsers::new(&config.protocol, &config.files, LANES))
-                })
-            })
-            .collect();
+        let lanes = (0..LANES).map(|lane| (lane % workers == number).then(|| lane_in(config, LANES, seed))).collect();
         Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0 }
+    }
+
+    /// One of `threads` workers that are each given other packets, and so follow all lanes, with their share of the
+    /// memory.
+    pub(super) fn live(config: &Config, threads: usize, seed: u64) -> Self {
+        let lanes = (0..LANES).map(|_| Some(lane_in(config, LANES * threads.max(1), seed))).collect();
+        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: true }
     }
 
     /// Follows a batch; what it finished goes to `out`.
@@ -119,9 +129,24 @@ impl Worker {
                 }
             }
         }
+        self.advance(batch.clock(), out);
+    }
+
+    /// Follows a packet; what it finished goes to `out`.
+    #[inline]
+    pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
+        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, out) };
+        let lane = lane_of(segment.source, segment.destination);
+        let Some(Some(tracker)) = self.lanes.get(lane) else { return };
+        let key = tracker.key(&segment);
+        self.segment(&segment, lane, &key, out);
+    }
+
+    /// Moves time on; what that finished goes to `out`.
+    pub(super) fn advance(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
-            tracker.advance(batch.clock());
+            tracker.advance(clock);
             collect(tracker, lane, out);
         }
     }
@@ -133,6 +158,14 @@ impl Worker {
         tracker.push_keyed(segment, key);
         if tracker.app().has_facts() {
             collect(tracker, lane, out);
+        }
+    }
+
+    /// Gives up work, or takes it up again.
+    pub(super) fn shed(&mut self, shed: &Shed) {
+        for tracker in self.lanes.iter_mut().flatten() {
+            tracker.app().shed(shed.hashing, shed.typing);
+            tracker.shed(shed.idle, shed.encrypted);
         }
     }
 
@@ -203,6 +236,23 @@ impl Worker {
             into.protocol.add(&tracker.app().counters());
         }
     }
+}
+
+/// What work is given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shed {
+    /// Content is not hashed.
+    pub(super) hashing: bool,
+    /// The type of content is not told.
+    pub(super) typing: bool,
+    /// Connections are ended that were silent for so long.
+    pub(super) idle: Option<Span>,
+    /// Encrypted connections are only counted.
+    pub(super) encrypted: bool,
+}
+
+fn lane_in(config: &Config, lanes: usize, seed: u64) -> Tracker<Parsers> {
+    Tracker::new(&config.flow, lanes, seed, Parsers::new(&config.protocol, &config.files, lanes))
 }
 
 fn lane_of(a: Endpoint, b: Endpoint) -> usize {

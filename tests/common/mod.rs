@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod expect;
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod pcap;
 
 use std::ffi::{OsStr, OsString};

@@ -202,3 +202,19 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(any::<u8>(), 0..200),
     ]
 }
+
+#[test]
+fn an_input_that_grows_gives_the_same_events_as_one_that_is_whole() {
+    let text = format!("{HELLO}\n{END}\nnot an event\n{END}\n");
+    let mut whole = Vec::new();
+    let mut intake = Intake::new(ByteSize(1 << 20));
+    intake.read("w", text.as_bytes(), &mut |event| whole.push(format!("{event:?}"))).unwrap();
+    for size in [1, 7, 64, 10_000] {
+        let (mut growing, mut input) = (Intake::new(ByteSize(1 << 20)), Following::new("g".to_owned()));
+        let mut events = Vec::new();
+        for chunk in text.as_bytes().chunks(size) {
+            growing.follow(&mut input, chunk, &mut |event| events.push(format!("{event:?}"))).unwrap();
+        }
+        assert_eq!((events, growing.counters()), (whole.clone(), intake.counters()), "{size} bytes at a time");
+    }
+}

@@ -73,6 +73,10 @@ pub(in crate::protocol) struct Meter {
     left: u64,
     memory: u64,
     taken: Arc<AtomicU64>,
+    /// Content is not hashed for now, as there is too much to do.
+    pub(in crate::protocol) no_hashing: bool,
+    /// Nor is its type told.
+    pub(in crate::protocol) no_typing: bool,
 }
 
 /// Memory that is taken from the lane's, until this goes.
@@ -104,6 +108,8 @@ impl Meter {
             left: rate,
             memory: settings.memory.0 / lanes,
             taken: Arc::default(),
+            no_hashing: false,
+            no_typing: false,
         }
     }
 

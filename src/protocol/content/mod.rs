@@ -107,6 +107,8 @@ impl Content {
         let limit = meter.settings.hash_limit.0;
         let hash = if !meter.settings.hash {
             Err(NotHashed::Off)
+        } else if meter.no_hashing {
+            Err(NotHashed::Overload)
         } else if limit != 0 && announced.is_some_and(|length| length > limit) {
             Err(NotHashed::TooLarge)
         } else {
@@ -166,6 +168,8 @@ impl Content {
         let limit = meter.settings.hash_limit.0;
         if limit != 0 && self.length > limit {
             self.hash = Err(NotHashed::TooLarge);
+        } else if meter.no_hashing {
+            self.hash = Err(NotHashed::Overload);
         } else if meter.may_hash(bytes.len() as u64, now) {
             meter.counters.hashed_bytes += bytes.len() as u64;
             sha256.update(bytes);
@@ -177,6 +181,7 @@ impl Content {
     fn look(&mut self, bytes: &[u8], from: u64, meter: &mut Meter) {
         match &mut self.look {
             Look::Blind | Look::Done { tail: None, .. } => {}
+            Look::Collecting(_) if meter.no_typing => self.look = Look::Blind,
             Look::Done { tail: Some(tail), .. } => tail.take(bytes, from),
             Look::Collecting(head) => {
                 let room = (LEADING - head.len().min(LEADING)).min(bytes.len());

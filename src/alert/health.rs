@@ -1,0 +1,104 @@
+//! The sensor's alert on itself: what it cannot see for now, as an ECS document and a line of text.
+
+use crate::net::{Timestamp, group_digits};
+use crate::record::Document;
+
+use super::Loss;
+
+/// What keeps the sensor from seeing all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It lost packets.
+    PacketLoss(Loss),
+    /// It dropped uploads that it had found, as they were not joined as fast.
+    UploadsDropped(u64),
+    /// It gives up work; by name, what.
+    Shedding(&'static str),
+    /// An interface is not up; its name, and how it is.
+    Interface(String, &'static str),
+}
+
+impl Trouble {
+    /// The value of `outfall.health.condition`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PacketLoss(_) => "packet-loss",
+            Self::UploadsDropped(_) => "uploads-dropped",
+            Self::Shedding(_) => "shedding",
+            Self::Interface(..) => "interface",
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::PacketLoss(Loss { lost, of }) => {
+                format!("{} of {} packets lost", group_digits(*lost), group_digits((*of).max(*lost)))
+            }
+            Self::UploadsDropped(count) => format!("{} uploads dropped", group_digits(*count)),
+            Self::Shedding(what) => format!("too much to do: gave up {what}"),
+            Self::Interface(name, how) => format!("{name} {how}"),
+        }
+    }
+}
+
+/// An alert on the sensor itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it was over; none while it goes on.
+    pub end: Option<Timestamp>,
+    /// What it is.
+    pub trouble: Trouble,
+}
+
+impl Health {
+    /// The ECS document. Its beginning and its end share `event.id`.
+    pub fn document(&self) -> Document {
+        let mut document = Document::new();
+        document.set("@timestamp", self.end.unwrap_or(self.start).to_string());
+        document.set("event.kind", "alert");
+        document.set("event.dataset", "outfall.health");
+        document.set("event.id", format!("{}-{}", self.trouble.name(), self.start.0));
+        document.set("event.severity", if self.end.is_some() { 21 } else { 73 });
+        document.set("event.start", self.start.to_string());
+        document.set_some("event.end", self.end.map(|end| end.to_string()));
+        document.set("message", self.line());
+        document.set("outfall.health.condition", self.trouble.name());
+        document.set("outfall.health.state", if self.end.is_some() { "over" } else { "begun" });
+        match &self.trouble {
+            Trouble::PacketLoss(loss) => {
+                document.set("outfall.health.lost_packets", loss.lost);
+                document.set("outfall.health.packets", loss.of.max(loss.lost));
+                document.set("outfall.health.lost_per_million", loss.per_million());
+            }
+            Trouble::UploadsDropped(count) => document.set("outfall.health.uploads", *count),
+            Trouble::Shedding(what) => document.set("outfall.health.shed", *what),
+            Trouble::Interface(name, _) => document.set("observer.ingress.interface.name", name.as_str()),
+        }
+        document
+    }
+
+    /// One line for a terminal.
+    pub fn line(&self) -> String {
+        let when = if self.end.is_some() { "over: " } else { "" };
+        format!("SENSOR {when}{}", self.trouble.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_and_the_end_of_a_trouble_share_their_id() {
+        let start = Timestamp::from_parts(1_700_000_000, 0);
+        let begun = Health { start, end: None, trouble: Trouble::PacketLoss(Loss { lost: 5, of: 1_000 }) };
+        let end = Some(start.after(crate::net::Span::seconds(9)));
+        let over = Health { end, trouble: Trouble::PacketLoss(Loss { lost: 15, of: 9_000 }), ..begun.clone() };
+        let (begun, over) = (begun.document(), over.document());
+        assert_eq!(begun.get("event.id"), over.get("event.id"));
+        assert_eq!(begun.get("outfall.health.lost_per_million"), Some(&5_000.into()));
+        assert_eq!(over.get("message"), Some(&"SENSOR over: 15 of 9,000 packets lost".into()));
+    }
+}

@@ -1,0 +1,311 @@
+//! What one thread reads: the packets of its rings, in the order of time, and time itself where no packet comes.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::ring::{Raw, Ring, system_time};
+use super::{Condition, system};
+use crate::capture::Packet;
+use crate::capture::clock::Clock;
+use crate::config;
+use crate::net::{Span, Timestamp};
+
+/// Packets that are taken from a ring at a time.
+const AT_ONCE: usize = 4096;
+
+/// Bytes that are copied out of a ring at a time, where several are merged.
+const COPIED: usize = 1 << 20;
+
+/// Packets that lie further behind the time tell that the system's clock was set back: their times no longer move the
+/// time on, until they reach it again.
+const SET_BACK: Span = Span::seconds(60);
+
+/// What became of the packets of a thread's rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedCounters {
+    /// Packets that the kernel had for these rings, those that it dropped included.
+    pub received: u64,
+    /// Packets that the kernel dropped because a ring was full.
+    pub dropped: u64,
+    /// Times that a ring was full and stood still.
+    pub freezes: u64,
+    /// Packets handed on.
+    pub packets: u64,
+    /// Bytes that they had on the wire.
+    pub wire_bytes: u64,
+    /// Packets that are in a ring, or were copied out of it, and are not handed on.
+    pub waiting: u64,
+    /// Packets that came before every ring was ready, and were passed over.
+    pub before_start: u64,
+    /// Packets whose time is earlier than that of the packet before.
+    pub backward_timestamps: u64,
+}
+
+/// What a thread knows of time. Packets move it on; where none come, the time that has passed does.
+#[derive(Debug, Default)]
+pub struct LiveClock {
+    clock: Option<(Clock, Instant)>,
+    ticked: Timestamp,
+}
+
+impl LiveClock {
+    /// A packet of this time: what the time is.
+    #[inline]
+    pub fn observe(&mut self, ts: Timestamp) -> Timestamp {
+        let now = match &mut self.clock {
+            Some((clock, _)) => clock.observe(ts),
+            None => {
+                let clock = Clock::starting(ts, None);
+                let now = clock.now();
+                self.clock = Some((clock, Instant::now()));
+                now
+            }
+        };
+        now.max(self.ticked)
+    }
+
+    /// The rings are empty: what the time is now, less a `margin` for what is on its way into them.
+    pub fn tick(&mut self, seen: Instant, margin: Duration) -> Timestamp {
+        if let Some((clock, _)) = &self.clock {
+            let passed = seen.elapsed().saturating_sub(margin);
+            let passed = Span(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+            self.ticked = self.ticked.max(clock.now().after(passed));
+        }
+        self.now()
+    }
+
+    /// So much time passed, whatever the packets say.
+    fn pass(&mut self, passed: Duration) {
+        let passed = Span(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        self.ticked = self.now().after(passed);
+    }
+
+    /// The time; zero before the first packet.
+    pub fn now(&self) -> Timestamp {
+        self.clock.as_ref().map_or(Timestamp(0), |(clock, _)| clock.now()).max(self.ticked)
+    }
+}
+
+/// The packets of one thread.
+pub struct Feed {
+    rings: Vec<(Ring, Queue)>,
+    clock: LiveClock,
+    /// When the last packet was handed on.
+    seen: Instant,
+    index: u64,
+    last: Timestamp,
+    start: Timestamp,
+    block_timeout: Duration,
+    counters: FeedCounters,
+}
+
+/// Packets copied out of a ring, to be merged with those of others.
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    packets: VecDeque<(Timestamp, u32, usize, usize)>,
+}
+
+impl Feed {
+    pub(super) fn new(rings: Vec<Ring>, settings: &config::Capture, start: Option<Timestamp>) -> Self {
+        Self {
+            rings: rings.into_iter().map(|ring| (ring, Queue::default())).collect(),
+            clock: LiveClock::default(),
+            seen: Instant::now(),
+            index: 0,
+            last: Timestamp(0),
+            start: start.unwrap_or_default(),
+            block_timeout: Duration::from_nanos(settings.block_timeout.0),
+            counters: FeedCounters::default(),
+        }
+    }
+
+    /// Hands on the packets that are there, up to a few thousand; gives how many these were. Where there are none, waits for
+    /// at most `wait`.
+    pub fn take(&mut self, wait: Duration, mut each: impl FnMut(Packet<'_>)) -> usize {
+        let before = self.counters.packets + self.counters.before_start;
+        let taken = |feed: &Self| (feed.counters.packets + feed.counters.before_start - before) as usize;
+        self.take_ready(&mut each);
+        if taken(self) == 0 && !wait.is_zero() {
+            self.wait(wait);
+            self.take_ready(&mut each);
+        }
+        taken(self)
+    }
+
+    fn take_ready(&mut self, each: &mut impl FnMut(Packet<'_>)) {
+        let mut rings = std::mem::take(&mut self.rings);
+        match rings.as_mut_slice() {
+            [(ring, _)] => {
+                let link = ring.link;
+                // An interface that is gone gives an error; `look` says so.
+                let _ = ring.take(AT_ONCE, |raw| self.hand_on(link, raw, each));
+            }
+            several => self.merge(several, each),
+        }
+        self.rings = rings;
+    }
+
+    #[inline]
+    fn hand_on(&mut self, link: u16, raw: Raw<'_>, each: &mut impl FnMut(Packet<'_>)) {
+        let Raw { ts, wire_length, bytes } = raw;
+        if ts < self.start {
+            self.counters.before_start += 1;
+            return;
+        }
+        self.counters.backward_timestamps += u64::from(ts < self.last);
+        self.last = ts;
+        self.counters.packets += 1;
+        self.counters.wire_bytes += u64::from(wire_length);
+        let clock = self.clock.observe(ts);
+        let index = self.index;
+        self.index += 1;
+        each(Packet { index, ts, clock, link, wire_length, bytes });
+    }
+
+    /// Hands on packets of several rings in the order of their times. A ring that has none may yet get older ones than
+    /// the others have, until the kernel has had the time to hand over a block.
+    fn merge(&mut self, rings: &mut [(Ring, Queue)], each: &mut impl FnMut(Packet<'_>)) {
+        let now = system_time();
+        let settled = now.before(Span(2 * self.block_timeout.as_nanos() as u64));
+        for _ in 0..AT_ONCE {
+            for (ring, queue) in rings.iter_mut().filter(|(_, queue)| queue.packets.is_empty()) {
+                queue.fill(ring);
+            }
+            let empty = rings.iter().any(|(_, queue)| queue.packets.is_empty());
+            let first = |(_, queue): &(Ring, Queue)| queue.packets.front().map(|(ts, ..)| *ts);
+            let next = rings.iter_mut().filter(|ring| first(ring).is_some()).min_by_key(|ring| first(ring));
+            let Some((ring, queue)) = next else { return };
+            let Some(&(ts, wire_length, from, to)) = queue.packets.front() else { return };
+            // A time that is yet to come tells that the clock was set back: there is nothing to wait for.
+            if empty && ts > settled && ts <= now {
+                return;
+            }
+            queue.packets.pop_front();
+            let bytes = queue.bytes.get(from..to).unwrap_or_default();
+            self.hand_on(ring.link, Raw { ts, wire_length, bytes }, each);
+        }
+    }
+
+    fn wait(&self, wait: Duration) {
+        let held = self.rings.iter().any(|(_, queue)| !queue.packets.is_empty());
+        if held || self.rings.iter().all(|(ring, _)| ring.condition() != Condition::Up) {
+            // What is held waits for time to pass; and the socket of an interface that is down is never at rest.
+            std::thread::sleep(wait.min(self.block_timeout));
+            return;
+        }
+        let mut sockets: Vec<PollFd<'_>> =
+            self.rings.iter().map(|(ring, _)| PollFd::new(ring.socket(), PollFlags::POLLIN)).collect();
+        let wait = u16::try_from(wait.as_millis()).unwrap_or(u16::MAX);
+        // A wait that a signal ends early is as good.
+        let _ = poll(&mut sockets, PollTimeout::from(wait));
+        if sockets
+            .iter()
+            .any(|socket| socket.revents().is_some_and(|found| !found.contains(PollFlags::POLLIN) && !found.is_empty()))
+        {
+            // An error stays until `look` has found its reason.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Moves time on where no packet does; gives the time.
+    pub fn tick(&mut self) -> Timestamp {
+        self.clock.tick(self.seen, 2 * self.block_timeout)
+    }
+
+    /// Remembers that packets came just now.
+    pub fn seen(&mut self) {
+        let now = Instant::now();
+        if self.clock.now().since(self.last) > SET_BACK {
+            self.clock.pass(now.duration_since(self.seen));
+        }
+        self.seen = now;
+    }
+
+    /// The time.
+    pub fn clock(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// How far what is read now lies behind what arrives now, by the time of the last packet.
+    pub fn lag(&self) -> Duration {
+        Duration::from_nanos(system_time().since(self.last).0)
+    }
+
+    /// What became of packets so far. Asks the kernel.
+    pub fn counters(&mut self) -> FeedCounters {
+        for (ring, _) in &self.rings {
+            let system::RingStatistics { packets, drops, freezes } = ring.statistics();
+            self.counters.received += packets;
+            self.counters.dropped += drops;
+            self.counters.freezes += freezes;
+        }
+        let FeedCounters { received, dropped, packets, before_start, .. } = self.counters;
+        self.counters.waiting = received.saturating_sub(dropped + packets + before_start);
+        self.counters
+    }
+
+    /// The time of the last packet.
+    pub fn latest(&self) -> Timestamp {
+        self.last
+    }
+
+    /// How long it takes at most until a packet that is in a ring is handed on.
+    pub fn settles_within(&self) -> Duration {
+        4 * self.block_timeout
+    }
+
+    /// Looks at the interfaces; gives those whose condition has changed.
+    pub fn look(&mut self) -> Vec<(String, Condition)> {
+        let changed = |(ring, _): &mut (Ring, Queue)| ring.look().map(|condition| (ring.name.clone(), condition));
+        self.rings.iter_mut().filter_map(changed).collect()
+    }
+
+    /// The interfaces that are not up, and how they are.
+    pub fn troubled(&self) -> Vec<(String, Condition)> {
+        let rings = self.rings.iter().map(|(ring, _)| (ring.name.clone(), ring.condition()));
+        rings.filter(|(_, condition)| *condition != Condition::Up).collect()
+    }
+}
+
+impl Queue {
+    fn fill(&mut self, ring: &mut Ring) {
+        self.bytes.clear();
+        let (bytes, packets) = (&mut self.bytes, &mut self.packets);
+        // Of the usual size; a run of larger packets makes the buffer grow by as much as is taken at a time.
+        let most = COPIED / 2048;
+        // An interface that is gone gives an error; `look` says so.
+        let _ = ring.take(most, |raw| {
+            let from = bytes.len();
+            bytes.extend_from_slice(raw.bytes);
+            packets.push_back((raw.ts, raw.wire_length, from, bytes.len()));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_where_no_packet_comes() {
+        let mut clock = LiveClock::default();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        assert_eq!(clock.tick(long_ago, Duration::ZERO), Timestamp(0), "there is no time before the first packet");
+        let first = Timestamp::from_parts(1_700_000_000, 0);
+        clock.observe(first);
+        let ticked = clock.tick(long_ago, Duration::from_secs(1));
+        assert!((98.9..100.0).contains(&ticked.since(first).as_seconds()), "{ticked}");
+        // What comes late does not turn it back.
+        assert_eq!(clock.observe(first.after(Span::seconds(5))), ticked);
+        assert_eq!(clock.observe(ticked.after(Span::seconds(5))), ticked.after(Span::seconds(5)));
+        assert_eq!(clock.tick(Instant::now(), Duration::ZERO).since(ticked).as_seconds().round(), 5.0);
+        // Nor does a clock that was set back, behind which time goes on.
+        let before = clock.now();
+        clock.observe(first.before(Span::seconds(3600)));
+        clock.pass(Duration::from_secs(2));
+        assert_eq!(clock.now(), before.after(Span::seconds(2)));
+    }
+}

@@ -1,0 +1,160 @@
+//! Packets as they arrive: interfaces in, timestamped frames out, on as many threads as are asked for.
+//!
+//! [`open`] opens a ring for each interface and each thread; a [`Feed`] is what one thread reads. Thread `n` reads the
+//! `n`-th ring of every interface, and the same program spreads the packets of each interface over its rings
+//! (`fanout.rs`), so a pair of hosts stays on its thread even where a tap has an interface for each direction.
+//!
+//! Of one interface, packets are handed on where they lie in the ring. Of several, they are put in the order of their
+//! times first, for which they are copied.
+//!
+//! Promises: what the kernel could not put into a ring is counted, never silent; an interface that goes down or
+//! disappears ends nothing, is reported, and is taken up again when it is back.
+
+mod fanout;
+mod feed;
+mod interfaces;
+mod ring;
+mod system;
+
+use std::io;
+
+pub use feed::{Feed, FeedCounters, LiveClock};
+pub use interfaces::{InterfaceCounters, Interfaces};
+
+use crate::config;
+use crate::net::Timestamp;
+use ring::Ring;
+
+/// The name that stands for all interfaces.
+pub const ANY: &str = "any";
+
+/// LINKTYPE_ETHERNET.
+const ETHERNET: u16 = 1;
+
+/// How an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Up.
+    Up,
+    /// Up, but nothing is at the other end.
+    NoCarrier,
+    /// Down.
+    Down,
+    /// There is none of this name.
+    Gone,
+    /// There is another one of this name, and it cannot be taken up.
+    Replaced,
+}
+
+impl Condition {
+    /// The end of a sentence that begins with the interface's name.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Up => "is up",
+            Self::NoCarrier => "is up, but has no carrier",
+            Self::Down => "is down",
+            Self::Gone => "is gone",
+            Self::Replaced => {
+                "is back as another interface, and several threads share it: the sensor must be started anew"
+            }
+        }
+    }
+}
+
+/// Why packets cannot be captured.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// libpcap refuses the interface or its settings.
+    #[error("{interface}: {what}")]
+    Open {
+        /// The interface.
+        interface: String,
+        /// What cannot be done.
+        what: &'static str,
+        /// What libpcap says.
+        source: pcap::Error,
+    },
+    /// The kernel refuses to spread packets over threads.
+    #[error("{interface}: cannot spread packets over several threads")]
+    Fanout {
+        /// The interface.
+        interface: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Opens a ring for each interface and thread; gives what each thread reads.
+///
+/// # Errors
+/// If an interface cannot be opened.
+pub fn open(interfaces: &[String], settings: &config::Capture) -> Result<Vec<Feed>, LiveError> {
+    let threads = usize::try_from(settings.threads).unwrap_or(1).max(1);
+    let mut rings: Vec<Vec<Ring>> = (0..threads).map(|_| Vec::new()).collect();
+    for interface in interfaces {
+        let mut group = None;
+        for rings in &mut rings {
+            let mut ring = Ring::open(interface, settings)?;
+            if threads > 1 {
+                group = Some(ring.join(group)?);
+            }
+            rings.push(ring);
+        }
+    }
+    // Until the last ring had joined its group, some packets went to several rings, or to the wrong one.
+    let start = (threads > 1).then(ring::system_time);
+    Ok(rings.into_iter().map(|rings| Feed::new(rings, settings, start)).collect())
+}
+
+/// The time by which packets are stamped, where no adapter does.
+pub fn now() -> Timestamp {
+    ring::system_time()
+}
+
+/// What the environment of live capture is like, for those who want to know before they start.
+pub mod environment {
+    use std::io;
+    use std::os::fd::AsFd;
+
+    use super::system;
+
+    const GET_GRO: u32 = 0x2b;
+    const GET_FLAGS: u32 = 0x25;
+    /// ETH_FLAG_LRO.
+    const LRO: u32 = 1 << 15;
+
+    /// Whether the kernel or the adapter merges packets of `interface` as they arrive (GRO, LRO).
+    ///
+    /// # Errors
+    /// If the driver does not say, or there is no such interface.
+    pub fn merges(socket: impl AsFd, interface: &str) -> io::Result<(bool, bool)> {
+        let gro = system::driver_value(socket.as_fd(), interface, GET_GRO)? != 0;
+        let flags = system::driver_value(socket, interface, GET_FLAGS).unwrap_or(0);
+        Ok((gro, flags & LRO != 0))
+    }
+
+    /// The descriptors of the adapter's receive ring: how many there may be, and how many there are.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn descriptors(socket: impl AsFd, interface: &str) -> io::Result<(u32, u32)> {
+        system::descriptors(socket, interface)
+    }
+
+    /// Whether there is such an interface, and whether it is up and has a carrier.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn interface(socket: impl AsFd, interface: &str) -> io::Result<Option<(bool, bool)>> {
+        let found = system::interface(socket.as_fd(), interface)?;
+        Ok(found.map(|(_, flags)| (flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0)))
+    }
+
+    /// Whether the system's clock is held to be right, and by how many microseconds it may be wrong.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn clock() -> io::Result<(bool, i64)> {
+        system::clock()
+    }
+}

@@ -1,0 +1,218 @@
+//! `outfall check`: whether this machine is fit to capture live, and what to change.
+
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Barrier};
+
+use anyhow::Context as _;
+
+use crate::capture::live::{ANY, environment};
+use crate::config::{Config, is_interface};
+use crate::endpoint::printable;
+use crate::net::ByteSize;
+use crate::sensor::sandbox::{self, Files, Open};
+
+/// What `outfall check` is told.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Interface to look at; may be given several times [default: `capture.interfaces`]
+    #[arg(long, value_name = "IF")]
+    interface: Vec<String>,
+
+    /// Configuration file; without it the defaults hold
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Lock this process up as `outfall run` does, and try what must not be possible then
+    #[arg(long, hide = true)]
+    sandbox: bool,
+}
+
+/// What came of one look.
+enum Finding {
+    /// As it should be.
+    Fine(String),
+    /// It works, but not as well as it could.
+    Change(String),
+    /// It does not work.
+    Fail(String),
+}
+
+use Finding::{Change, Fail, Fine};
+
+/// Looks, and says what it found. Exit status 1 if something stands in the way of capturing.
+///
+/// # Errors
+/// If the configuration cannot be read, or nothing can be looked at.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.sandbox {
+        return try_sandbox();
+    }
+    let config = match &args.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    let interfaces = if args.interface.is_empty() { &config.capture.interfaces } else { &args.interface };
+    let mut findings = vec![permission()];
+    if interfaces.is_empty() {
+        findings.push(Change("no interface: name one with --interface or `capture.interfaces`".to_owned()));
+    }
+    // Any socket will do to ask with.
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::1]:0"));
+    match socket {
+        Ok(socket) => interfaces.iter().for_each(|name| interface(&socket, name, &mut findings)),
+        Err(error) => findings.push(Fail(format!("interfaces cannot be asked about: no socket ({error})"))),
+    }
+    findings.push(memory(&config, interfaces.len()));
+    findings.push(clock());
+    say(&findings)
+}
+
+fn say(findings: &[Finding]) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    for finding in findings {
+        let (word, text) = match finding {
+            Fine(text) => ("ok", text),
+            Change(text) => ("change", text),
+            Fail(text) => ("FAIL", text),
+        };
+        writeln!(out, "{word:<6} {}", printable(text)).context("cannot write the output")?;
+    }
+    let failed = findings.iter().any(|finding| matches!(finding, Fail(_)));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn permission() -> Finding {
+    if sandbox::holds_net_raw() {
+        Fine("permission: CAP_NET_RAW is there".to_owned())
+    } else {
+        Fail(
+            "permission: CAP_NET_RAW is missing: run as root, or as a service with AmbientCapabilities=CAP_NET_RAW \
+             (see `outfall config service`)"
+                .to_owned(),
+        )
+    }
+}
+
+fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
+    if name == ANY {
+        return findings.push(Change(format!(
+            "{name}: what this machine itself sends and receives is captured, too; on a tap, name its interface"
+        )));
+    }
+    if !is_interface(name) {
+        return findings.push(Fail(format!("{name}: not the name of an interface")));
+    }
+    let condition = match environment::interface(socket, name) {
+        Ok(Some((true, true))) => Fine(format!("{name}: is up")),
+        Ok(Some((true, false))) => {
+            Change(format!("{name}: is up, but has no carrier: look at the cable or the mirror port"))
+        }
+        Ok(Some((false, _))) => Fail(format!("{name}: is down: ip link set {name} up")),
+        Ok(None) => return findings.push(Fail(format!("{name}: no such interface: see `ip link`"))),
+        Err(error) => return findings.push(Fail(format!("{name}: cannot be asked about ({error})"))),
+    };
+    findings.push(condition);
+    findings.push(match environment::merges(socket, name) {
+        Ok((false, false)) => Fine(format!("{name}: packets are not merged as they arrive (GRO and LRO are off)")),
+        Ok((gro, lro)) => {
+            let both = [(gro, "gro"), (lro, "lro")];
+            let on: Vec<&str> = both.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+            let off: Vec<String> = on.iter().map(|name| format!("{name} off")).collect();
+            Change(format!(
+                "{name}: packets are merged as they arrive ({}), so their number, times and order are not those of the \
+                 wire: ethtool -K {name} {}",
+                on.join(", "),
+                off.join(" ")
+            ))
+        }
+        Err(_) => Fine(format!("{name}: the driver does not tell whether it merges packets")),
+    });
+    findings.push(match environment::descriptors(socket, name) {
+        Ok((most, present)) if present < most => Change(format!(
+            "{name}: the adapter's queue holds {present} packets and could hold {most}: ethtool -G {name} rx {most}"
+        )),
+        Ok((_, present)) => Fine(format!("{name}: the adapter's queue is as long as it can be ({present} packets)")),
+        Err(_) => Fine(format!("{name}: the adapter has no queue of its own to lengthen")),
+    });
+}
+
+/// Rings and tables against the memory that is free.
+fn memory(config: &Config, interfaces: usize) -> Finding {
+    let rings = config.capture.ring.0.saturating_mul(config.capture.threads).saturating_mul(interfaces.max(1) as u64);
+    let tables =
+        [&config.flow.table_memory, &config.flow.reassembly_memory, &config.files.memory, &config.endpoint.memory];
+    let all = tables.iter().fold(rings, |sum, size| sum.saturating_add(size.0));
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    });
+    let (rings, all) = (ByteSize(rings), ByteSize(all));
+    match available {
+        None => Change(format!("memory: rings take {rings}; how much is free the system does not tell")),
+        Some(free) if rings.0 > free => Fail(format!(
+            "memory: rings take {rings}, and {} is free: lower `capture.ring` or `capture.threads`",
+            ByteSize(free)
+        )),
+        Some(free) if all.0 > free => Change(format!(
+            "memory: rings take {rings} and all bounds together allow {all}, and {} is free: lower the bounds in the \
+             configuration",
+            ByteSize(free)
+        )),
+        Some(free) => {
+            Fine(format!("memory: rings take {rings}, all bounds together allow {all}, {} is free", ByteSize(free)))
+        }
+    }
+}
+
+fn clock() -> Finding {
+    match environment::clock() {
+        Ok((true, most)) => Fine(format!("clock: is synchronised, wrong by at most {} ms", most / 1000)),
+        Ok((false, _)) => Change(
+            "clock: is not synchronised, so packets and endpoint events may not meet: start chrony or systemd-timesyncd"
+                .to_owned(),
+        ),
+        Err(error) => Change(format!("clock: the system does not tell whether it is synchronised ({error})")),
+    }
+}
+
+/// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
+fn try_sandbox() -> anyhow::Result<ExitCode> {
+    let outside = std::env::temp_dir();
+    let state = outside.join(format!("outfall-check-{}", std::process::id()));
+    std::fs::create_dir(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
+    let open = Open { write: vec![state.clone()], ..Open::default() };
+    let mut findings = vec![match sandbox::confine(&open)? {
+        Files::Confined => Fine("Landlock holds, with all of its rules".to_owned()),
+        Files::Partly => Fine("Landlock holds; this kernel does not know all of its rules".to_owned()),
+        Files::Free => Fail("this kernel has no Landlock".to_owned()),
+    }];
+    findings.push(if sandbox::holds_net_raw() {
+        Fail("CAP_NET_RAW is still there".to_owned())
+    } else {
+        Fine("no capability is left".to_owned())
+    });
+    let gate = Arc::new(Barrier::new(2));
+    let other = {
+        let (gate, state, outside) = (Arc::clone(&gate), state.clone(), outside.clone());
+        // It is there before the list of system calls holds, as the capture threads are.
+        std::thread::spawn(move || {
+            gate.wait();
+            sandbox::try_out(&state, &outside)
+        })
+    };
+    sandbox::lock()?;
+    gate.wait();
+    let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
+    let here = sandbox::try_out(&state, &outside);
+    for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
+        for attempt in attempts {
+            let result = attempt.refused.as_ref().map_or("done".to_owned(), |why| format!("refused: {why}"));
+            let text = format!("{thread}: {}: {result}", attempt.what);
+            findings.push(if attempt.is_right() { Fine(text) } else { Fail(text) });
+        }
+    }
+    say(&findings)
+}

@@ -1,0 +1,77 @@
+//! The live sensor's counters: lines of the log, and sums for the closing summary.
+
+use crate::capture;
+use crate::record::Ending;
+use crate::sensor::SensorCounters;
+use crate::sensor::live::{LiveCounters, ThreadCounters};
+
+/// A line for each thread and each interface, all counts since the start.
+pub fn lines(counters: &LiveCounters) -> Vec<String> {
+    let threads = counters.threads.iter().enumerate().map(|(number, thread)| of_thread(number, thread));
+    let interfaces = counters.interfaces.iter().map(|(name, counts)| {
+        format!(
+            "counters interface={name} packets={} errors={} dropped={} overruns={}",
+            counts.packets, counts.errors, counts.dropped, counts.overruns
+        )
+    });
+    threads.chain(interfaces).collect()
+}
+
+fn of_thread(number: usize, thread: &ThreadCounters) -> String {
+    let ThreadCounters { feed, sensor, dropped, shed, shed_steps, lag } = thread;
+    let (packet, flow) = (&sensor.packet, &sensor.flow);
+    let errors = packet.malformed + packet.too_deep + packet.unknown_link;
+    let counts = [
+        ("received", feed.received),
+        ("kernel_dropped", feed.dropped),
+        ("freezes", feed.freezes),
+        ("before_start", feed.before_start),
+        ("waiting", feed.waiting),
+        ("packets", feed.packets),
+        ("bytes", feed.wire_bytes),
+        ("decode_errors", errors),
+        ("snapped", packet.snapped),
+        ("gaps", flow.gaps),
+        ("gap_bytes", flow.gap_bytes),
+        ("evicted", flow.ended(Ending::Evicted)),
+        ("flows_dropped", dropped.flows),
+        ("names_dropped", dropped.names),
+        ("uploads_dropped", dropped.uploads),
+        ("shed", *shed as u64),
+        ("shed_steps", *shed_steps),
+        ("lag_ms", lag.as_millis() as u64),
+    ];
+    let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+    format!("counters thread={number} {}", counts.join(" "))
+}
+
+/// All threads together, as a replay counts.
+pub fn totals(counters: &LiveCounters) -> (capture::Counters, SensorCounters) {
+    let mut capture = capture::Counters::default();
+    let mut sensor = SensorCounters::default();
+    for thread in &counters.threads {
+        capture.packets += thread.feed.packets;
+        capture.wire_bytes += thread.feed.wire_bytes;
+        capture.backward_timestamps += thread.feed.backward_timestamps;
+        sensor.add(&thread.sensor);
+    }
+    (capture, sensor)
+}
+
+/// What only a live sensor can lose; only what happened is for the summary.
+pub fn losses(counters: &LiveCounters) -> Vec<(&'static str, u64)> {
+    let sum = |count: fn(&ThreadCounters) -> u64| counters.threads.iter().map(count).sum();
+    let interfaces = counters.interfaces.iter().map(|(_, counts)| counts.lost()).sum();
+    vec![
+        ("packets the kernel dropped, a ring was full", sum(|thread| thread.feed.dropped)),
+        ("times that a ring was full", sum(|thread| thread.feed.freezes)),
+        ("packets that the interfaces dropped", interfaces),
+        ("packets that came when the end was near", sum(|thread| thread.feed.waiting)),
+        ("packets before every ring was ready", sum(|thread| thread.feed.before_start)),
+        ("uploads dropped, not judged as fast", sum(|thread| thread.dropped.uploads)),
+        ("flow records dropped, not judged as fast", sum(|thread| thread.dropped.flows)),
+        ("names from DNS dropped, not taken as fast", sum(|thread| thread.dropped.names)),
+        ("times that a kind of work was given up", sum(|thread| thread.shed_steps)),
+        ("facts joined before the grace was over", counters.joined_early),
+    ]
+}

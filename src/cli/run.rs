@@ -1,0 +1,288 @@
+//! `outfall run`: the live sensor, from its start to its summary.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::events::Events;
+use super::output::Output;
+use super::service::Service;
+use super::{counters, summary};
+use crate::capture::live::{self, Interfaces};
+use crate::config::{Config, is_interface};
+use crate::endpoint::{History, printable};
+use crate::sensor::Judgement;
+use crate::sensor::live::{Live, LiveCounters};
+use crate::sensor::sandbox::{self, Files, Open};
+
+/// What `outfall run` is told.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Interface to capture on; may be given several times [default: `capture.interfaces`]
+    #[arg(long, value_name = "IF", value_parser = interface)]
+    interface: Vec<String>,
+
+    /// Endpoint events of the hosts, as JSON Lines; a plain file is read on as it grows; may be given several times
+    #[arg(long, value_name = "EVENTS")]
+    endpoint: Vec<PathBuf>,
+
+    /// Configuration file; without it the defaults hold (see `outfall config default`)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Append to this file instead of printing; SIGHUP opens it anew
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Print one ECS document per line instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Also print a record for every TCP flow, whatever its protocol
+    #[arg(long)]
+    flows: bool,
+}
+
+fn interface(name: &str) -> Result<String, String> {
+    if is_interface(name) { Ok(name.to_owned()) } else { Err("not the name of an interface".to_owned()) }
+}
+
+/// How long the judging thread waits for something to be found before it looks at everything else.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How often everything else is looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the sensor cannot start: bad input, an interface or a right that is not there. Once it runs, if a thread ends.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut config = load(args.config.as_deref())?;
+    let interfaces = if args.interface.is_empty() { &config.capture.interfaces } else { &args.interface };
+    let mut named = std::collections::BTreeSet::new();
+    let interfaces: Vec<String> = interfaces.iter().filter(|name| named.insert(*name)).cloned().collect();
+    anyhow::ensure!(
+        !interfaces.is_empty(),
+        "no interface to capture on: name one with --interface or `capture.interfaces`"
+    );
+    let signals = Signals::catch()?;
+    let mut history = History::new(config.endpoint.memory);
+    let mut events = Events::open(&args.endpoint, &config, &mut history)?;
+    let mut output = Output::new(Target::open(args.output.as_deref())?, args.json, args.flows);
+    let mut service = Service::from_environment();
+    let feeds = live::open(&interfaces, &config.capture).map_err(explained)?;
+    let watched = Interfaces::watch(&interfaces);
+    if !watched.readable() {
+        log("warning: /proc/self/net/dev cannot be read: what the interfaces themselves drop is not known");
+    }
+    confine(args, &config)?;
+    let mut sensor = Live::start(feeds, watched, &config)?;
+    if config.capture.sandbox {
+        sandbox::lock()?;
+    }
+    sensor.begin();
+    log(&format!("capturing on {} with {} threads", interfaces.join(", "), config.capture.threads));
+    service.ready();
+
+    let mut judgement = Judgement::live(&config, history);
+    let mut stuck = Vec::new();
+    let (mut reported, mut kept) = (Instant::now(), Instant::now());
+    let ended = loop {
+        let mut say = |line: String| log(&line);
+        let turned =
+            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| output.put(&outcome), &mut say);
+        if let Err(error) = turned {
+            break Err(error);
+        }
+        if signals.stop.load(Ordering::Relaxed) || !output.is_wanted() {
+            break Ok(());
+        }
+        if kept.elapsed() < HOUSEKEEPING {
+            continue;
+        }
+        kept = Instant::now();
+        // One piece at a time, lest a file that grows fast keeps facts waiting.
+        events.follow(judgement.history_mut(), &mut say);
+        output.flush();
+        if signals.reload.swap(false, Ordering::Relaxed) {
+            reload(args, &mut config, &mut judgement, &mut output);
+        }
+        if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
+            reported = Instant::now();
+            counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
+        }
+        let now_stuck = sensor.stuck();
+        if now_stuck.is_empty() {
+            service.alive();
+        } else if now_stuck != stuck {
+            log(&format!("capture threads make no progress: {now_stuck:?}"));
+        }
+        stuck = now_stuck;
+    };
+    service.stopping();
+    log("ending: writing what is open");
+    let finished = sensor.finish(&mut judgement, &mut |outcome| output.put(&outcome));
+    let counted = finished?;
+    counters::lines(&counted).iter().for_each(|line| log(line));
+    close(args, output, &counted, &judgement, &events)?;
+    // All is written before the reason for an early end is said.
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(match path {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    })
+}
+
+/// Says what to do where the system only says no.
+fn explained(error: live::LiveError) -> anyhow::Error {
+    let missing = !sandbox::holds_net_raw();
+    let error = anyhow::Error::from(error);
+    if missing {
+        error.context("cannot capture: the right to (CAP_NET_RAW) is missing; run as root, or see `outfall check`")
+    } else {
+        error
+    }
+}
+
+fn confine(args: &RunArgs, config: &Config) -> anyhow::Result<()> {
+    if !config.capture.sandbox {
+        log("warning: `capture.sandbox` is off: the sensor keeps every right that it was started with");
+        return Ok(());
+    }
+    if !config.capture.user.is_empty() && !nix::unistd::Uid::effective().is_root() {
+        log("`capture.user` is for a start as root: goes on as the user that it was started as");
+    }
+    let directory = |file: &Option<PathBuf>| file.as_deref().map(directory_of).into_iter().collect();
+    let open =
+        Open { user: config.capture.user.clone(), write: directory(&args.output), read: directory(&args.config) };
+    match sandbox::confine(&open)? {
+        Files::Confined => {}
+        Files::Partly => log("this kernel's Landlock is old: not all of the sandbox's rules for files hold"),
+        Files::Free => log("warning: this kernel has no Landlock: files are guarded by the user's rights alone"),
+    }
+    Ok(())
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Takes up what of the configuration can change while packets come, and opens the output anew.
+fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output: &mut Output<Target>) {
+    if let Some(path) = &args.output {
+        output.flush();
+        match Target::open(Some(path)) {
+            Ok(target) => output.redirect(target),
+            Err(error) => log(&format!("goes on with the old output: {}", printable(&format!("{error:#}")))),
+        }
+    }
+    let Some(path) = &args.config else { return log("reloaded: there is no configuration file") };
+    let new = match Config::load(path) {
+        Ok(new) => new,
+        Err(error) => {
+            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+            return log(&format!("goes on with the old configuration: {}", printable(&first)));
+        }
+    };
+    let mut fixed = new.clone();
+    (fixed.network, fixed.join, fixed.detect) = (config.network.clone(), config.join.clone(), config.detect.clone());
+    let unchanged = fixed == *config;
+    (config.network, config.join, config.detect) = (new.network, new.join, new.detect);
+    judgement.configure(config);
+    log(if unchanged {
+        "reloaded: [network], [join] and [detect] hold as they are in the file now"
+    } else {
+        "reloaded: [network], [join] and [detect] hold as they are in the file now; other changes wait for the next start"
+    });
+}
+
+fn close(
+    args: &RunArgs,
+    mut output: Output<Target>,
+    counted: &LiveCounters,
+    judgement: &Judgement,
+    events: &Events,
+) -> anyhow::Result<()> {
+    let (capture, sensor) = counters::totals(counted);
+    let text = summary::live(&capture, &sensor, judgement, &events.counters(), &counters::losses(counted));
+    if args.json {
+        // Nothing can be said if standard error is gone.
+        let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());
+    } else {
+        output.text(&text);
+    }
+    output.finish().context("cannot write the output")
+}
+
+/// A line of the log.
+fn log(line: &str) {
+    // Nothing can be said if standard error is gone.
+    let _ = writeln!(io::stderr(), "outfall: {line}");
+}
+
+/// Signals that came.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let signals = Self { stop: Arc::default(), reload: Arc::default() };
+        for signal in [SIGTERM, SIGINT] {
+            // A second one ends the program at once.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&signals.stop))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&signals.stop)))
+                .context("cannot catch signals")?;
+        }
+        signal_hook::flag::register(SIGHUP, Arc::clone(&signals.reload)).context("cannot catch signals")?;
+        Ok(signals)
+    }
+}
+
+/// Where results go.
+pub enum Target {
+    /// Standard output.
+    Standard(io::Stdout),
+    /// A file.
+    File(File),
+}
+
+impl Target {
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Standard(io::stdout())) };
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        Ok(Self::File(file.with_context(|| format!("{}: cannot be written", path.display()))?))
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Standard(stdout) => stdout.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Standard(stdout) => stdout.flush(),
+            Self::File(file) => file.flush(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A capture thread: its rings and its worker in one, so that no packet goes from one thread to another.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::outlet::{Dropped, Outlet};
+use super::shedding::{Shedding, Step};
+use crate::alert::Loss;
+use crate::capture::live::{self, Condition, Feed, FeedCounters};
+use crate::net::{Span, Timestamp};
+use crate::sensor::worker::{Placed, SensorCounters, Worker};
+
+/// How long a thread waits for packets before time moves on without them.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How often a thread looks at its counters and interfaces.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a thread may go on reading what was in its rings when it was told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long it may wait for its last facts to be taken.
+const HAND_OVER: Duration = Duration::from_secs(30);
+
+/// What a thread tells the others.
+#[derive(Default)]
+pub(super) struct Board {
+    /// The time up to which everything was found and sent, in nanoseconds.
+    clock: AtomicU64,
+    /// Grows as long as the thread is not stuck.
+    beat: AtomicU64,
+    report: Mutex<ThreadCounters>,
+}
+
+/// What became of everything on one thread, as of its last look.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadCounters {
+    /// Of the rings.
+    pub feed: FeedCounters,
+    /// Of what was in the packets.
+    pub sensor: SensorCounters,
+    /// Of what was found.
+    pub dropped: Dropped,
+    /// How many kinds of work are given up.
+    pub shed: usize,
+    /// How many times a further kind was given up.
+    pub shed_steps: u64,
+    /// How far reading lagged behind arrival, at most, in the last second.
+    pub lag: Duration,
+}
+
+/// Something that happened.
+pub(super) enum Notice {
+    /// An interface is in another condition.
+    Interface(String, Condition),
+    /// Work was given up, or taken up again.
+    Shed { thread: usize, step: Step, lag: Duration, dropped: u64 },
+    /// Packets were lost.
+    Loss { from: Timestamp, to: Timestamp, loss: Loss },
+}
+
+impl Board {
+    /// The time up to which everything was sent; none before the first packet.
+    pub(super) fn clock(&self) -> Option<Timestamp> {
+        match self.clock.load(Ordering::Acquire) {
+            0 => None,
+            clock => Some(Timestamp(clock)),
+        }
+    }
+
+    pub(super) fn beat(&self) -> u64 {
+        self.beat.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn report(&self) -> ThreadCounters {
+        // A thread that died left the counters as they were.
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A thread's work.
+pub(super) struct Thread {
+    pub(super) number: usize,
+    pub(super) feed: Feed,
+    pub(super) worker: Worker,
+    pub(super) outlet: Outlet,
+    pub(super) notices: Sender<Notice>,
+    pub(super) shedding: Shedding,
+    pub(super) board: Arc<Board>,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Thread {
+    /// Reads until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut found = Vec::new();
+        let mut looked = Instant::now();
+        let mut last = FeedCounters::default();
+        let mut lag = Duration::ZERO;
+        let mut steps = 0;
+        let mut loss_from = live::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.turn(WAIT, &mut found) > 0 {
+                lag = lag.max(self.feed.lag());
+            }
+            if looked.elapsed() < SECOND {
+                continue;
+            }
+            looked = Instant::now();
+            let counters = self.feed.counters();
+            let dropped = counters.dropped - last.dropped;
+            if dropped > 0 {
+                let loss = Loss { lost: dropped, of: counters.received - last.received };
+                // What was dropped came after what is read now, and at the earliest when the counters were last read.
+                self.tell(Notice::Loss { from: loss_from, to: live::now(), loss });
+            }
+            loss_from = self.feed.clock().before(Span::seconds(1));
+            last = counters;
+            if let Some(step) = self.shedding.look(lag, dropped, looked) {
+                self.worker.shed(&self.shedding.shed());
+                steps += u64::from(step.up);
+                self.tell(Notice::Shed { thread: self.number, step, lag, dropped });
+            }
+            for (name, condition) in self.feed.look() {
+                // All threads see the same.
+                if self.number == 0 {
+                    self.tell(Notice::Interface(name, condition));
+                }
+            }
+            self.report(counters, steps, lag);
+            lag = Duration::ZERO;
+        }
+        self.finish(found, steps);
+    }
+
+    /// Reads what is there, or moves time on; gives the number of packets.
+    fn turn(&mut self, wait: Duration, found: &mut Vec<Placed>) -> usize {
+        let Self { feed, worker, .. } = self;
+        let packets = feed.take(wait, |packet| worker.packet(&packet, found));
+        let clock = if packets > 0 {
+            feed.seen();
+            feed.clock()
+        } else {
+            feed.tick()
+        };
+        if clock > Timestamp(0) {
+            worker.advance(clock, found);
+        }
+        self.outlet.send(found.drain(..));
+        self.board.clock.store(clock.0, Ordering::Release);
+        self.board.beat.fetch_add(1, Ordering::Relaxed);
+        packets
+    }
+
+    /// What is in the rings is still read; then every connection is over.
+    fn finish(mut self, mut found: Vec<Placed>, steps: u64) {
+        let (begin, told) = (Instant::now(), live::now());
+        // The kernel hands a block over when its time is up.
+        let settled = self.feed.settles_within();
+        loop {
+            let packets = self.turn(WAIT.min(settled), &mut found);
+            let elapsed = begin.elapsed();
+            if (packets == 0 && elapsed > settled) || self.feed.latest() > told || elapsed > DRAIN {
+                break;
+            }
+        }
+        self.worker.finish(self.feed.clock(), &mut |part, _| found.append(part));
+        self.outlet.send_last(found.drain(..), HAND_OVER);
+        let counters = self.feed.counters();
+        self.report(counters, steps, Duration::ZERO);
+    }
+
+    fn report(&mut self, feed: FeedCounters, shed_steps: u64, lag: Duration) {
+        let mut sensor = SensorCounters::default();
+        self.worker.count(&mut sensor);
+        let (dropped, shed) = (self.outlet.dropped, self.shedding.level());
+        let report = ThreadCounters { feed, sensor, dropped, shed, shed_steps, lag };
+        *self.board.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Where nobody listens any more, the sensor is about to end.
+        let _ = self.notices.try_send(notice);
+    }
+}

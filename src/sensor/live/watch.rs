@@ -1,0 +1,183 @@
+//! The sensor's watch over itself: from what happened to lines of the log and alerts on the sensor.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::shedding::{KINDS, Step};
+use super::thread::Notice;
+use crate::alert::{Health, Loss, Trouble};
+use crate::capture::live::{self, Condition};
+use crate::config;
+use crate::net::{Timestamp, group_digits};
+
+/// Troubles that go on, and what is said of them.
+pub(super) struct Watch {
+    loss_per_million: u64,
+    hold: Duration,
+    /// By what it is about.
+    troubles: BTreeMap<String, Lasting>,
+}
+
+struct Lasting {
+    start: Timestamp,
+    last: Instant,
+    trouble: Trouble,
+}
+
+/// What came of a look.
+#[derive(Default)]
+pub(super) struct Said {
+    /// Lines for the log.
+    pub(super) lines: Vec<String>,
+    /// Alerts on the sensor.
+    pub(super) alerts: Vec<Health>,
+    /// Times at which packets were lost.
+    pub(super) losses: Vec<(Timestamp, Timestamp, Loss)>,
+}
+
+impl Watch {
+    pub(super) fn new(settings: &config::Capture) -> Self {
+        let hold = Duration::from_nanos(settings.shed_hold.0);
+        Self { loss_per_million: settings.loss_per_million, hold, troubles: BTreeMap::new() }
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice, said: &mut Said) {
+        match notice {
+            Notice::Interface(name, Condition::Up) => {
+                said.lines.push(format!("{name} {}", Condition::Up.text()));
+                self.over(&format!("interface {name}"), said);
+            }
+            Notice::Interface(name, condition) => {
+                let key = format!("interface {name}");
+                said.lines.push(format!("{name} {}", condition.text()));
+                self.begin(&key, Trouble::Interface(name, condition.text()), said);
+            }
+            Notice::Shed { thread, step, lag, dropped } => self.shed(thread, step, lag, dropped, said),
+            Notice::Loss { from, to, loss } => self.loss(from, to, loss, said),
+        }
+    }
+
+    /// Packets were lost.
+    pub(super) fn loss(&mut self, from: Timestamp, to: Timestamp, loss: Loss, said: &mut Said) {
+        if loss.lost == 0 || loss.per_million() < self.loss_per_million {
+            return;
+        }
+        said.losses.push((from, to, loss));
+        let new = Trouble::PacketLoss(loss);
+        match self.troubles.get_mut("loss") {
+            Some(Lasting { last, trouble: Trouble::PacketLoss(so_far), .. }) => {
+                *last = Instant::now();
+                so_far.lost += loss.lost;
+                so_far.of += loss.of;
+            }
+            _ => {
+                let (lost, of) = (group_digits(loss.lost), group_digits(loss.of.max(loss.lost)));
+                said.lines.push(format!("losing packets: {lost} of {of} in the last second"));
+                self.begin("loss", new, said);
+            }
+        }
+    }
+
+    /// So many uploads were dropped since the last look.
+    pub(super) fn uploads_dropped(&mut self, count: u64, said: &mut Said) {
+        if count == 0 {
+            return;
+        }
+        match self.troubles.get_mut("uploads") {
+            Some(Lasting { last, trouble: Trouble::UploadsDropped(so_far), .. }) => {
+                *last = Instant::now();
+                *so_far += count;
+            }
+            _ => {
+                said.lines.push("dropping uploads: they are not joined and written as fast as they come".to_owned());
+                self.begin("uploads", Trouble::UploadsDropped(count), said);
+            }
+        }
+    }
+
+    /// Says what is over.
+    pub(super) fn look(&mut self, said: &mut Said) {
+        for key in ["loss", "uploads"] {
+            if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
+                if let Some(lasting) = self.troubles.get(key) {
+                    let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
+                    said.lines.push(format!("{} is over: {}", lasting.trouble.name(), health.line()));
+                }
+                self.over(key, said);
+            }
+        }
+    }
+
+    fn shed(&mut self, thread: usize, step: Step, lag: Duration, dropped: u64, said: &mut Said) {
+        let key = format!("shed {thread}");
+        let Step { level, up } = step;
+        let milliseconds = lag.as_millis();
+        if up {
+            let what = level.checked_sub(1).and_then(|kind| KINDS.get(kind)).copied().unwrap_or_default();
+            said.lines.push(format!(
+                "thread {thread} has too much to do (lag {milliseconds} ms, {} packets dropped): gives up {what}",
+                group_digits(dropped)
+            ));
+            match self.troubles.get_mut(&key) {
+                Some(lasting) => lasting.trouble = Trouble::Shedding(what),
+                None => self.begin(&key, Trouble::Shedding(what), said),
+            }
+        } else {
+            let what = KINDS.get(level).copied().unwrap_or_default();
+            said.lines.push(format!("thread {thread} takes up again: {what}"));
+            if level == 0 {
+                self.over(&key, said);
+            }
+        }
+    }
+
+    fn begin(&mut self, key: &str, trouble: Trouble, said: &mut Said) {
+        let start = self.troubles.get(key).map_or_else(live::now, |lasting| lasting.start);
+        said.alerts.push(Health { start, end: None, trouble: trouble.clone() });
+        self.troubles.insert(key.to_owned(), Lasting { start, last: Instant::now(), trouble });
+    }
+
+    fn over(&mut self, key: &str, said: &mut Said) {
+        if let Some(Lasting { start, trouble, .. }) = self.troubles.remove(key) {
+            said.alerts.push(Health { start, end: Some(live::now()), trouble });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(loss_per_million: u64) -> Watch {
+        let settings =
+            config::Capture { loss_per_million, shed_hold: crate::net::Span(0), ..config::Capture::default() };
+        Watch::new(&settings)
+    }
+
+    #[test]
+    fn a_loss_above_the_share_raises_one_alert_and_its_end_another() {
+        let (mut watch, mut said) = (watch(1_000), Said::default());
+        let at = Timestamp::from_parts(5, 0);
+        watch.loss(at, at, Loss { lost: 9, of: 10_000 }, &mut said);
+        assert_eq!((said.alerts.len(), said.losses.len()), (0, 0), "less than the share");
+        for _ in 0..2 {
+            watch.loss(at, at, Loss { lost: 10, of: 10_000 }, &mut said);
+        }
+        assert_eq!((said.alerts.len(), said.losses.len(), said.lines.len()), (1, 2, 1));
+        watch.look(&mut said);
+        let end = said.alerts.last().unwrap();
+        assert_eq!(end.trouble, Trouble::PacketLoss(Loss { lost: 20, of: 20_000 }));
+        assert!(end.end.is_some());
+    }
+
+    #[test]
+    fn an_interface_that_goes_and_comes_is_said_twice() {
+        let (mut watch, mut said) = (watch(0), Said::default());
+        for condition in [Condition::Down, Condition::Gone, Condition::Up] {
+            watch.notice(Notice::Interface("tap0".to_owned(), condition), &mut said);
+        }
+        assert_eq!(said.lines, ["tap0 is down", "tap0 is gone", "tap0 is up"]);
+        assert!(said.alerts.iter().map(|alert| alert.start).all(|start| start == said.alerts[0].start));
+        assert_eq!(said.alerts.iter().filter(|alert| alert.end.is_some()).count(), 1);
+    }
+}

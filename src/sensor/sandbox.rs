@@ -1,0 +1,299 @@
+//! Giving up what the sensor does not need once its interfaces and files are open.
+//!
+//! [`confine`] is called while the process has one thread: it becomes another user if asked to, gives up every
+//! capability, and by Landlock the right to open files outside of the given directories, all of which later threads
+//! inherit. [`lock`] is called once all threads are there: seccomp then refuses, on every thread, each system call that
+//! is not on a short list, so no socket is opened, no program or thread started, and no process traced any more.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use nix::unistd::{Uid, User};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// Why the process could not give something up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// There is no such user.
+    #[error("there is no user \"{0}\" (`capture.user`)")]
+    NoUser(String),
+    /// It could not become the user.
+    #[error("cannot become the user \"{user}\"")]
+    User {
+        /// The user.
+        user: String,
+        /// What the system said.
+        source: nix::Error,
+    },
+    /// Capabilities, or the promise to gain none.
+    #[error("cannot give up capabilities")]
+    Capabilities(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A directory that is to stay open is not there.
+    #[error("{}: cannot be kept open to the sandbox", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: landlock::PathFdError,
+    },
+    /// Landlock.
+    #[error("cannot give up the right to open files (Landlock)")]
+    Files(#[from] landlock::RulesetError),
+    /// seccomp.
+    #[error("cannot give up system calls (seccomp)")]
+    Calls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What stays open.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    /// The user to become, if the process is root; empty for none.
+    pub user: String,
+    /// Directories in which files may be read and written.
+    pub write: Vec<PathBuf>,
+    /// Directories in which files may be read.
+    pub read: Vec<PathBuf>,
+}
+
+/// How far the system took part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// Nothing outside can be opened.
+    Confined,
+    /// This kernel knows only some of the rules.
+    Partly,
+    /// This kernel has no Landlock; the user's rights and the list of system calls are all that holds.
+    Free,
+}
+
+/// Gives up the user, the capabilities and the files. For a process of one thread.
+///
+/// # Errors
+/// If something cannot be given up; what was before stays given up.
+pub fn confine(open: &Open) -> Result<Files, SandboxError> {
+    drop_bounding();
+    if !open.user.is_empty() && Uid::effective().is_root() {
+        become_user(&open.user)?;
+    }
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set).map_err(|error| SandboxError::Capabilities(Box::new(error)))?;
+    }
+    nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::Capabilities(Box::new(error)))?;
+    files(open)
+}
+
+/// What could be gained by starting a program with capabilities of its own; only who has CAP_SETPCAP can give it up.
+fn drop_bounding() {
+    for capability in caps::read(None, CapSet::Bounding).unwrap_or_default() {
+        // Without it, the promise not to gain any holds as well.
+        let _ = caps::drop(None, CapSet::Bounding, capability);
+    }
+}
+
+fn become_user(name: &str) -> Result<(), SandboxError> {
+    let refused = |source| SandboxError::User { user: name.to_owned(), source };
+    let user = User::from_name(name).map_err(refused)?.ok_or_else(|| SandboxError::NoUser(name.to_owned()))?;
+    nix::unistd::setgroups(&[]).map_err(refused)?;
+    nix::unistd::setgid(user.gid).map_err(refused)?;
+    nix::unistd::setuid(user.uid).map_err(refused)
+}
+
+fn files(open: &Open) -> Result<Files, SandboxError> {
+    const KNOWN: ABI = ABI::V6;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(Scope::from_all(KNOWN))?
+        .create()?;
+    for (paths, access) in [(&open.read, read), (&open.write, write)] {
+        for path in paths {
+            let directory =
+                PathFd::new(path).map_err(|source| SandboxError::Directory { path: path.clone(), source })?;
+            rules = rules.add_rule(PathBeneath::new(directory, access))?;
+        }
+    }
+    Ok(match rules.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced => Files::Confined,
+        RulesetStatus::PartiallyEnforced => Files::Partly,
+        _ => Files::Free,
+    })
+}
+
+/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads.
+///
+/// # Errors
+/// If this kernel has no seccomp, or a thread does not take part.
+pub fn lock() -> Result<(), SandboxError> {
+    let refused = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Calls(error);
+    let program = program().map_err(|error| refused(Box::new(error)))?;
+    seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(Box::new(error)))
+}
+
+fn program() -> Result<BpfProgram, seccompiler::Error> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([libc::SYS_poll, libc::SYS_time].map(|call| (call, Vec::new())));
+    let one = |argument: u8, operator: SeccompCmpOp, value: u64| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+        SeccompRule::new(vec![condition])
+    };
+    // Memory that can be written is never run.
+    let runs = libc::PROT_EXEC as u64;
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![one(2, SeccompCmpOp::MaskedEq(runs), 0)?]);
+    }
+    let asked = REQUESTS.map(|request| one(1, SeccompCmpOp::Eq, request));
+    rules.insert(libc::SYS_ioctl, asked.into_iter().collect::<Result<_, _>>()?);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let program: BpfProgram = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()?;
+    Ok(program)
+}
+
+/// The state of an interface, and what the standard library asks of a file.
+const REQUESTS: [u64; 4] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::TCGETS, libc::FIONBIO];
+
+/// System calls that stay, whatever their arguments.
+const CALLS: &[i64] = &[
+    // Files and sockets that are open; `openat` is Landlock's to judge.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fcntl,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_openat,
+    libc::SYS_ppoll,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    // An interface that comes back is bound to again.
+    libc::SYS_bind,
+    // Memory.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    // Time, threads that are there, signals, and the end.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getcpu,
+    libc::SYS_membarrier,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_getrandom,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// Whether this process holds a capability; for those who want to know before they start.
+pub fn holds_net_raw() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false)
+}
+
+/// What [`try_out`] tried.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What it was.
+    pub what: String,
+    /// Whether it must succeed, or must not.
+    pub wanted: bool,
+    /// What the system said, where it did not succeed.
+    pub refused: Option<String>,
+}
+
+impl Attempt {
+    /// Whether it came out as it must.
+    pub fn is_right(&self) -> bool {
+        self.wanted == self.refused.is_none()
+    }
+}
+
+/// Tries what a confined and locked process must not be able to do, and the little that it must: nothing that
+/// succeeds does any harm, but for a file `outfall-check` left behind. `state` is a directory that stays open.
+pub fn try_out(state: &Path, outside: &Path) -> Vec<Attempt> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    use std::fs::{self, File};
+    use std::io;
+
+    fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
+        result.err().map(|error| error.to_string())
+    }
+    let inside = state.join("outfall-check");
+    let never = |what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted: false, refused };
+    let raw = |family, kind, protocol| told(socket(family, kind, SockFlag::empty(), protocol));
+    let socket_of = |family| told(socket(family, SockType::Datagram, SockFlag::empty(), None));
+    let written = fs::write(&inside, b"x").and_then(|()| fs::read(&inside));
+    let program = std::process::Command::new("/bin/true").status();
+    let replaced: io::Error = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/bin/true"));
+    let thread = std::thread::Builder::new().spawn(|| ());
+    vec![
+        Attempt {
+            what: "write and read a file in the state directory".to_owned(),
+            wanted: true,
+            refused: told(written),
+        },
+        never("read /etc/passwd", told(File::open("/etc/passwd"))),
+        never("read /proc/self/environ", told(File::open("/proc/self/environ"))),
+        never("list /", told(fs::read_dir("/").map(Iterator::count))),
+        never("write outside of the state directory", told(File::create(outside.join("outfall-check")))),
+        never("make a directory", told(fs::create_dir(state.join("outfall-check-folder")))),
+        never("open a socket of IPv4", told(std::net::UdpSocket::bind(("127.0.0.1", 0)))),
+        never("open a socket of IPv6", socket_of(AddressFamily::Inet6)),
+        never("open a TCP connection", told(std::net::TcpStream::connect(("127.0.0.1", 9)))),
+        never("open a local socket", told(std::os::unix::net::UnixDatagram::unbound())),
+        never("open a packet socket", raw(AddressFamily::Packet, SockType::Raw, None)),
+        never("open a netlink socket", raw(AddressFamily::Netlink, SockType::Raw, Some(SockProtocol::NetlinkRoute))),
+        never("start a program", told(program)),
+        never("become another program", Some(replaced.to_string())),
+        never("start a thread", told(thread)),
+        never("trace a process", told(nix::sys::ptrace::traceme())),
+        never("become root", told(nix::unistd::setuid(Uid::from_raw(0)))),
+        never("leave the network namespace", told(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET))),
+        never("change the root directory", told(nix::unistd::chroot("/"))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_calls_makes_a_program() {
+        assert!(!program().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,522 @@
+//! The live sensor, in network namespaces of its own: it finds what a replay finds, survives its interfaces, counts what
+//! it loses, and keeps to its sandbox.
+
+#![cfg(all(feature = "sensor", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::lab::{self, Lab, Timed};
+use common::{Ran, Story, check_all, expect, outfall, root, run, skip};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// The network, unless this machine does not allow any.
+fn lab(test: &str, pairs: usize) -> Option<Lab> {
+    Lab::new(test, pairs).map_err(|reason| skip(test, &reason)).ok()
+}
+
+fn at<'a>(record: &'a Value, path: &str) -> &'a Value {
+    expect::at(record, path).unwrap_or(&Value::Null)
+}
+
+fn uploads(records: &[Value]) -> Vec<&Value> {
+    let finished = |record: &&Value| {
+        at(record, "event.dataset") == "outfall.upload" && at(record, "outfall.upload.state") != "running"
+    };
+    records.iter().filter(finished).collect()
+}
+
+/// Sends a story as it was recorded while a sensor runs; gives what that reported and what it said.
+fn live(lab: &Lab, story: &Story, settings: &str, spread: impl Fn(usize, &Timed) -> usize) -> (Vec<Value>, String) {
+    let (frames, first) = lab::frames(&story.capture());
+    let lead = Duration::from_millis(1_500);
+    let (start, shift) = (Instant::now() + lead, lab::now() + lead.as_nanos() as u64 - first);
+    let mut args: Vec<OsString> = Vec::new();
+    let mut config = String::new();
+    for pair in story.context().chunks(2) {
+        let text = std::fs::read_to_string(&pair[1]).unwrap();
+        if pair[0] == "--endpoint" {
+            args.extend(["--endpoint".into(), lab.file("endpoint.jsonl", &lab::later(&text, shift)).into()]);
+        } else {
+            config = text;
+        }
+    }
+    args.extend(["--config".into(), lab.file("outfall.toml", &format!("{config}\n{settings}")).into()]);
+    let frames: Vec<(usize, Timed)> =
+        frames.into_iter().enumerate().map(|(n, timed)| (spread(n, &timed), timed)).collect();
+    let pairs = frames.iter().map(|(pair, _)| pair + 1).max().unwrap();
+    let interfaces: Vec<String> = (0..pairs).map(|pair| format!("tap{pair}")).collect();
+    let sensor = lab.sensor_on(&interfaces.iter().map(String::as_str).collect::<Vec<_>>(), &args);
+    lab.send(start, &frames);
+    sensor.ends()
+}
+
+fn sorted(records: Vec<Value>) -> Vec<String> {
+    let mut lines: Vec<String> = records.into_iter().map(|record| lab::timeless(record).to_string()).collect();
+    lines.sort();
+    lines
+}
+
+fn same(story: &Story, live: Vec<Value>, said: &str) -> Result<(), String> {
+    let (live, replay) = (sorted(live), sorted(story.replay(&["--json"]).exits(0).records()));
+    if live == replay {
+        return Ok(());
+    }
+    let only = |of: &[String], other: &[String]| -> String {
+        of.iter().filter(|line| !other.contains(line)).map(|line| format!("    {line}\n")).collect()
+    };
+    Err(format!(
+        "{}:\n  only live:\n{}  only replay:\n{}{said}",
+        story.name,
+        only(&live, &replay),
+        only(&replay, &live)
+    ))
+}
+
+/// Every story over a network of its own.
+fn check_stories(
+    test: &str,
+    stories: Vec<Story>,
+    pairs: usize,
+    settings: &str,
+    spread: impl Fn(usize, &Timed) -> usize + Sync,
+) {
+    if lab(test, 1).is_none() {
+        return;
+    }
+    let numbered: Vec<(usize, Story)> = stories.into_iter().enumerate().collect();
+    check_all(&numbered, |(n, story)| {
+        let lab = Lab::new(&format!("{test}{n}"), pairs)?;
+        let (records, said) = live(&lab, story, settings, &spread);
+        same(story, records, &said)
+    });
+}
+
+#[test]
+fn live_gives_what_a_replay_gives() {
+    check_stories("same", Story::all(), 1, "", |_, _| 0);
+}
+
+fn stories(names: &[&str]) -> Vec<Story> {
+    names.iter().map(|name| Story::named(name)).collect()
+}
+
+#[test]
+fn several_threads_keep_ftp_together() {
+    let names = ["active-ftp-v6", "ftp-staged-archive", "ftp-fxp", "ftp-pasv-nat", "http-multipart"];
+    check_stories("threads", stories(&names), 1, "[capture]\nthreads = 3\npin = true", |_, _| 0);
+}
+
+#[test]
+fn two_interfaces_that_carry_a_direction_each_are_one_network() {
+    let names = ["ftp-staged-archive", "ftp-resume", "webdav-put", "ftp-port-2121"];
+    let direction = |_: usize, (_, frame): &Timed| {
+        let (source, destination) = ([&frame[26..30], &frame[34..36]], [&frame[30..34], &frame[36..38]]);
+        usize::from(source.concat() > destination.concat())
+    };
+    for threads in [1, 2] {
+        let settings = format!("[capture]\nthreads = {threads}");
+        check_stories(&format!("pair{threads}"), stories(&names), 2, &settings, direction);
+    }
+}
+
+/// Fields of the last line of counters of a thread.
+fn counter(said: &str, thread: usize, name: &str) -> u64 {
+    let line = said.lines().rfind(|line| line.contains(&format!("counters thread={thread} "))).expect(said);
+    let field = line.split(' ').find_map(|field| field.strip_prefix(&format!("{name}="))).expect(line);
+    field.parse().unwrap()
+}
+
+/// So many frames of a small upload that never ends, in the order of time.
+fn unfinished_upload() -> Vec<Timed> {
+    let (frames, _) = lab::frames(&Story::named("webdav-put").capture());
+    let half = frames.len() / 2;
+    frames.into_iter().take(half).collect()
+}
+
+fn on(pair: usize, frames: Vec<Timed>) -> Vec<(usize, Timed)> {
+    frames.into_iter().map(|timed| (pair, timed)).collect()
+}
+
+#[test]
+fn a_verdict_is_given_while_the_sensor_runs() {
+    let Some(lab) = lab("verdict", 1) else { return };
+    let story = Story::named("ftp-staged-archive");
+    let (frames, first) = lab::frames(&story.capture());
+    let (start, shift) = (Instant::now() + Duration::from_secs(1), lab::now() + 1_000_000_000 - first);
+    let config = lab.file("outfall.toml", "[join]\ngrace = \"1 s\"\n");
+    let events = lab.file("events.jsonl", "");
+    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--endpoint".into(), events.clone().into()]);
+    // What is appended while the sensor runs counts as well.
+    let text = std::fs::read_to_string(&story.context()[1]).unwrap();
+    std::fs::write(&events, lab::later(&text, shift)).unwrap();
+    lab.send(start, &on(0, frames));
+    let alert = sensor.record("that is an alert", |record| at(record, "event.dataset") == "outfall.alert");
+    assert_eq!(at(&alert, "process.name"), "ftp.exe");
+    assert_eq!(at(&alert, "outfall.alert.sensor_loss"), &Value::Null);
+    sensor.ends();
+}
+
+#[test]
+fn sigterm_writes_every_open_upload_as_partial() {
+    let Some(lab) = lab("term", 1) else { return };
+    let sensor = lab.sensor(&[]);
+    lab.send(Instant::now(), &on(0, unfinished_upload()));
+    let (records, said) = sensor.ends();
+    let uploads = uploads(&records);
+    assert!(!uploads.is_empty(), "{said}");
+    assert!(uploads.iter().any(|upload| at(upload, "outfall.upload.state") == "partial"), "{uploads:?}");
+    assert!(said.contains("SUMMARY"), "{said}");
+    let [received, packets] = ["received", "packets"].map(|name| counter(&said, 0, name));
+    assert_eq!((received, counter(&said, 0, "waiting")), (packets, 0), "{said}");
+}
+
+#[test]
+fn an_interface_that_goes_down_or_away_is_taken_up_again() {
+    let Some(lab) = lab("away", 1) else { return };
+    let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
+    let mut sensor = lab.sensor(&[]);
+    lab.ip(&["link", "set", "tap0", "down"]);
+    sensor.says("tap0 is down");
+    lab.ip(&["link", "set", "tap0", "up"]);
+    sensor.says("tap0 is up");
+    lab.send(Instant::now(), &on(0, frames.clone()));
+    lab.ip(&["link", "del", "tap0"]);
+    sensor.says("tap0 is gone");
+    lab.connect(0).unwrap();
+    sensor.says("tap0 is up");
+    // Another connection, lest its packets pass for late ones of the first.
+    let mut again = frames;
+    for (_, frame) in &mut again {
+        let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
+        frame[26 + usize::from(source > destination) * 4 + 3] ^= 0x40;
+    }
+    lab.send(Instant::now(), &on(0, again));
+    let (records, said) = sensor.ends();
+    let once = Story::named("http-multipart").replay(&["--json"]).exits(0).records();
+    assert_eq!(uploads(&records).len(), 2 * uploads(&once).len(), "{said}");
+    let health: Vec<&str> = records
+        .iter()
+        .filter(|record| at(record, "event.dataset") == "outfall.health")
+        .map(|record| at(record, "outfall.health.state").as_str().unwrap())
+        .collect();
+    assert_eq!(health, ["begun", "over", "begun", "over"], "{said}");
+}
+
+#[test]
+fn sighup_takes_up_a_good_configuration_and_refuses_a_bad_one() {
+    let Some(lab) = lab("hup", 1) else { return };
+    let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
+    let config = lab.file("outfall.toml", "[network]\nhome = [\"192.0.2.77\"]\n[join]\ngrace = \"0 s\"\n");
+    let output = lab.folder.path().join("out.jsonl");
+    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--output".into(), output.clone().into()]);
+    lab.file("outfall.toml", "[detect]\nrare_below_hosts = \"many\"\n[flow]\ntable_memory = 0\n");
+    sensor.signal(Signal::SIGHUP);
+    let line = sensor.says("goes on with the old configuration");
+    assert!(line.contains("outfall.toml:2:"), "{line}");
+    // The output was moved away, as a log rotation does.
+    std::fs::rename(&output, lab.folder.path().join("old.jsonl")).unwrap();
+    lab.file("outfall.toml", &std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap());
+    sensor.signal(Signal::SIGHUP);
+    sensor.says("reloaded");
+    lab.send(Instant::now(), &on(0, frames));
+    let (records, said) = sensor.ends();
+    assert!(records.is_empty(), "everything goes to the file");
+    let written = std::fs::read_to_string(&output).unwrap();
+    let written: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let replayed = Story::named("no-endpoint").replay(&["--json"]).exits(0).records();
+    let alerts =
+        |records: &[Value]| records.iter().filter(|record| at(record, "event.dataset") == "outfall.alert").count();
+    // Under the first configuration the client would be no host of ours.
+    assert!(alerts(&replayed) > 0);
+    assert_eq!(alerts(&written), alerts(&replayed), "{said}");
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted_alerted_and_noted_on_alerts() {
+    let Some(lab) = lab("loss", 1) else { return };
+    let settings = "[capture]\nring = \"2 MiB\"\nloss_per_million = 10\n[join]\ngrace = \"3 s\"\n";
+    let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
+    let config = lab.file("outfall.toml", &format!("{policy}\n{settings}"));
+    let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    // A sensor that stands still in the middle of an upload, while more comes than its ring holds.
+    let (before, after) = frames.split_at(frames.len() / 2);
+    lab.send(Instant::now(), &on(0, before.to_vec()));
+    std::thread::sleep(Duration::from_millis(200));
+    sensor.signal(Signal::SIGSTOP);
+    let mut flood = vec![0; 1_514];
+    flood[12..14].copy_from_slice(&[0x88, 0xb5]);
+    lab.send(Instant::now(), &on(0, vec![(Duration::ZERO, flood); 4_000]));
+    sensor.signal(Signal::SIGCONT);
+    sensor.says("losing packets");
+    lab.send(Instant::now(), &on(0, after.to_vec()));
+    let (records, said) = sensor.ends();
+    let health = records.iter().find(|record| at(record, "outfall.health.condition") == "packet-loss").expect(&said);
+    let dropped = counter(&said, 0, "kernel_dropped");
+    assert!(dropped > 0 && at(health, "outfall.health.lost_packets").as_u64().unwrap() > 0, "{said}");
+    let accounted = dropped + counter(&said, 0, "packets") + counter(&said, 0, "before_start");
+    assert_eq!(counter(&said, 0, "received"), accounted, "{said}");
+    assert!(counter(&said, 0, "freezes") > 0, "{said}");
+    let alert = records.iter().find(|record| at(record, "event.dataset") == "outfall.alert").expect(&said);
+    assert_eq!(at(alert, "outfall.alert.notes"), &serde_json::json!(["sensor-loss"]));
+}
+
+#[test]
+fn under_overload_work_is_given_up_in_order() {
+    let Some(lab) = lab("shed", 1) else { return };
+    // Less than a packet waits in the ring, so any packet is too much.
+    let settings = "[capture]\nshed_lag = \"1 ms\"\nblock_timeout = \"50 ms\"\nshed_hold = \"1 s\"\n";
+    let config = lab.file("outfall.toml", settings);
+    let (frames, _) = lab::frames(&Story::named("ftp-staged-archive").capture());
+    let mut noise = vec![0; 60];
+    noise[12..14].copy_from_slice(&[0x88, 0xb5]);
+    let noise: Vec<Timed> = (0..55).map(|n| (Duration::from_millis(100 * n), noise.clone())).collect();
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    let begin = Instant::now();
+    let later = frames.into_iter().map(|(when, frame)| (when + Duration::from_millis(4_800), frame));
+    let mut all: Vec<Timed> = noise.into_iter().chain(later).collect();
+    all.sort_by_key(|(when, _)| *when);
+    lab.send(begin, &on(0, all));
+    for what in ["hashing", "file typing", "idle flows", "encrypted flows"] {
+        let line = sensor.says("gives up");
+        assert!(line.contains(what), "{line} lacks {what}");
+    }
+    for what in ["encrypted flows", "idle flows", "file typing", "hashing"] {
+        let line = sensor.says("takes up again");
+        assert!(line.contains(what), "{line} lacks {what}");
+    }
+    let (records, said) = sensor.ends();
+    let uploads = uploads(&records);
+    assert_eq!(uploads.len(), 1, "{said}");
+    // Bytes are still counted to the last one.
+    assert_eq!(at(uploads[0], "outfall.upload.bytes"), 119_667);
+    assert_eq!(at(uploads[0], "outfall.files")[0]["not_hashed"], "overload");
+    assert!(said.contains("files not hashed, too much to do"), "{said}");
+    let shed = records.iter().filter(|record| at(record, "outfall.health.condition") == "shedding").count();
+    assert_eq!(shed, 2, "it begins and it is over");
+}
+
+/// So many connections that are never answered, all between two hosts.
+fn unanswered(count: u32) -> Vec<Timed> {
+    let story = lab::frames(&Story::named("http-multipart").capture()).0;
+    let mut frames = story.into_iter().map(|(_, frame)| frame);
+    let syn = frames.find(|frame| frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] == 2).unwrap();
+    let of = |n: u32| {
+        let mut frame = syn.clone();
+        frame[34..36].copy_from_slice(&(n as u16 + 1_024).to_be_bytes());
+        (Duration::from_micros(20 * u64::from(n)), frame)
+    };
+    (0..count).map(of).collect()
+}
+
+#[test]
+fn what_is_not_written_as_fast_as_it_comes_is_counted_and_capture_goes_on() {
+    let Some(lab) = lab("facts", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nfacts = 64\n[flow]\nhalf_open_timeout = \"1 s\"\n");
+    let pipe = lab.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // A reader that opens the pipe and reads nothing for now.
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::File::open(pipe).unwrap()
+    });
+    let options = ["--flows".into(), "--config".into(), config.into(), "--output".into(), pipe.into()];
+    let sensor = lab.sensor(&options);
+    let mut reader = reader.join().unwrap();
+    lab.send(Instant::now(), &on(0, unanswered(20_000)));
+    std::thread::sleep(Duration::from_secs(4));
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).map(|_| text)
+    });
+    let (_, said) = sensor.ends();
+    let written = reading.join().unwrap().unwrap().lines().filter(|line| line.contains("outfall.flow")).count() as u64;
+    let dropped = counter(&said, 0, "flows_dropped");
+    assert!(dropped > 0, "{said}");
+    assert_eq!((counter(&said, 0, "packets"), written + dropped), (20_000, 20_000), "{said}");
+    assert!(said.contains("flow records dropped"), "{said}");
+}
+
+#[test]
+fn time_passes_and_counters_are_told_where_no_packet_comes() {
+    let Some(lab) = lab("quiet", 1) else { return };
+    let settings = "[flow]\nidle_timeout = \"2 s\"\nhalf_open_timeout = \"1 s\"\n[join]\ngrace = \"1 s\"\n[capture]\nreport = \"1 s\"\n";
+    let config = lab.file("outfall.toml", settings);
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    lab.send(Instant::now(), &on(0, unfinished_upload()));
+    let idle = |record: &Value| {
+        at(record, "event.dataset") == "outfall.upload" && at(record, "outfall.upload.state") == "partial"
+    };
+    sensor.record("of an upload that was given up", idle);
+    sensor.says("counters thread=0 received=");
+    sensor.says("counters interface=tap0 packets=");
+    sensor.ends();
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let Some(mut lab) = lab("notify", 1) else { return };
+    let path = lab.folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    lab.environment = vec![("NOTIFY_SOCKET", path.into()), ("WATCHDOG_USEC", "1000000".into())];
+    let sensor = lab.sensor(&[]);
+    let mut buffer = [0; 4096];
+    let mut told = || {
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert!(told().contains("READY=1"));
+    // The socket was opened before the sandbox held, and is of use in it.
+    assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    sensor.ends();
+    assert!((0..20).any(|_| told().contains("STOPPING=1")));
+}
+
+#[test]
+fn threads_that_share_an_interface_end_the_sensor_when_it_is_another_one() {
+    let Some(lab) = lab("shared", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    // Down and up again is no trouble.
+    lab.ip(&["link", "set", "tap0", "down"]);
+    sensor.says("tap0 is down");
+    lab.ip(&["link", "set", "tap0", "up"]);
+    sensor.says("tap0 is up");
+    lab.ip(&["link", "del", "tap0"]);
+    sensor.says("tap0 is gone");
+    lab.connect(0).unwrap();
+    let (status, said) = sensor.ended();
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("SUMMARY") && said.contains("start the sensor anew"), "{said}");
+}
+
+#[test]
+fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
+    let Some(lab) = lab("spread", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let mut frames = Vec::new();
+    for host in 0..=255 {
+        let (_, mut frame) = unanswered(1).remove(0);
+        frame[29] = host;
+        frames.push((Duration::from_micros(50 * u64::from(host)), frame.clone()));
+        // The same as GRE.
+        frame[23] = 47;
+        frames.push((Duration::from_micros(50 * u64::from(host)), frame));
+    }
+    lab.send(Instant::now(), &on(0, frames));
+    let (_, said) = sensor.ends();
+    let [first, second] = [0, 1].map(|thread| counter(&said, thread, "packets"));
+    assert_eq!(first + second, 512, "{said}");
+    assert!((64..=192).contains(&second), "{said}");
+}
+
+#[test]
+fn the_sandbox_refuses_everything_but_the_state_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(common::binary());
+    command.args(["check", "--sandbox"]).env("TMPDIR", folder.path());
+    let ran: Ran = run(command, &[]);
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    if text.contains("this kernel has no Landlock") {
+        return skip("sandbox", "this kernel has no Landlock");
+    }
+    let ran = ran.exits(0);
+    for what in [
+        "read /etc/passwd: refused",
+        "IPv4: refused",
+        "packet socket: refused",
+        "start a program: refused",
+        "trace a process: refused",
+        "state directory: done",
+        "become another program: refused",
+        "no capability is left",
+    ] {
+        assert!(ran.text().contains(what), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_running_sensor_has_given_up_everything() {
+    let Some(lab) = lab("status", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nuser = \"nobody\"\nthreads = 2\n");
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap();
+    let mut count = 0;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+            line.split_ascii_whitespace().nth(1).unwrap().to_owned()
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(field(set).trim_start_matches('0'), "", "{set}");
+        }
+        assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".to_owned(), "2".to_owned()));
+        assert_ne!(field("Uid"), "0");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+    sensor.ends();
+}
+
+#[test]
+fn check_says_what_to_change() {
+    let Some(lab) = lab("check", 1) else { return };
+    let check = |arguments: &[&str]| {
+        let mut command = lab.command();
+        command.arg("check").args(arguments);
+        let ran = run(command, &[]);
+        (ran.status, String::from_utf8_lossy(&ran.stdout).into_owned())
+    };
+    let (status, text) = check(&["--interface", "tap0"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("tap0: is up") && text.contains("CAP_NET_RAW is there") && text.contains("clock:"), "{text}");
+    lab.ip(&["link", "set", "tap0", "down"]);
+    let (status, text) = check(&["--interface", "tap0", "--interface", "nosuch0"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("ip link set tap0 up") && text.contains("nosuch0: no such interface"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_captured_is_refused_in_a_line() {
+    outfall(["run"]).refuses(&["no interface", "--interface"]);
+    outfall(["run", "--interface", "nosuch0"]).refuses(&["nosuch0"]);
+    outfall(["run", "--interface", "nosuch0", "--endpoint", "no/such.jsonl"]).refuses(&["no/such.jsonl"]);
+}
+
+#[test]
+fn the_service_is_a_unit_that_systemd_takes() {
+    let unit = outfall(["config", "service"]).exits(0).text().to_owned();
+    if !common::available("systemd-analyze") {
+        return skip("service", "systemd-analyze is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.service");
+    // The program is installed somewhere else here.
+    let program = common::binary().canonicalize().unwrap().display().to_string();
+    std::fs::write(&path, unit.replace("/usr/local/bin/outfall", &program)).unwrap();
+    let ran = run(
+        {
+            let mut c = Command::new("systemd-analyze");
+            c.args(["verify", "--man=no"]).arg(&path);
+            c
+        },
+        &[],
+    );
+    let about = |line: &&str| line.contains("outfall.service");
+    let complaints: Vec<&str> = ran.stderr.lines().filter(about).collect();
+    assert!(ran.status == Some(0) && complaints.is_empty(), "{}", ran.stderr);
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--threshold=20"]).arg(&path);
+    let ran = run(command, &[]);
+    let exposure = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert_eq!(ran.status, Some(0), "{exposure}{}", ran.stderr);
+}
