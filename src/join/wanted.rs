@@ -27,7 +27,8 @@ pub(super) fn wanted(upload: &Upload) -> Vec<Wanted> {
         Wanted {
             name: given.or_else(|| put.clone().filter(|_| single)).filter(|name| !name.is_empty()),
             size: info.size.or(whole.filter(|_| single)).map(|size| size.saturating_add(resumed)),
-            sha256: info.sha256.clone().filter(|_| resumed == 0),
+            // What went over the wire may have been changed for it; if it equals a file, it was not.
+            sha256: info.sha256.clone().or(upload.body.sha256.clone().filter(|_| single)).filter(|_| resumed == 0),
         }
     };
     if upload.files.is_empty() { vec![read(&FileInfo::default())] } else { upload.files.iter().map(read).collect() }

@@ -69,7 +69,10 @@ impl Judgement {
         Self {
             joiner: Joiner::new(&config.join, history),
             detector: Detector::new(config),
-            third_hosts: ThirdHosts::new(usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX)),
+            third_hosts: ThirdHosts::new(
+                usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX),
+                config.files.hash,
+            ),
             names: Names::new(&config.protocol),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
@@ -159,6 +162,11 @@ impl Judgement {
     /// Learnt names that went for want of room.
     pub fn names_dropped(&self) -> u64 {
         self.names.dropped
+    }
+
+    /// Files between two other hosts that were not hashed because their connection was known too late.
+    pub fn bound_late(&self) -> u64 {
+        self.third_hosts.bound_late
     }
 
     /// What endpoints reported.
