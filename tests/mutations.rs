@@ -209,12 +209,6 @@ fn ease(original: &Original, upload: &Upload) -> (Ease, Option<&'static str>) {
     let ends = upload.connection;
     let both = [(ends.client, ends.server), (ends.server, ends.client)];
     let streams = || both.iter().filter_map(|direction| original.oracle.stream(*direction));
-    let control = upload.ftp.as_ref().and_then(|ftp| ftp.control_client.zip(ftp.control_server));
-    let commands = control.and_then(|direction| original.oracle.stream(direction));
-    if commands.is_some_and(|stream| String::from_utf8_lossy(&stream.text(0, 1 << 16)).contains("AUTH ")) {
-        let why = "its control connection left TLS again, which is told by whole lines in a segment: not compared";
-        return (Ease { all: true, ..Ease::default() }, Some(why));
-    }
     let announced = |upload: &Upload| upload.ftp.as_ref().and_then(|ftp| ftp.announced);
     let twice = original.found.uploads.iter().filter(|other| announced(other) == announced(upload)).count() > 1;
     if announced(upload).is_some() && twice {

@@ -95,6 +95,7 @@ fn losses(
     let (packet, fragment) = (&sensor.packet, &sensor.fragment);
     let (flow, protocol) = (&sensor.flow, &sensor.protocol);
     let ftp = &protocol.ftp;
+    let late = protocol.files.not_hashed_for(NotHashed::BoundLate) + judgement.bound_late();
     let history = judgement.history().counters();
     let all = [
         ("captures cut off within a packet", capture.truncated_files),
@@ -124,7 +125,8 @@ fn losses(
         ("HTTP/2 directions that lost their place in a gap", protocol.http2_lost),
         ("HTTP/2 directions that broke the syntax", protocol.http2_unparsed),
         ("WebSockets that lost their place", protocol.websocket_lost),
-        ("FTP sessions that went over to TLS", ftp.encrypted),
+        ("FTP sessions that went over to TLS, to their end", ftp.encrypted.saturating_sub(ftp.returned)),
+        ("FTP sessions under TLS for a time, not read then", ftp.returned),
         ("FTP data connections without a transfer", ftp.unbound),
         ("FTP data addresses forgotten, too many", ftp.expectations_dropped),
         ("FTP commands given up, too many pending", ftp.pending_dropped),
@@ -132,7 +134,7 @@ fn losses(
         ("files not hashed, larger than the limit", protocol.files.not_hashed_for(NotHashed::TooLarge)),
         ("files not hashed, too many bytes per second", protocol.files.not_hashed_for(NotHashed::Rate)),
         ("files not hashed, too much to do", protocol.files.not_hashed_for(NotHashed::Overload)),
-        ("files not hashed, their connection known too late", protocol.files.not_hashed_for(NotHashed::BoundLate)),
+        ("files not hashed, their connection known too late", late),
         ("7z archives whose end there was no memory for", protocol.files.archive_memory),
         ("encoded bodies not decoded", protocol.files.not_decoded),
         ("endpoint lines malformed", intake.malformed),

@@ -210,7 +210,7 @@ fn ftp_data_without_its_own_event_takes_the_control_connections_process() {
 
 // -- files -------------------------------------------------------------------------------------------
 
-fn upload(bytes: u64, names: &[&str]) -> Upload {
+pub(super) fn upload(bytes: u64, names: &[&str]) -> Upload {
     let connection = flow(CLIENT, SERVER);
     let single = names.len() == 1;
     let file =

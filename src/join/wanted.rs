@@ -17,8 +17,9 @@ pub(super) struct Wanted {
 /// The files of an upload; one without a name if it tells of none.
 pub(super) fn wanted(upload: &Upload) -> Vec<Wanted> {
     let resumed = upload.ftp.as_ref().map_or(0, |ftp| ftp.restart);
-    // What runs has no size yet.
-    let whole = Some(upload.bytes).filter(|_| upload.state != State::Running);
+    // What runs has no size yet, and what is compressed on the way has another.
+    let as_it_is = upload.ftp.as_ref().is_none_or(|ftp| matches!(ftp.mode, 'S' | '\0'));
+    let whole = Some(upload.bytes).filter(|_| upload.state != State::Running && as_it_is);
     let put = upload.http.as_ref().filter(|http| http.method.eq_ignore_ascii_case("PUT"));
     let put = put.and_then(|http| last_segment(&http.url));
     let single = upload.files.len() <= 1;
@@ -27,7 +28,8 @@ pub(super) fn wanted(upload: &Upload) -> Vec<Wanted> {
         Wanted {
             name: given.or_else(|| put.clone().filter(|_| single)).filter(|name| !name.is_empty()),
             size: info.size.or(whole.filter(|_| single)).map(|size| size.saturating_add(resumed)),
-            sha256: info.sha256.clone().filter(|_| resumed == 0),
+            // What went over the wire may have been changed for it; if it equals a file, it was not.
+            sha256: info.sha256.clone().or(upload.body.sha256.clone().filter(|_| single)).filter(|_| resumed == 0),
         }
     };
     if upload.files.is_empty() { vec![read(&FileInfo::default())] } else { upload.files.iter().map(read).collect() }
@@ -62,6 +64,21 @@ fn percent_decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hash_of_the_wire_finds_a_file_that_was_sent_as_text_and_was_not_changed() {
+        let mut upload = crate::join::tests::upload(7, &["a.txt"]);
+        upload.files[0].size = None;
+        upload.body.sha256 = Some("abcd".into());
+        let ftp = crate::record::Ftp { mode: 'S', data_type: Some('A'), ..Default::default() };
+        upload.ftp = Some(ftp.clone());
+        let found = wanted(&upload);
+        assert_eq!((found[0].sha256.as_deref(), found[0].size), (Some("abcd"), Some(7)));
+        upload.ftp = Some(crate::record::Ftp { mode: 'Z', ..ftp.clone() });
+        assert_eq!(wanted(&upload)[0].size, None, "compressed");
+        upload.ftp = Some(crate::record::Ftp { restart: 3, ..ftp });
+        assert_eq!((wanted(&upload)[0].sha256.as_deref(), wanted(&upload)[0].size), (None, Some(10)));
+    }
 
     #[test]
     fn the_name_of_a_put_is_the_last_segment_decoded() {

@@ -21,15 +21,17 @@ pub enum NotHashed {
     BoundLate,
     /// It is the continuation of a file whose beginning was sent at another time.
     Part,
-    /// Its bytes on the wire are not the file's: compressed, in blocks, as text, or encrypted for the journey.
+    /// Its bytes on the wire are not the file's: compressed, in blocks, or encrypted for the journey.
     Encoded,
+    /// It was sent as text, so that its line ends may have been converted (`TYPE A`).
+    Text,
     /// Not over yet.
     Running,
 }
 
 impl NotHashed {
     /// All of them, in the order of the counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Off,
         Self::Gap,
         Self::MidStream,
@@ -40,6 +42,7 @@ impl NotHashed {
         Self::BoundLate,
         Self::Part,
         Self::Encoded,
+        Self::Text,
         Self::Running,
     ];
 
@@ -56,6 +59,7 @@ impl NotHashed {
             Self::BoundLate => "bound-late",
             Self::Part => "part",
             Self::Encoded => "encoded",
+            Self::Text => "text",
             Self::Running => "running",
         }
     }

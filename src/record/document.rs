@@ -160,6 +160,9 @@ fn ftp_part(document: &mut Document, ftp: &Ftp) {
     if !matches!(ftp.mode, 'S' | '\0') {
         document.set("outfall.ftp.mode", ftp.mode.to_string());
     }
+    if let Some(text @ ('A' | 'E')) = ftp.data_type {
+        document.set("outfall.ftp.type", text.to_string());
+    }
     if ftp.restart > 0 {
         document.set("outfall.ftp.restart", ftp.restart);
     }

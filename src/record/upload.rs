@@ -34,7 +34,7 @@ pub struct FileInfo {
     pub name: Option<String>,
     /// The full path on the server, where the protocol tells it.
     pub path: Option<String>,
-    /// Bytes of the file on the wire; absent while unknown.
+    /// Bytes of the file; absent while unknown, and where another number of bytes may have gone over the wire.
     pub size: Option<u64>,
     /// Of `size`, how many the tap did not deliver.
     pub missing: u64,
@@ -137,6 +137,9 @@ pub struct Ftp {
     pub allocated: Option<u64>,
     /// The transmission mode, `S` (stream), `B` (block) or `Z` (deflate): bytes are counted as they went over the wire.
     pub mode: char,
+    /// The type of the data, `A` or `E` (text), `I` or `L` (bytes as they are); text is what FTP begins with. Absent if a
+    /// command that sets it may not have been seen.
+    pub data_type: Option<char>,
     /// The path that the file had before a `RNTO` that followed the transfer.
     pub renamed_from: Option<String>,
     /// Where the data connection was announced to be.
@@ -182,6 +185,8 @@ pub enum Note {
     PlaceLost,
     /// The connection was not read to its end, for want of memory.
     Retired,
+    /// The bytes on the wire are not those of the file, or may not be: compressed or in blocks (`MODE`), or text (`TYPE A`).
+    Converted,
 }
 
 impl Note {
@@ -205,6 +210,7 @@ impl Note {
             Self::Encrypted => "encrypted",
             Self::PlaceLost => "place-lost",
             Self::Retired => "retired",
+            Self::Converted => "converted",
         }
     }
 }

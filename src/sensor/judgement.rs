@@ -75,7 +75,10 @@ impl Judgement {
         Self {
             joiner: Joiner::new(&config.join, history),
             detector: Detector::new(config),
-            third_hosts: ThirdHosts::new(usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX)),
+            third_hosts: ThirdHosts::new(
+                usize::try_from(config.protocol.expectations).unwrap_or(usize::MAX),
+                config.files.hash,
+            ),
             names: Names::new(&config.protocol),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
@@ -195,6 +198,11 @@ impl Judgement {
     /// What endpoints report, to be added to.
     pub fn history_mut(&mut self) -> &mut History {
         self.joiner.history_mut()
+    }
+
+    /// Files between two other hosts that were not hashed because their connection was known too late.
+    pub fn bound_late(&self) -> u64 {
+        self.third_hosts.bound_late
     }
 
     /// What endpoints reported.

@@ -1,4 +1,4 @@
-//! The books of one lane's FTP: which data connection belongs to which transfer.
+//! The books of one lane's FTP, one for each control connection.
 //!
 //! Dialogues and data connections are entered as they come, in any order; an upload goes out when its transfer
 //! and its data connection have met and the server has answered, or when no answer will come.
@@ -8,74 +8,16 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::session::{Announcement, Session, Told, Transfer};
+use super::book::{Book, DataConnection, Entry};
+use super::session::{Announcement, Session, Told};
 use crate::config;
 use crate::flow::{Link, Moment};
-use crate::net::{Address, Endpoint, Span, Timestamp};
+use crate::net::{Address, Endpoint, Span};
 use crate::protocol::Fact;
-use crate::protocol::account::text;
-use crate::protocol::content::Facts;
-use crate::protocol::http::last_part;
-use crate::record::{
-    Binding, Body, Connection, Ending, EventId, FileInfo, Ftp, NotHashed, Note, Protocol, State, Upload, Wrapping,
-};
+use crate::record::{Note, State, Upload};
 
 /// A control connection's number: the place of its first packet in the input.
 pub(super) type SessionId = u64;
-
-/// A data connection as far as it came.
-#[derive(Clone, Debug)]
-pub(super) struct DataConnection {
-    /// By FTP's roles.
-    pub(super) connection: Connection,
-    pub(super) opened: Timestamp,
-    /// First and last upload byte, or first and last packet if there is none.
-    pub(super) start: Timestamp,
-    pub(super) end: Timestamp,
-    pub(super) client_bytes: u64,
-    pub(super) server_bytes: u64,
-    pub(super) client_missing: u64,
-    pub(super) ending: Ending,
-    pub(super) conflict: bool,
-    pub(super) mid_stream: bool,
-    pub(super) content: Facts,
-    /// It carried TLS.
-    pub(super) encrypted: bool,
-    /// It was not read to its end, for want of memory.
-    pub(super) retired: bool,
-    pub(super) wrapping: Wrapping,
-}
-
-/// A transfer and what is known of its data connection.
-#[derive(Debug)]
-struct Entry {
-    transfer: Transfer,
-    data: Option<(DataConnection, Binding)>,
-    /// A data connection is open for it.
-    running: bool,
-    /// It is over, since this time; a new name for its file may still come.
-    over: Option<Timestamp>,
-    /// The dialogue went on, so that no new name comes.
-    went_on: bool,
-    /// The path before and after a rename.
-    renamed: Option<(String, String)>,
-}
-
-#[derive(Debug)]
-struct Book {
-    session: Session,
-    opened: Timestamp,
-    wrapping: Wrapping,
-    transfers: VecDeque<Entry>,
-    /// Finished data connections without their transfer.
-    unclaimed: VecDeque<(Option<Announcement>, DataConnection)>,
-    /// Data connections that are still open.
-    open: u64,
-    encrypted: bool,
-    closed: Option<Timestamp>,
-    /// What it held when that was last looked at.
-    charged: usize,
-}
 
 /// Counters of FTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +26,8 @@ pub struct FtpCounters {
     pub sessions: u64,
     /// Control connections that went over to TLS.
     pub encrypted: u64,
+    /// Of them, how many came back.
+    pub returned: u64,
     /// Announced addresses that were forgotten before a connection came, for want of room.
     pub expectations_dropped: u64,
     /// Data connections without a transfer that could be theirs.
@@ -101,6 +45,7 @@ impl FtpCounters {
     pub fn add(&mut self, other: &Self) {
         self.sessions += other.sessions;
         self.encrypted += other.encrypted;
+        self.returned += other.returned;
         self.expectations_dropped += other.expectations_dropped;
         self.unbound += other.unbound;
         self.pending_dropped += other.pending_dropped;
@@ -108,13 +53,6 @@ impl FtpCounters {
         self.dialogues_dropped += other.dialogues_dropped;
     }
 }
-
-/// How long a transfer that is over waits for a new name of its file, where the dialogue stands still.
-const RENAME_PATIENCE: Span = Span::seconds(2);
-/// How long before its command a data connection may open, where only time binds the two.
-const EARLIEST: Span = Span::seconds(30);
-/// The most transfers, and data connections without one, kept per control connection.
-const MOST_KEPT: usize = 256;
 
 /// All of a lane's control connections.
 #[derive(Debug)]
@@ -132,9 +70,6 @@ pub(super) struct Ledger {
     held: u64,
     counters: FtpCounters,
 }
-
-/// What a dialogue costs beside its texts and transfers, its places in the tables included.
-const DIALOGUE: usize = 2 * size_of::<Book>() + 128;
 
 impl Ledger {
     pub(super) fn new(limits: &config::Protocol, lanes: usize) -> Self {
@@ -202,17 +137,7 @@ impl Ledger {
         self.counters.sessions += 1;
         let (id, connection) = (link.first_index, link.connection());
         let session = Session::new(connection, !link.client_known, self.max_pending);
-        let book = Book {
-            session,
-            opened: link.start,
-            wrapping: link.wrapping(),
-            transfers: VecDeque::new(),
-            unclaimed: VecDeque::new(),
-            open: 0,
-            encrypted: false,
-            closed: None,
-            charged: 0,
-        };
+        let book = Book::new(session, link.start, link.wrapping());
         self.books.insert(id, book);
         self.weigh(id);
         self.pairs.entry((connection.client.address, connection.server.address)).or_default().push(id);
@@ -223,16 +148,17 @@ impl Ledger {
         self.books.get_mut(&id).map(|book| &mut book.session)
     }
 
-    /// The control connection can be read again (`CCC`, RFC 4217 section 6).
-    pub(super) fn resume(&mut self, id: SessionId) {
-        if let Some(book) = self.books.get_mut(&id) {
-            book.encrypted = false;
-            book.session.resume();
-        }
+    /// How often one direction of a control connection went over to TLS, and came back.
+    pub(super) fn framed(&mut self, id: SessionId, went: u32, returned: u32) {
+        let Some(book) = self.books.get_mut(&id) else { return };
+        self.counters.encrypted += u64::from(book.went == 0 && went > 0);
+        self.counters.returned += u64::from(book.returned == 0 && returned > 0);
+        book.went = book.went.max(went);
+        book.returned = book.returned.max(returned);
     }
 
     pub(super) fn is_encrypted(&self, id: SessionId) -> bool {
-        self.books.get(&id).is_some_and(|book| book.encrypted)
+        self.books.get(&id).is_some_and(Book::is_encrypted)
     }
 
     /// Enters what a dialogue told.
@@ -250,47 +176,23 @@ impl Ledger {
                     }
                 }
                 Told::Asked(transfer) => {
-                    book.transfers.push_back(Entry::new(*transfer));
-                    if book.transfers.len() > MOST_KEPT
-                        && let Some(entry) = book.transfers.pop_front()
-                    {
+                    if let Some(entry) = book.ask(*transfer) {
                         self.counters.pending_dropped += 1;
-                        facts.extend(book.upload(entry).map(|u| (now, Fact::Upload(Box::new(u)))));
+                        report(book, [entry], now, facts);
                     }
                 }
-                Told::Progress { ordinal, server_name } => {
-                    if let Some(entry) = book.transfers.iter_mut().find(|e| e.transfer.ordinal == ordinal) {
-                        entry.transfer.begun = true;
-                        if server_name.is_some() {
-                            entry.transfer.server_name = server_name;
-                        }
-                    }
-                }
-                Told::Answered { ordinal, code } => {
-                    if let Some(entry) = book.transfers.iter_mut().find(|e| e.transfer.ordinal == ordinal) {
-                        entry.over = Some(now.clock);
-                        entry.transfer.reply = Some(code);
-                    }
-                }
-                Told::WentOn => {
-                    for entry in book.transfers.iter_mut().filter(|e| e.over.is_some()) {
-                        entry.went_on = true;
-                    }
-                }
-                Told::Renamed { from, to } => {
-                    let named =
-                        |e: &&mut Entry| e.transfer.verb.is_upload() && e.path(&book.session) == Some(from.clone());
-                    if let Some(entry) = book.transfers.iter_mut().rev().find(named) {
-                        entry.renamed = Some((from, to));
-                    }
-                }
+                Told::Progress { ordinal, server_name } => book.progress(ordinal, server_name),
+                Told::Answered { ordinal, code } => book.answer(ordinal, code, now),
+                Told::WentOn => book.move_on(),
+                Told::Renamed { from, to } => book.rename(from, to),
                 Told::Encrypted => {
-                    self.counters.encrypted += u64::from(!book.encrypted);
-                    book.encrypted = true;
+                    book.granted += 1;
+                    let granted = book.granted;
+                    self.framed(id, granted, 0);
                 }
             }
         }
-        self.settle(id, now, facts);
+        self.report_ready(id, now, facts);
     }
 
     /// A connection that is about to open, or has just sent its first byte: is it an announced data connection?
@@ -307,42 +209,42 @@ impl Ledger {
     }
 
     /// An announced data connection has opened.
-    pub(super) fn opened(&mut self, id: SessionId, announcement: &Announcement) {
+    pub(super) fn opened(&mut self, id: SessionId) {
         if let Some(book) = self.books.get_mut(&id) {
             book.open += 1;
-            if let Some(entry) = book.transfers.iter_mut().find(|e| e.waits_for(announcement)) {
-                entry.running = true;
-            }
         }
     }
 
-    /// The transfer that an open data connection carries, for an early report.
-    pub(super) fn running(&self, id: SessionId, announcement: &Announcement, data: DataConnection) -> Option<Upload> {
-        let book = self.books.get(&id)?;
-        let entry = book.transfers.iter().find(|e| e.waits_for(announcement))?;
-        if !entry.transfer.verb.is_upload() {
-            return None;
-        }
-        let entry = Entry { data: Some((data, Binding::Announced)), ..Entry::new(entry.transfer.clone()) };
+    /// The transfer that an open data connection carries, for an early report, and its number: no other connection
+    /// gets that transfer from then on.
+    pub(super) fn running(
+        &mut self,
+        id: SessionId,
+        announcement: &Announcement,
+        data: DataConnection,
+    ) -> Option<(u64, Upload)> {
+        let book = self.books.get_mut(&id)?;
+        let ordinal = book.hold(announcement)?;
+        let entry = book.entry(ordinal)?.running(data);
         let mut upload = book.upload(entry)?;
         upload.state = State::Running;
         upload.notes.retain(|note| *note != Note::CutShort && *note != Note::Unconfirmed);
-        Some(upload)
+        Some((ordinal, upload))
     }
 
-    /// An announced data connection is over.
+    /// An announced data connection is over, which transfer `held_by` was reported with.
     pub(super) fn finished(
         &mut self,
         id: SessionId,
-        announcement: Announcement,
+        (announcement, held_by): (Announcement, Option<u64>),
         data: DataConnection,
         now: Moment,
         facts: &mut Vec<(Moment, Fact)>,
     ) {
         let Some(book) = self.books.get_mut(&id) else { return };
         book.open = book.open.saturating_sub(1);
-        book.keep(Some(announcement), data);
-        self.settle(id, now, facts);
+        book.finish(Some(announcement), held_by, data);
+        self.report_ready(id, now, facts);
     }
 
     /// A connection of an unknown protocol is over: it may be a data connection whose announcement was not seen,
@@ -358,8 +260,8 @@ impl Ledger {
         if let Some((id, announcement, listener)) = self.expects(low, high) {
             let client = if announcement.active == (listener == low) { low } else { high };
             let Some(book) = self.books.get_mut(&id) else { return false };
-            book.keep(Some(announcement), make(client));
-            self.settle(id, now, facts);
+            book.finish(Some(announcement), None, make(client));
+            self.report_ready(id, now, facts);
             return true;
         }
         for (client, server) in [(low, high), (high, low)] {
@@ -370,8 +272,8 @@ impl Ledger {
             if let Some((_, id)) = nearest
                 && let Some(book) = self.books.get_mut(&id)
             {
-                book.keep(None, data);
-                self.settle(id, now, facts);
+                book.finish(None, None, data);
+                self.report_ready(id, now, facts);
                 return true;
             }
         }
@@ -397,6 +299,7 @@ impl Ledger {
             }
         }
         self.enter(id, told, now, facts);
+        self.settle(id, now, facts);
     }
 
     /// Time has passed: what waits in vain is given up.
@@ -431,11 +334,9 @@ impl Ledger {
     fn forget(&mut self, id: SessionId, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
         let Some(mut book) = self.books.remove(&id) else { return };
         self.held = self.held.saturating_sub(book.charged as u64);
-        book.bind_by_time();
-        while let Some(entry) = book.transfers.pop_front() {
-            facts.extend(book.upload(entry).map(|u| (now, Fact::Upload(Box::new(u)))));
-        }
-        self.counters.unbound += book.unclaimed.iter().filter(|(a, _)| a.is_some()).count() as u64;
+        let (left, unbound) = book.end(now);
+        report(&book, left, now, facts);
+        self.counters.unbound += unbound;
         let connection = book.session.connection;
         let pair = (connection.client.address, connection.server.address);
         if let Some(ids) = self.pairs.get_mut(&pair) {
@@ -451,247 +352,31 @@ impl Ledger {
         }
     }
 
-    /// Brings transfers and data connections together, and reports what is finished.
+    /// Reports what is finished, or waits in vain.
     fn settle(&mut self, id: SessionId, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
-        let reply_timeout = self.reply_timeout;
-        let Some(book) = self.books.get_mut(&id) else { return };
-        book.bind();
-        let closed = book.closed.is_some();
-        let mut waiting = VecDeque::with_capacity(book.transfers.len());
-        let mut done = Vec::new();
-        for entry in book.transfers.drain(..) {
-            let answered = entry.transfer.reply.is_some();
-            let finished = match &entry.data {
-                Some((data, _)) => {
-                    let renamed_late = entry.over.is_none_or(|at| at.after(RENAME_PATIENCE) <= now.clock);
-                    closed
-                        || (answered && (entry.went_on || renamed_late))
-                        || data.end.after(reply_timeout) <= now.clock
-                }
-                // Without a data connection: wait for it, for it may come late or not have ended yet.
-                None => {
-                    answered
-                        && !entry.running
-                        && entry.transfer.asked.after(reply_timeout) <= now.clock
-                        && (!entry.transfer.verb.is_upload() || closed)
-                        && entry.transfer.reply.is_none_or(|code| code >= 400)
-                }
-            };
-            if finished { done.push(entry) } else { waiting.push_back(entry) }
-        }
-        book.transfers = waiting;
-        for entry in done {
-            facts.extend(book.upload(entry).map(|u| (now, Fact::Upload(Box::new(u)))));
+        if let Some(book) = self.books.get_mut(&id) {
+            let done = book.settle(self.reply_timeout, now);
+            report(book, done, now, facts);
         }
         self.weigh(id);
     }
-}
 
-impl Entry {
-    fn new(transfer: Transfer) -> Self {
-        Self { transfer, data: None, running: false, over: None, went_on: false, renamed: None }
-    }
-
-    /// The file's full path on the server, as the transfer left it.
-    fn path(&self, session: &Session) -> Option<String> {
-        match &self.transfer.server_name {
-            Some(name) => Some(session.path_of(name)),
-            None => self.transfer.path.clone(),
+    fn report_ready(&mut self, id: SessionId, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+        if let Some(book) = self.books.get_mut(&id) {
+            let ready = book.take_ready();
+            report(book, ready, now, facts);
         }
+        self.weigh(id);
     }
 
-    /// Bytes of its texts.
-    fn texts(&self) -> usize {
-        let renamed = self.renamed.as_ref().map_or(0, |(from, to)| from.capacity() + to.capacity());
-        text(&self.transfer.path) + text(&self.transfer.server_name) + renamed + 64
-    }
-
-    fn waits_for(&self, announcement: &Announcement) -> bool {
-        self.data.is_none() && self.transfer.announcement.is_some_and(|a| a.listener == announcement.listener)
+    /// How many transfers and data connections were looked at.
+    #[cfg(test)]
+    pub(super) fn looked(&self) -> u64 {
+        self.books.values().map(|book| book.looked.get()).sum()
     }
 }
 
-impl Book {
-    /// Bytes that are held.
-    fn weight(&self) -> usize {
-        let transfers: usize = self.transfers.iter().map(Entry::texts).sum();
-        let tables = self.transfers.capacity() * size_of::<Entry>()
-            + self.unclaimed.capacity() * (size_of::<(Option<Announcement>, DataConnection)>() + 64);
-        DIALOGUE + self.session.weight() + transfers + tables
-    }
-
-    fn keep(&mut self, announcement: Option<Announcement>, data: DataConnection) {
-        self.unclaimed.push_back((announcement, data));
-        if self.unclaimed.len() > MOST_KEPT {
-            self.unclaimed.pop_front();
-        }
-    }
-
-    /// Gives each transfer, oldest first, the oldest data connection at its announced address.
-    fn bind(&mut self) {
-        for entry in self.transfers.iter_mut().filter(|e| e.data.is_none()) {
-            let Some(announced) = entry.transfer.announcement else { continue };
-            let at =
-                |data: &DataConnection| if announced.active { data.connection.client } else { data.connection.server };
-            let place = self.unclaimed.iter().position(|(a, data)| {
-                let there = at(data);
-                a.is_none_or(|a| a.listener == announced.listener)
-                    && (there == announced.listener || Some(there) == announced.translated)
-            });
-            if let Some((_, data)) = place.and_then(|place| self.unclaimed.remove(place)) {
-                let binding = if at(&data) == announced.listener { Binding::Announced } else { Binding::Port };
-                entry.data = Some((data, binding));
-            }
-        }
-    }
-
-    /// How far in time a data connection is from this dialogue: from the nearest upload that waits for one, or else
-    /// from the dialogue's beginning. `None` if the dialogue cannot be read.
-    fn distance(&self, data: &DataConnection) -> Option<(bool, Span)> {
-        if self.encrypted {
-            return None;
-        }
-        let waiting = self.transfers.iter().filter(|e| e.data.is_none() && e.transfer.verb.is_upload());
-        let nearest = waiting.map(|e| e.transfer.asked.distance(data.opened)).min();
-        Some(nearest.map_or((true, self.opened.distance(data.opened)), |span| (false, span)))
-    }
-
-    /// Gives transfers that are left the data connections that are left, if the time fits: the announcement of
-    /// one or the other was not seen.
-    fn bind_by_time(&mut self) {
-        self.bind();
-        for entry in self.transfers.iter_mut().filter(|e| e.data.is_none() && e.transfer.verb.is_upload()) {
-            let asked = entry.transfer.asked;
-            let place = self.unclaimed.iter().position(|(_, data)| {
-                data.client_bytes > 0
-                    && data.server_bytes == 0
-                    && data.opened.after(EARLIEST) >= asked
-                    && data.end.after(EARLIEST) >= asked
-            });
-            if let Some((_, data)) = place.and_then(|place| self.unclaimed.remove(place)) {
-                entry.data = Some((data, Binding::Time));
-            }
-        }
-    }
-
-    /// The upload that a transfer was, if it was one.
-    fn upload(&self, entry: Entry) -> Option<Upload> {
-        let stored = entry.path(&self.session);
-        let (renamed_from, path) = match entry.renamed {
-            Some((from, to)) => (Some(from), Some(to)),
-            None => (None, stored),
-        };
-        let transfer = entry.transfer;
-        if !transfer.verb.is_upload() {
-            return None;
-        }
-        let refused = transfer.reply.is_some_and(|code| code >= 400);
-        let mut notes = Vec::new();
-        let (data, binding) = match entry.data {
-            Some((data, binding)) => (Some(data), binding),
-            None if refused || !(transfer.begun || transfer.reply.is_some()) => return None,
-            None => (None, Binding::None),
-        };
-        if transfer.reply.is_none() {
-            notes.push(Note::Unconfirmed);
-        }
-        let control = self.session.connection;
-        let connection = data.as_ref().map_or(control, |d| d.connection);
-        let ended =
-            data.as_ref().is_some_and(|d| !d.retired && (d.ending == Ending::Finished || transfer.reply.is_some()));
-        let missing = data.as_ref().map_or(0, |d| d.client_missing);
-        let bytes = data.as_ref().map_or(0, |d| d.client_bytes);
-        match &data {
-            None => notes.push(Note::DataNotSeen),
-            Some(data) => {
-                if data.conflict {
-                    notes.push(Note::ConflictingOverlap);
-                }
-                if data.encrypted {
-                    notes.push(Note::Encrypted);
-                }
-                if data.retired {
-                    notes.push(Note::Retired);
-                }
-                if data.mid_stream {
-                    notes.push(Note::MidStream);
-                }
-                if missing > 0 {
-                    notes.push(Note::Gap);
-                }
-                if refused || !ended {
-                    notes.push(Note::CutShort);
-                }
-            }
-        }
-        let complete = data.is_some() && ended && !refused && missing == 0;
-        notes.sort_unstable();
-        notes.dedup();
-        let mut file = path.map(|path| FileInfo {
-            name: Some(last_part(&path).to_owned()),
-            path: Some(path),
-            size: data.as_ref().map(|_| bytes),
-            missing,
-            ..FileInfo::default()
-        });
-        let mut body = Body::default();
-        if let Some(data) = &data {
-            let mut content = data.content.clone();
-            if !complete {
-                content.cut_short();
-            }
-            // What is appended or resumed begins somewhere in the file, or at its start if there was none.
-            let part = transfer.restart > 0 || transfer.verb.name() == "APPE";
-            let differs = part.then_some(NotHashed::Part);
-            let differs = differs.or((data.encrypted || transfer.mode != 'S').then_some(NotHashed::Encoded));
-            if differs.is_some() {
-                content.blind();
-            }
-            match (&mut file, differs) {
-                (Some(file), Some(why)) => content.describe_other(why, file, &mut body),
-                (Some(file), None) => content.describe(file),
-                (None, _) => content.describe_body(None, None, &mut body),
-            }
-        }
-        let opened = data.as_ref().map_or(transfer.asked, |d| d.opened);
-        let apart = match &data {
-            Some(_) => 0,
-            None => transfer.ordinal + 1,
-        };
-        Some(Upload {
-            id: EventId::new("ftp", connection, opened, apart),
-            connection,
-            wrapping: data.as_ref().map_or_else(|| self.wrapping.clone(), |d| d.wrapping.clone()),
-            protocol: Protocol::Ftp,
-            opened,
-            start: data.as_ref().map_or(transfer.asked, |d| d.start),
-            end: data.as_ref().map_or(transfer.asked, |d| d.end),
-            client_bytes: bytes,
-            server_bytes: data.as_ref().map_or(0, |d| d.server_bytes),
-            bytes,
-            missing,
-            state: if complete { State::Complete } else { State::Partial },
-            domain: None,
-            proxied_to: None,
-            domain_source: Default::default(),
-            http: None,
-            ftp: Some(Ftp {
-                command: transfer.verb.name().to_owned(),
-                reply_code: transfer.reply,
-                user: self.session.user.clone(),
-                control_client: Some(control.client),
-                control_server: Some(control.server),
-                control_opened: self.opened,
-                restart: transfer.restart,
-                allocated: transfer.allocated,
-                mode: transfer.mode,
-                renamed_from,
-                announced: transfer.announcement.map(|a| a.listener),
-                binding,
-            }),
-            files: file.into_iter().collect(),
-            body,
-            notes,
-        })
-    }
+fn report(book: &Book, entries: impl IntoIterator<Item = Entry>, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+    let uploads = entries.into_iter().filter_map(|entry| book.upload(entry));
+    facts.extend(uploads.map(|upload| (now, Fact::Upload(Box::new(upload)))));
 }

@@ -3,14 +3,21 @@
 //! Both meet on one lane, since packets are spread by host pair. Stream bytes come in, uploads go out.
 
 mod address;
+mod book;
+mod framing;
 mod ledger;
 mod line;
 mod path;
 mod session;
+#[cfg(test)]
+mod tests;
+mod upload;
 
 pub use ledger::FtpCounters;
 
-use self::ledger::{DataConnection, Ledger, SessionId};
+use self::book::DataConnection;
+use self::framing::{Framing, Part};
+use self::ledger::{Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
 use super::content::{self, Candidate, Content, Facts, Meter, Piece};
@@ -25,8 +32,14 @@ use crate::record::Connection;
 pub(super) struct Control {
     id: SessionId,
     client: Side,
-    lines: Both<Lines>,
+    directions: Both<Direction>,
     encrypted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    framing: Framing,
+    lines: Lines,
 }
 
 /// An announced data connection's state.
@@ -41,6 +54,8 @@ pub(super) struct DataStream {
     missing: u64,
     content: Content,
     reported: bool,
+    /// The transfer that it was reported with.
+    held_by: Option<u64>,
     encrypted: bool,
 }
 
@@ -86,13 +101,14 @@ impl Desk {
     pub(super) fn retire_data(&mut self, mut stream: DataStream, link: &Link, context: &mut Context<'_>) {
         stream.content.end(context.meter);
         let data = DataConnection { retired: true, ..stream.so_far(link) };
-        self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
+        let expected = (stream.announcement, stream.held_by);
+        self.ledger.finished(stream.id, expected, data, context.now, context.facts);
     }
 
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
         self.ledger.begin(link);
-        Control { id: link.first_index, client: link.client, lines: Both::default_lines(), encrypted: false }
+        Control { id: link.first_index, client: link.client, directions: Both::default(), encrypted: false }
     }
 
     /// The state of a connection at an announced address, if it is one.
@@ -103,7 +119,7 @@ impl Desk {
         // By FTP's roles, not TCP's: in active mode the client listens.
         let client = if announcement.active { listening } else { listening.peer() };
         link.client = client;
-        self.ledger.opened(id, &announcement);
+        self.ledger.opened(id);
         Some(DataStream {
             id,
             announcement,
@@ -114,43 +130,47 @@ impl Desk {
             missing: 0,
             content: Content::plain(None, meter),
             reported: false,
+            held_by: None,
             encrypted: false,
         })
     }
 
     /// Control bytes.
     pub(super) fn control_data(&mut self, control: &mut Control, data: Data<'_>, context: &mut Context<'_>) {
-        if control.encrypted {
-            if !is_cleartext(data.bytes) {
-                return;
-            }
-            control.encrypted = false;
-            *control.lines.of_mut(Side::Low) = Lines::default();
-            *control.lines.of_mut(Side::High) = Lines::default();
-            self.ledger.resume(control.id);
-        }
         let Some(session) = self.ledger.session(control.id) else { return };
         let mut told = Vec::new();
         let from_client = data.side == control.client;
-        let lines = control.lines.of_mut(data.side);
+        let Direction { framing, lines } = control.directions.of_mut(data.side);
         let cut = lines.cut;
-        lines.push(data.bytes, self.longest_line, |text| {
-            if from_client {
-                // A line that is no command is answered all the same.
-                let (verb, argument) = line::command(text).unwrap_or((session::JUNK.to_owned(), ""));
-                session.command(verb, argument, data.ts, &mut told);
-            } else {
-                session.reply(text, &mut told);
+        framing.push(data.bytes, |part| match part {
+            Part::Text(bytes) => lines.push(bytes, self.longest_line, |text| {
+                if from_client {
+                    // A line that is no command is answered all the same.
+                    let (verb, argument) = line::command(text).unwrap_or((session::JUNK.to_owned(), ""));
+                    session.command(verb, argument, data.ts, &mut told);
+                } else {
+                    session.reply(text, &mut told);
+                }
+            }),
+            Part::Back => {
+                lines.lose();
+                session.turn(from_client, &mut told);
             }
         });
         self.ledger.counters().lines_cut += lines.cut - cut;
+        self.ledger.framed(control.id, framing.went, framing.returned);
+        control.encrypted = self.ledger.is_encrypted(control.id);
         self.enter(control, told, context);
         self.ledger.weigh(control.id);
     }
 
     /// Control bytes that are lost.
     pub(super) fn control_gap(&mut self, control: &mut Control, gap: Gap, context: &mut Context<'_>) {
-        control.lines.of_mut(gap.side).lose();
+        let Direction { framing, lines } = control.directions.of_mut(gap.side);
+        if !framing.lose(gap.length, control.encrypted) {
+            return;
+        }
+        lines.lose();
         let mut told = Vec::new();
         if let Some(session) = self.ledger.session(control.id) {
             session.lose(&mut told);
@@ -196,7 +216,8 @@ impl Desk {
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
             let data = stream.so_far(link);
-            if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
+            if let Some((ordinal, upload)) = self.ledger.running(stream.id, &stream.announcement, data) {
+                stream.held_by = Some(ordinal);
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
         }
@@ -215,7 +236,8 @@ impl Desk {
         let ending = if link.mid_stream { content::Ending::MidStream } else { content::Ending::Whole };
         let mut data = summary(link, totals, stream.client, span, stream.content.facts(ending));
         data.encrypted = stream.encrypted;
-        self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
+        let expected = (stream.announcement, stream.held_by);
+        self.ledger.finished(stream.id, expected, data, context.now, context.facts);
     }
 
     /// A connection of an unknown protocol is over; true if it may be a data connection.
@@ -281,13 +303,8 @@ impl DataStream {
 impl Control {
     /// Bytes that are held, beside those of the dialogue.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.lines.of(Side::Low).weight() + self.lines.of(Side::High).weight()
-    }
-}
-
-impl Both<Lines> {
-    fn default_lines() -> Self {
-        Self::new(Lines::default(), Lines::default())
+        let lines = |side| self.directions.of(side).lines.weight();
+        size_of::<Self>() + lines(Side::Low) + lines(Side::High)
     }
 }
 
@@ -316,12 +333,6 @@ fn summary(
         retired: false,
         wrapping: link.wrapping(),
     }
-}
-
-/// Whether a segment of a control connection that had gone over to TLS is a line of text again.
-fn is_cleartext(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    bytes.ends_with(b"\n") && text.lines().next().is_some_and(|line| verb_of(line).is_some() || code_of(line).is_some())
 }
 
 /// Verbs that a client may send on a control connection, for recognising one.

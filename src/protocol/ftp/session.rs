@@ -2,8 +2,9 @@
 //!
 //! Commands and replies come in, in the order of each direction; out go announcements of data connections and
 //! transfers. Where both directions are whole, the n-th command has the n-th final reply, so nothing depends on
-//! how the tap interleaved the two. After a loss, or picked up in the middle, commands count when they come and
-//! replies are matched by what they can answer.
+//! how the tap interleaved the two. That holds again behind a stretch under TLS, where both directions come back at
+//! the same place of the dialogue. After a loss, or picked up in the middle, commands count when they come and replies
+//! are matched by what they can answer.
 
 use std::collections::VecDeque;
 
@@ -68,8 +69,12 @@ pub(super) struct Transfer {
     pub(super) restart: u64,
     pub(super) allocated: Option<u64>,
     pub(super) mode: char,
+    /// `A` text, `E` EBCDIC text, `I` image, `L` bytes of a local size (RFC 959 section 3.1.1), if that is known.
+    pub(super) data_type: Option<char>,
     pub(super) announcement: Option<Announcement>,
     pub(super) asked: Timestamp,
+    /// Commands before it may be lost, so that the announcement may be another transfer's.
+    pub(super) doubtful: bool,
     /// A 1xx reply was seen.
     pub(super) begun: bool,
     pub(super) reply: Option<u16>,
@@ -108,14 +113,49 @@ struct Command {
     carried_out: bool,
 }
 
+/// A reply that came before its command.
+#[derive(Debug)]
+enum Early {
+    Reply {
+        code: u16,
+        last: bool,
+        text: String,
+    },
+    /// A stretch of replies under TLS.
+    Turn,
+}
+
+impl Early {
+    /// Bytes of its text.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Reply { text, .. } => text.capacity(),
+            Self::Turn => 0,
+        }
+    }
+}
+
 /// Stands for a line that is no command. Most servers refuse it with a reply of its own, some pass over an empty one.
 pub(super) const JUNK: &str = "?";
+
+/// Stands for a stretch of commands under TLS.
+const TURN: &str = "<";
 
 /// The most final replies kept that came before their command, for taps that deliver out of step.
 const MOST_EARLY: usize = 64;
 
 /// The longest working directory that is followed (PATH_MAX of Linux); a longer one counts as not known.
 const LONGEST_DIRECTORY: usize = 4096;
+
+/// The type where nothing was said (RFC 959 section 3.1.1.1).
+const DEFAULT_TYPE: char = 'A';
+
+impl Command {
+    fn stand_in(verb: &str) -> Self {
+        let (verb, argument) = (verb.to_owned(), String::new());
+        Self { verb, argument, ts: Timestamp(0), ordinal: None, carried_out: false }
+    }
+}
 
 /// One dialogue.
 #[derive(Debug)]
@@ -126,21 +166,28 @@ pub(super) struct Session {
     restart: u64,
     allocated: Option<u64>,
     mode: char,
+    data_type: Option<char>,
+    /// A `TYPE` was seen.
+    typed: bool,
     /// The argument of `RNFR`, as a path.
     rename_from: Option<String>,
     announcement: Option<Announcement>,
+    /// The first transfer that took the passive announcement, which serves the first that the server accepts.
+    taken: Option<u64>,
     /// Commands without their final reply.
     pending: VecDeque<Command>,
-    /// Replies without their command: code, last line or not, text.
-    early: VecDeque<(u16, bool, String)>,
+    /// Replies without their command.
+    early: VecDeque<Early>,
     /// Inside a reply of several lines, its code.
     several: Option<u16>,
     /// Matching by order is not possible.
     loose: bool,
+    /// It was under TLS for a time, whose end a server can have placed wrongly by one reply.
+    turned: bool,
     /// Transfers asked for so far.
     asked: u64,
-    /// In loose order: transfers without a final reply.
-    open: VecDeque<u64>,
+    /// In loose order: transfers without a final reply, and whether the server began them.
+    open: VecDeque<(u64, bool)>,
     max_pending: usize,
     pub(super) dropped: u64,
 }
@@ -150,13 +197,7 @@ impl Session {
         let mut pending = VecDeque::new();
         if !mid_stream {
             // The greeting answers the connection itself.
-            pending.push_back(Command {
-                verb: String::new(),
-                argument: String::new(),
-                ts: Timestamp(0),
-                ordinal: None,
-                carried_out: true,
-            });
+            pending.push_back(Command { carried_out: true, ..Command::stand_in("") });
         }
         Self {
             connection,
@@ -165,12 +206,16 @@ impl Session {
             restart: 0,
             allocated: None,
             mode: 'S',
+            data_type: (!mid_stream).then_some(DEFAULT_TYPE),
+            typed: false,
             rename_from: None,
             announcement: None,
+            taken: None,
             pending,
             early: VecDeque::new(),
             several: None,
             loose: mid_stream,
+            turned: false,
             asked: 0,
             open: VecDeque::new(),
             max_pending,
@@ -178,19 +223,43 @@ impl Session {
         }
     }
 
-    /// The dialogue can be read again after a time under TLS: what was missed is unknown.
-    pub(super) fn resume(&mut self) {
-        self.loose = true;
-        self.pending.clear();
-        self.early.clear();
-        self.several = None;
+    /// One direction can be read again after a time under TLS.
+    pub(super) fn turn(&mut self, of_client: bool, told: &mut Vec<Told>) {
+        if !of_client {
+            self.several = None;
+        }
+        match (self.loose, of_client) {
+            (true, true) => self.forget(),
+            (true, false) => {}
+            (false, true) => self.pending.push_back(Command::stand_in(TURN)),
+            (false, false) => self.early.push_back(Early::Turn),
+        }
+        let command = self.pending.iter().position(|command| command.verb == TURN);
+        let reply = self.early.iter().position(|early| matches!(early, Early::Turn));
+        if let (Some(command), Some(reply)) = (command, reply) {
+            // What is left of before has no counterpart.
+            for _ in 0..=command {
+                if let Some(mut command) = self.pending.pop_front() {
+                    self.carry_out_unanswered(&mut command, told);
+                }
+            }
+            self.early.drain(..=reply);
+            self.turned = true;
+            self.catch_up(told);
+        }
+    }
+
+    /// What was said is not known: neither is what it changed.
+    fn forget(&mut self) {
+        (self.directory, self.rename_from, self.announcement, self.taken) = (None, None, None, None);
+        (self.restart, self.allocated, self.data_type) = (0, None, None);
     }
 
     /// Bytes that are held beside itself.
     pub(super) fn weight(&self) -> usize {
         let texts = text(&self.user) + text(&self.directory) + text(&self.rename_from);
         let pending: usize = self.pending.iter().map(|c| c.verb.capacity() + c.argument.capacity()).sum();
-        let early: usize = self.early.iter().map(|(_, _, text)| text.capacity()).sum();
+        let early: usize = self.early.iter().map(Early::weight).sum();
         let tables = self.pending.capacity() * size_of::<Command>()
             + self.early.capacity() * size_of::<(u16, bool, String)>()
             + self.open.capacity() * size_of::<u64>();
@@ -201,6 +270,12 @@ impl Session {
     pub(super) fn lose(&mut self, told: &mut Vec<Told>) {
         self.give_up_order(told);
         self.several = None;
+        if self.taken.take().is_some() {
+            self.announcement = None;
+        }
+        if !self.typed {
+            self.data_type = None;
+        }
     }
 
     /// Carries out what is pending without its reply: none will come.
@@ -212,9 +287,16 @@ impl Session {
         self.loose = true;
         self.early.clear();
         while let Some(mut command) = self.pending.pop_front() {
-            if !command.carried_out {
-                self.carry_out(&mut command, None, told);
+            match command.ordinal {
+                Some(ordinal) if command.carried_out => self.open.push_back((ordinal, true)),
+                _ => self.carry_out_unanswered(&mut command, told),
             }
+        }
+    }
+
+    fn carry_out_unanswered(&mut self, command: &mut Command, told: &mut Vec<Told>) {
+        if !command.carried_out {
+            self.carry_out(command, None, told);
         }
     }
 
@@ -236,9 +318,15 @@ impl Session {
             self.give_up_order(told);
             return;
         }
-        while let Some((code, last, text)) = self.early.pop_front() {
+        self.catch_up(told);
+    }
+
+    /// Matches the replies that came early, as far as there are commands for them.
+    fn catch_up(&mut self, told: &mut Vec<Told>) {
+        while let Some(Early::Reply { .. }) = self.early.front() {
+            let Some(Early::Reply { code, last, text }) = self.early.pop_front() else { return };
             if !self.match_reply(code, last, &text, told) {
-                self.early.push_front((code, last, text));
+                self.early.push_front(Early::Reply { code, last, text });
                 break;
             }
         }
@@ -268,8 +356,13 @@ impl Session {
         self.several = (!last).then_some(code);
         if self.loose {
             self.loose_reply(code, last, text, told);
-        } else if !self.match_reply(code, last, text, told) && code != 421 && self.early.len() < MOST_EARLY {
-            self.early.push_back((code, last, text.to_owned()));
+        } else if !self.match_reply(code, last, text, told) && code != 421 {
+            if self.early.len() < MOST_EARLY {
+                self.early.push_back(Early::Reply { code, last, text: text.to_owned() });
+            } else {
+                self.dropped += 1;
+                self.give_up_order(told);
+            }
         }
     }
 
@@ -280,10 +373,25 @@ impl Session {
             self.pending.pop_front();
         }
         let place = match code {
-            211..=213 => self.pending.iter().position(|c| c.verb == "STAT").unwrap_or(0),
+            211..=213 => {
+                let before = self.pending.iter().take_while(|c| c.verb != TURN);
+                before.into_iter().position(|c| c.verb == "STAT").unwrap_or(0)
+            }
             _ => 0,
         };
         let Some(mut command) = self.pending.remove(place) else { return false };
+        if command.verb == TURN {
+            self.pending.insert(place, command);
+            return false;
+        }
+        let passive = matches!(command.verb.as_str(), "PASV" | "EPSV");
+        if self.turned && passive && (200..300).contains(&code) && !(227..=229).contains(&code) {
+            // The answer to `CCC` itself came in the clear: every reply is that of the command before.
+            self.pending.insert(place, command);
+            self.give_up_order(told);
+            self.loose_reply(code, last, text, told);
+            return true;
+        }
         if !command.carried_out && (last || code < 200) {
             self.carry_out(&mut command, Some((code, text)), told);
         }
@@ -297,6 +405,9 @@ impl Session {
     }
 
     fn transfer_reply(&mut self, ordinal: u64, code: u16, last: bool, text: &str, told: &mut Vec<Told>) {
+        if code < 400 && self.taken.is_some_and(|first| first <= ordinal) {
+            (self.announcement, self.taken) = (None, None);
+        }
         let server_name = unique_name(text);
         if code < 200 || server_name.is_some() {
             told.push(Told::Progress { ordinal, server_name });
@@ -312,12 +423,18 @@ impl Session {
             227 | 229 => self.passive(code, text, told),
             257 if last => self.directory = path::quoted(text).or(self.directory.take()),
             125 | 150 => {
-                if let Some(ordinal) = self.open.front() {
-                    self.transfer_reply(*ordinal, code, last, text, told);
+                // A transfer begins when the one before it is over, though the answer to that is lost.
+                while self.open.len() > 1 && self.open.front().is_some_and(|(_, begun)| *begun) {
+                    self.open.pop_front();
+                }
+                if let Some((ordinal, begun)) = self.open.front_mut() {
+                    *begun = true;
+                    let ordinal = *ordinal;
+                    self.transfer_reply(ordinal, code, last, text, told);
                 }
             }
             226 | 250 | 425 | 426 | 450..=452 | 550..=553 => {
-                if let Some(ordinal) = self.open.front().copied() {
+                if let Some((ordinal, _)) = self.open.front().copied() {
                     self.transfer_reply(ordinal, code, last, text, told);
                     if last {
                         self.open.pop_front();
@@ -333,10 +450,11 @@ impl Session {
     fn carry_out(&mut self, command: &mut Command, reply: Option<(u16, &str)>, told: &mut Vec<Told>) {
         command.carried_out = true;
         let done = reply.is_none_or(|(code, _)| (200..300).contains(&code));
-        if !matches!(command.verb.as_str(), "" | JUNK | "RNFR" | "RNTO" | "ABOR" | "NOOP" | "STAT") {
+        if !stays(&command.verb) {
             told.push(Told::WentOn);
         }
         match command.verb.as_str() {
+            TURN => self.forget(),
             "USER" => self.user = Some(command.argument.trim().to_owned()),
             "CWD" | "XCWD" if done => {
                 let directory = path::join(self.directory.as_deref(), &command.argument);
@@ -366,19 +484,28 @@ impl Session {
                 let mode = command.argument.trim().chars().next();
                 self.mode = mode.filter(char::is_ascii_alphabetic).unwrap_or('S').to_ascii_uppercase();
             }
+            "TYPE" if done => {
+                let data_type = command.argument.trim().chars().next();
+                self.data_type = data_type.filter(char::is_ascii_alphabetic).map(|t| t.to_ascii_uppercase());
+                self.typed = true;
+            }
             "REST" => self.restart = command.argument.trim().parse().unwrap_or(0),
             "PORT" | "EPRT" => {
                 if done {
                     self.announcement = self.active_announcement(&command.verb, &command.argument);
+                    self.taken = None;
                 }
             }
             "PASV" | "EPSV" | "SPSV" => {
-                self.announcement = None;
+                (self.announcement, self.taken) = (None, None);
                 if let Some((code, text)) = reply {
                     self.passive(code, text, told);
                 }
             }
-            "REIN" if done => (self.user, self.directory, self.announcement) = (None, None, None),
+            "REIN" if done => {
+                self.forget();
+                (self.user, self.mode, self.data_type) = (None, 'S', Some(DEFAULT_TYPE));
+            }
             "AUTH" if done && reply.is_some() => told.push(Told::Encrypted),
             verb => {
                 if let Some(verb) = Verb::of(verb) {
@@ -403,7 +530,7 @@ impl Session {
             _ => None,
         };
         if let Some(announcement) = announcement {
-            self.announcement = Some(announcement);
+            (self.announcement, self.taken) = (Some(announcement), None);
             told.push(Told::Announced(announcement));
         }
     }
@@ -414,15 +541,14 @@ impl Session {
         command.ordinal = Some(ordinal);
         let argument = command.argument.trim_end_matches(['\r', '\n']).to_owned();
         let path = (!argument.is_empty()).then(|| path::join(self.directory.as_deref(), &argument));
-        let announcement = match self.announcement {
-            // A passive address serves one transfer; an active one stands until the next.
-            Some(a) if !a.active => self.announcement.take(),
-            other => other,
-        };
+        // A passive address serves one transfer, an active one stands until the next.
+        if self.announcement.is_some_and(|announcement| !announcement.active) {
+            self.taken.get_or_insert(ordinal);
+        }
         let restart = std::mem::take(&mut self.restart);
         let allocated = self.allocated.take();
         if self.loose {
-            self.open.push_back(ordinal);
+            self.open.push_back((ordinal, false));
             if self.open.len() > self.max_pending {
                 self.open.pop_front();
             }
@@ -433,8 +559,10 @@ impl Session {
             restart,
             allocated,
             mode: self.mode,
-            announcement,
+            data_type: self.data_type,
+            announcement: self.announcement,
             asked: command.ts,
+            doubtful: self.loose,
             begun: false,
             reply: None,
             server_name: None,
@@ -446,6 +574,16 @@ impl Session {
     pub(super) fn path_of(&self, name: &str) -> String {
         path::join(self.directory.as_deref(), name)
     }
+}
+
+/// Whether a command may stand between a transfer and the new name of its file: those that look at the file or set its
+/// time and rights, as clients do before they rename it.
+fn stays(verb: &str) -> bool {
+    const STAYING: &[&str] = &[
+        "", JUNK, TURN, "RNFR", "RNTO", "ABOR", "NOOP", "STAT", "SITE", "SIZE", "MDTM", "MFMT", "MFCT", "MFF", "MLST",
+        "HASH", "XCRC", "XMD5", "XSHA1", "XSHA256",
+    ];
+    STAYING.contains(&verb)
 }
 
 /// The name in a reply to STOU: `FILE: name` (RFC 1123 section 4.1.2.9), or `unique file name:name`.
@@ -463,121 +601,4 @@ fn unique_name(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::SocketAddr;
-
-    fn session(mid_stream: bool) -> Session {
-        let client: SocketAddr = "10.0.0.5:40000".parse().unwrap();
-        let server: SocketAddr = "192.0.2.9:21".parse().unwrap();
-        Session::new(Connection { client: client.into(), server: server.into() }, mid_stream, 64)
-    }
-
-    fn asked(told: &[Told]) -> Vec<&Transfer> {
-        told.iter().filter_map(|t| if let Told::Asked(t) = t { Some(t.as_ref()) } else { None }).collect()
-    }
-
-    const CLIENT: &[(&str, &str)] =
-        &[("USER", "u"), ("PASS", "secret"), ("CWD", "/in"), ("PASV", ""), ("STOR", "a.zip"), ("QUIT", "")];
-    const SERVER: &[&str] = &[
-        "220-hello",
-        " there",
-        "220 ready",
-        "331 go on",
-        "230 in",
-        "250 ok",
-        "227 Entering Passive Mode (192,0,2,9,200,10)",
-        "150 ok",
-        "226 done",
-        "221 bye",
-    ];
-
-    #[test]
-    fn the_dialogue_means_the_same_whichever_direction_comes_first() {
-        for server_first in [false, true] {
-            let mut s = session(false);
-            let mut told = Vec::new();
-            for half in [server_first, !server_first] {
-                if half {
-                    SERVER.iter().for_each(|line| s.reply(line, &mut told));
-                } else {
-                    CLIENT.iter().for_each(|(v, a)| s.command((*v).to_owned(), a, Timestamp(1), &mut told));
-                }
-            }
-            let transfers = asked(&told);
-            assert_eq!(transfers.len(), 1);
-            assert_eq!(transfers[0].path.as_deref(), Some("/in/a.zip"));
-            let listener = transfers[0].announcement.unwrap().listener;
-            assert_eq!(listener.to_string(), "192.0.2.9:51210");
-            assert!(told.iter().any(|t| matches!(t, Told::Answered { ordinal: 0, code: 226 })));
-            assert!(!format!("{s:?}{told:?}").contains("secret"));
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_no_command_leaves_the_order_whole_whether_it_is_answered_or_not() {
-        for answered in [true, false] {
-            let mut s = session(false);
-            let mut told = Vec::new();
-            s.reply("220 x", &mut told);
-            s.command(JUNK.into(), "", Timestamp(1), &mut told);
-            s.command("PASV".into(), "", Timestamp(1), &mut told);
-            s.command("STOR".into(), "a", Timestamp(1), &mut told);
-            if answered {
-                s.reply("500 what", &mut told);
-            }
-            for line in ["227 (192,0,2,9,4,1)", "150 ok", "226 ok"] {
-                s.reply(line, &mut told);
-            }
-            assert!(asked(&told)[0].announcement.is_some());
-            assert!(told.iter().any(|t| matches!(t, Told::Answered { ordinal: 0, code: 226 })));
-        }
-    }
-
-    #[test]
-    fn an_aborted_transfer_gets_its_own_reply_and_abor_another() {
-        let mut s = session(false);
-        let mut told = Vec::new();
-        s.reply("220 x", &mut told);
-        for (verb, argument) in [("STOR", "a"), ("ABOR", "")] {
-            s.command(verb.into(), argument, Timestamp(1), &mut told);
-        }
-        for line in ["150 ok", "426 aborted", "226 abort done"] {
-            s.reply(line, &mut told);
-        }
-        let answers: Vec<u16> =
-            told.iter().filter_map(|t| if let Told::Answered { code, .. } = t { Some(*code) } else { None }).collect();
-        assert_eq!(answers, [426]);
-    }
-
-    #[test]
-    fn a_working_directory_does_not_grow_without_bound() {
-        let mut s = session(false);
-        let mut told = Vec::new();
-        s.reply("220 x", &mut told);
-        for _ in 0..10_000 {
-            s.command("CWD".into(), "deeper", Timestamp(1), &mut told);
-            s.reply("250 ok", &mut told);
-            assert!(s.directory.as_ref().is_none_or(|directory| directory.len() <= LONGEST_DIRECTORY));
-        }
-    }
-
-    #[test]
-    fn the_servers_own_name_is_found_in_the_reply() {
-        assert_eq!(unique_name("FILE: ftpd.lk2m3y98").as_deref(), Some("ftpd.lk2m3y98"));
-        assert_eq!(unique_name("Transfer complete (unique file name:abc.1).").as_deref(), Some("abc.1"));
-        assert_eq!(unique_name("Ok to send data"), None);
-    }
-
-    #[test]
-    fn after_a_loss_replies_are_matched_by_what_they_answer() {
-        let mut s = session(true);
-        let mut told = Vec::new();
-        s.reply("227 (192,0,2,9,4,1)", &mut told);
-        s.command("STOR".into(), "b", Timestamp(1), &mut told);
-        s.reply("150 ok", &mut told);
-        s.reply("226 ok", &mut told);
-        assert!(asked(&told)[0].announcement.is_some());
-        assert!(told.iter().any(|t| matches!(t, Told::Answered { code: 226, .. })));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use outfall::flow::{Both, Side, Totals};
 use outfall::net::Endpoint;
 use outfall::protocol::Fact;
-use outfall::record::{Flow, Note, Protocol, State, Upload, flow_document, upload_document};
+use outfall::record::{Flow, Note, State, Upload, flow_document, upload_document};
 use serde_json::Value;
 
 /// What each endpoint sent to which other: bytes, and of them how many were lost.
@@ -72,10 +72,7 @@ pub fn all(facts: &[Fact], wire: &Wire) {
         }
     }
     assert_eq!(flows, wire.connections, "one flow record for each connection");
-    // Of several connections to one announced FTP address only one can be the transfer's; the others may have been
-    // reported while they ran.
-    let only_http = facts.iter().all(|fact| !matches!(fact, Fact::Upload(upload) if upload.protocol == Protocol::Ftp));
-    assert!(running.is_empty() || !only_http, "running and never finished: {running:?} of\n{}", text(facts));
+    assert!(running.is_empty(), "running and never finished: {running:?} of\n{}", text(facts));
 }
 
 /// Checks one upload by itself.
