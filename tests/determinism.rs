@@ -6,8 +6,10 @@
 mod common;
 
 use std::ffi::OsString;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
+use common::pcap::Capture;
 use common::{Ran, Story, check_all, files_of, outfall, root, skip};
 
 #[test]
@@ -66,4 +68,25 @@ fn first_difference(one: &[u8], other: &[u8]) -> Option<String> {
     let at = (0..).find(|n| one.get(*n) != other.get(*n) || *n >= one.len()).unwrap_or_default();
     let shown = |lines: &[String]| lines.get(at).cloned().unwrap_or_else(|| "the end".to_owned());
     Some(format!("line {}\n  {}\n  {}", at + 1, shown(&one), shown(&other)))
+}
+
+#[test]
+fn who_gives_way_for_want_of_memory_does_not_depend_on_the_number_of_workers() {
+    let mut capture = Capture::default();
+    for n in 0..400u16 {
+        let client = SocketAddrV4::new([10, 0, (n >> 8) as u8, n as u8].into(), 40_000);
+        let request = format!("PUT /{n} HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc");
+        capture.connect(client, "192.0.2.9:80".parse().unwrap()).client(request);
+        let head = format!("GET /{n} HTTP/1.1\r\nX: {}", "x".repeat(9000));
+        let client = SocketAddrV4::new(*client.ip(), 40_001);
+        capture.connect(client, "192.0.2.9:80".parse().unwrap()).client(head);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (pcap, toml) = (folder.path().join("a.pcap"), folder.path().join("a.toml"));
+    std::fs::write(&pcap, capture.file()).unwrap();
+    std::fs::write(&toml, "[protocol]\nmemory = \"1 MiB\"\n").unwrap();
+    let config = ["--config".into(), toml.clone().into_os_string()];
+    same_for_any_workers(pcap.clone(), &config).unwrap();
+    let told = outfall(["replay".into(), pcap.into_os_string(), "--config".into(), toml.into()]).exits(0);
+    assert!(told.text().contains("connections no longer read, parser memory used up"), "{}", told.text());
 }

@@ -687,3 +687,32 @@ fn flood<A: outfall::flow::Application>(tap: &mut Tap<A>, connections: u32) {
         tap.push(&p.syn());
     }
 }
+
+#[test]
+fn a_response_to_a_request_before_the_capture_is_not_the_first_requests() {
+    let (p, head) = (pair(), post(4));
+    let refused = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+    let end = refused.len() as i64;
+    let mut tap = reading(&config());
+    // The capture begins behind a request.
+    tap.push(&p.server(0, 0, ACK, refused));
+    tap.push(&p.client(0, end, ACK, format!("{head}abcd")));
+    tap.push(&p.server(end, head.len() as i64 + 4, ACK, OK));
+    tap.push_all(&p.close(head.len() as i64 + 4, end + OK.len() as i64));
+    tap.silence(30);
+    assert_eq!(tap.tracker.app().counters().http_unasked, 1);
+    assert_eq!(tap.upload().http.unwrap().status, Some(200));
+}
+
+#[test]
+fn a_servers_stream_that_loses_its_place_is_counted() {
+    let (p, head) = (pair(), post(4));
+    let mut tap = reading(&config());
+    tap.push_all(&p.handshake());
+    tap.push(&p.client(0, 0, ACK, format!("{head}abcd")));
+    tap.push(&p.server(20, head.len() as i64 + 4, ACK, "ngth: 0\r\n\r\n"));
+    tap.push_all(&p.close(head.len() as i64 + 4, OK.len() as i64));
+    tap.silence(30);
+    assert_eq!(tap.tracker.app().counters().http_responses_lost, 1);
+    assert_eq!(tap.upload().http.unwrap().status, None);
+}

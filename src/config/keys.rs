@@ -18,6 +18,18 @@ settings! {
         home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
     }
 
+    /// Taking packets apart: link headers, tunnels, fragments.
+    packet: Packet {
+        /// How many headers are taken off a packet: EtherTypes, VLAN tags and IP headers, those in tunnels included. A
+        /// plain packet has two. Reached: the packet is passed over, and counted as nested too deep.
+        tunnel_depth: u64 = 16, 2..=64;
+        /// Memory for fragments that wait for the rest of their packet. Every worker takes every packet apart, and so
+        /// keeps its own. Reached: the packet that was added to the longest ago is given up, and counted.
+        fragment_memory: ByteSize = ByteSize(16 * MIB), ByteSize(128 * KIB)..=ByteSize(TIB);
+        /// How long a packet waits for its rest; RFC 8200 says 60 s, hosts use 30 s. Reached: it is given up, and counted.
+        fragment_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
+    }
+
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
         /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
@@ -42,6 +54,12 @@ settings! {
 
     /// The protocol parsers.
     protocol: Protocol {
+        /// Memory for what the parsers keep of all connections: heads and lines that are not complete, requests and
+        /// commands that wait for their answer, FTP's dialogues and transfers, HTTP/2's streams and header tables, first
+        /// bytes that do not tell the protocol yet. Host pairs are spread over 16 lanes, and each may use its 16th part.
+        /// Reached: FTP dialogues that are over are forgotten; then the connection that was silent longest is no longer
+        /// read, and only counted. Its uploads that are still open are reported as partial, with the note `retired`.
+        memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// The longest head of an HTTP message. Longer: the flow is retired as unparsed, and only counted.
         max_head: ByteSize = ByteSize(64 * KIB), ByteSize(KIB)..=ByteSize(16 * MIB);
         /// The longest line of an FTP control connection. Longer: the line is cut there, and counted.
@@ -53,14 +71,16 @@ settings! {
         max_files: u64 = 256, 1..=1_000_000;
         /// An upload that passes this size is reported while it still runs, and again when it ends.
         running_report: ByteSize = ByteSize(10_000_000), ByteSize(1_000)..=ByteSize(TIB);
-        /// Announced FTP data addresses that are kept. Reached: the least recently announced goes.
+        /// Announced FTP data addresses that are kept, and as many ends of connections that may be such data between two
+        /// other hosts. One of each takes less than 1 KiB together. Reached: the least recent goes.
         expectations: u64 = 65_536, 1..=10_000_000;
         /// How long an announced FTP data address waits for its connection. Reached: it is forgotten.
         expectation_timeout: Span = Span::seconds(2 * MINUTE), Span::seconds(1)..=Span::seconds(DAY);
         /// How long an FTP upload waits for its final reply after the end of its data.
         /// Reached: it is reported without that reply.
         reply_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
-        /// Names learnt from DNS answers that are kept. Reached: the one that was not used longest goes.
+        /// Names learnt from DNS answers that are kept. One takes less than 512 bytes. Reached: the one that was not used
+        /// longest goes.
         names: u64 = 65_536, 1..=10_000_000;
         /// How long after its time to live a name still counts for a new connection: programs keep names longer.
         name_grace: Span = Span::seconds(5 * MINUTE), Span(0)..=Span::seconds(7 * DAY);

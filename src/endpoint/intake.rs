@@ -373,12 +373,12 @@ fn decode(line: &[u8]) -> Decoded {
     let head: Head<'_> = match serde_json::from_slice(line) {
         Ok(head) => head,
         Err(error) => {
-            return malformed(error.to_string(), memchr::memmem::find(line, b"\"hello\"").is_some());
+            return malformed(said(&error), memchr::memmem::find(line, b"\"hello\"").is_some());
         }
     };
     let Some(kind) = head.kind else { return malformed("it has no `type`".to_owned(), false) };
     let event = match kind.as_ref() {
-        "hello" => serde_json::from_slice(line).map_err(|error| error.to_string()).and_then(hello).map(Event::Hello),
+        "hello" => serde_json::from_slice(line).map_err(|error| said(&error)).and_then(hello).map(Event::Hello),
         "process_start" => parse(line, Event::ProcessStart),
         "process_end" => parse(line, Event::ProcessEnd),
         "connection" => parse(line, Event::Connection),
@@ -400,8 +400,22 @@ fn decode(line: &[u8]) -> Decoded {
     }
 }
 
+/// What is wrong with a line, without the value that is wrong: it may be a command line with a password in it.
+fn said(error: &serde_json::Error) -> String {
+    let mut text = error.to_string();
+    for (open, close) in [("string \"", "\", expected"), ("variant `", "`, expected")] {
+        let from = text.find(open).map(|at| at + open.len());
+        if let Some((from, to)) = from.zip(text.rfind(close))
+            && from <= to
+        {
+            text.replace_range(from..to, "...");
+        }
+    }
+    text
+}
+
 fn parse<'a, T: Deserialize<'a>>(line: &'a [u8], wrap: fn(T) -> Event) -> Result<Event, String> {
-    serde_json::from_slice(line).map(wrap).map_err(|error| error.to_string())
+    serde_json::from_slice(line).map(wrap).map_err(|error| said(&error))
 }
 
 fn hello(raw: RawHello) -> Result<Hello, String> {

@@ -94,6 +94,8 @@ pub struct Link {
     pub first_index: u64,
     /// What the first packet was wrapped in.
     pub layers: Layers,
+    /// A number that no other open connection of the lane has.
+    pub slot: u32,
 }
 
 impl Link {
@@ -182,4 +184,13 @@ pub trait Application {
     }
     /// A second of packet time has passed.
     fn tick(&mut self, now: Moment);
+
+    /// Where more is kept than may be: the [`Link::slot`] of a connection that may have to give way. Asked again after
+    /// each [`Application::give_way`].
+    #[inline]
+    fn too_much(&mut self, _now: Moment) -> Option<u32> {
+        None
+    }
+    /// Keeps nothing more of the connection, unless others were silent longer. `seen` is the time of its last packet.
+    fn give_way(&mut self, _state: &mut Self::State, _link: &mut Link, _seen: Timestamp, _now: Moment) {}
 }

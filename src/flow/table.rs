@@ -223,6 +223,10 @@ impl<A: Application> Tracker<A> {
             }
         };
         self.take(handle, side, segment, now);
+        while let Some(slot) = self.app.too_much(now) {
+            let Some(entry) = entry_mut(&mut self.slots, slot) else { continue };
+            self.app.give_way(&mut entry.state, &mut entry.link, entry.seen, now);
+        }
     }
 
     /// Whether this segment begins a new connection on an old one's five-tuple. A SYN alone proves it only
@@ -281,6 +285,7 @@ impl<A: Application> Tracker<A> {
             start: segment.ts,
             first_index: segment.index,
             layers: segment.layers,
+            slot: self.free.last().copied().unwrap_or(self.slots.len() as u32),
         };
         let state = self.app.open(&mut link, side, now);
         let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);

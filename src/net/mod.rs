@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 #[cfg(feature = "sensor")]
 pub use community_id::community_id;
-pub use secret::without_passwords;
+pub use secret::{host_and_port, without_passwords};
 pub use size::{ByteSize, SizeError, group_digits};
 pub use time::{DurationError, Span, Timestamp};
 

@@ -5,6 +5,7 @@
 
 use lru::LruCache;
 
+use crate::config;
 use crate::net::{Address, Span, Timestamp};
 
 /// What fragments of one packet have in common.
@@ -23,8 +24,21 @@ pub struct FragmentCounters {
     pub reassembled: u64,
     /// Fragments that overlapped an earlier one.
     pub overlaps: u64,
-    /// Incomplete packets given up, for want of room, after thirty seconds, or because the input ended.
-    pub abandoned: u64,
+    /// Incomplete packets given up for want of memory.
+    pub evicted: u64,
+    /// Incomplete packets given up because their rest did not come in time.
+    pub expired: u64,
+    /// Packets that were incomplete when the input ended.
+    pub unfinished: u64,
+    /// The most bytes held at once.
+    pub peak: u64,
+}
+
+impl FragmentCounters {
+    /// Incomplete packets given up, for whatever reason.
+    pub fn abandoned(&self) -> u64 {
+        self.evicted + self.expired + self.unfinished
+    }
 }
 
 impl FragmentCounters {
@@ -32,14 +46,13 @@ impl FragmentCounters {
     pub fn add(&mut self, other: &Self) {
         self.reassembled += other.reassembled;
         self.overlaps += other.overlaps;
-        self.abandoned += other.abandoned;
+        self.evicted += other.evicted;
+        self.expired += other.expired;
+        self.unfinished += other.unfinished;
+        self.peak += other.peak;
     }
 }
 
-/// The longest a packet waits for its rest (RFC 8200 section 4.5 says 60 s, hosts use 30 s).
-const PATIENCE: Span = Span::seconds(30);
-/// The most bytes held, all packets together.
-const MEMORY: usize = 16 << 20;
 /// What one fragment costs beside its bytes; keeps tiny ones from being free.
 const OVERHEAD: usize = 128;
 /// The largest payload that an IP packet can have.
@@ -58,16 +71,22 @@ struct Partial {
 pub(super) struct Fragments {
     waiting: LruCache<FragmentKey, Partial>,
     held: usize,
+    memory: usize,
+    patience: Span,
     counters: FragmentCounters,
 }
 
-impl Default for Fragments {
-    fn default() -> Self {
-        Self { waiting: LruCache::unbounded(), held: 0, counters: FragmentCounters::default() }
-    }
-}
-
 impl Fragments {
+    pub(super) fn new(limits: &config::Packet) -> Self {
+        Self {
+            waiting: LruCache::unbounded(),
+            held: 0,
+            memory: usize::try_from(limits.fragment_memory.0).unwrap_or(usize::MAX),
+            patience: limits.fragment_timeout,
+            counters: FragmentCounters::default(),
+        }
+    }
+
     pub(super) fn counters(&self) -> &FragmentCounters {
         &self.counters
     }
@@ -86,10 +105,14 @@ impl Fragments {
         let mut partial = match self.waiting.pop(&key) {
             Some(partial) => {
                 self.held -= partial.cost;
-                partial
+                if clock.since(partial.since) <= self.patience {
+                    partial
+                } else {
+                    self.counters.expired += 1;
+                    Partial::new(clock)
+                }
             }
-            // Fragments without a byte would be free otherwise.
-            None => Partial { pieces: Vec::new(), length: None, since: clock, cost: 2 * OVERHEAD },
+            None => Partial::new(clock),
         };
         if !more && partial.length.is_none() {
             partial.length = Some(end);
@@ -103,37 +126,44 @@ impl Fragments {
         }
         self.held += partial.cost;
         self.waiting.push(key, partial);
-        while self.held > MEMORY {
-            self.abandon();
+        while self.held > self.memory && self.abandon() {
+            self.counters.evicted += 1;
         }
+        self.counters.peak = self.counters.peak.max(self.held as u64);
         None
     }
 
     fn expire(&mut self, clock: Timestamp) {
         while let Some((_, oldest)) = self.waiting.peek_lru() {
-            if clock.since(oldest.since) <= PATIENCE {
+            if clock.since(oldest.since) <= self.patience {
                 break;
             }
             self.abandon();
+            self.counters.expired += 1;
         }
     }
 
     /// The input is over: what is not whole never will be.
     pub(super) fn finish(&mut self) {
-        while !self.waiting.is_empty() {
-            self.abandon();
+        while self.abandon() {
+            self.counters.unfinished += 1;
         }
     }
 
-    fn abandon(&mut self) {
-        if let Some((_, partial)) = self.waiting.pop_lru() {
-            self.held -= partial.cost;
-            self.counters.abandoned += 1;
-        }
+    /// Gives up the packet that was added to the longest ago; false if none waits.
+    fn abandon(&mut self) -> bool {
+        let Some((_, partial)) = self.waiting.pop_lru() else { return false };
+        self.held -= partial.cost;
+        true
     }
 }
 
 impl Partial {
+    fn new(since: Timestamp) -> Self {
+        // Fragments without a byte would be free otherwise.
+        Self { pieces: Vec::new(), length: None, since, cost: 2 * OVERHEAD }
+    }
+
     /// Adds what is new of the bytes; true if some were there already.
     fn insert(&mut self, offset: usize, bytes: &[u8]) -> bool {
         let mut overlapped = false;
@@ -196,16 +226,51 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::ByteSize;
+
+    fn key(id: u32) -> FragmentKey {
+        let address = Address::v4([10, 0, 0, 1]);
+        FragmentKey { source: address, destination: address, id, protocol: 17 }
+    }
+
+    fn limits(memory: u64, seconds: u64) -> config::Packet {
+        let (fragment_memory, fragment_timeout) = (ByteSize(memory), Span::seconds(seconds));
+        config::Packet { fragment_memory, fragment_timeout, ..config::Packet::default() }
+    }
 
     #[test]
     fn fragments_without_a_byte_are_not_free() {
-        let mut fragments = Fragments::default();
-        let address = Address::v4([10, 0, 0, 1]);
+        let mut fragments = Fragments::new(&limits(1 << 20, 30));
         for id in 0..200_000 {
-            let key = FragmentKey { source: address, destination: address, id, protocol: 17 };
-            fragments.push(key, 0, true, &[], Timestamp(0));
+            fragments.push(key(id), 0, true, &[], Timestamp(0));
         }
-        assert!(fragments.waiting.len() <= MEMORY / OVERHEAD);
-        assert!(fragments.counters.abandoned > 0);
+        assert!(fragments.waiting.len() <= (1 << 20) / OVERHEAD);
+        assert_eq!(fragments.counters.evicted, 200_000 - fragments.waiting.len() as u64);
+        assert!((1 << 19..=1 << 20).contains(&fragments.counters.peak));
+    }
+
+    #[test]
+    fn fragments_take_no_more_memory_than_is_set() {
+        let mut fragments = Fragments::new(&limits(128 << 10, 30));
+        for id in 0..10 {
+            fragments.push(key(id), 0, true, &[7; 30_000], Timestamp(0));
+            assert!(fragments.held <= 128 << 10);
+        }
+        assert_eq!((fragments.counters.evicted, fragments.waiting.len()), (6, 4));
+    }
+
+    #[test]
+    fn a_packet_waits_for_its_rest_as_long_as_is_set() {
+        let second = 1_000_000_000;
+        for (at, whole) in [(5, true), (6, false)] {
+            let mut fragments = Fragments::new(&limits(1 << 20, 5));
+            fragments.push(key(1), 0, true, &[1; 8], Timestamp(0));
+            fragments.push(key(2), 0, true, &[2; 8], Timestamp(second));
+            // Added to, it is no longer the one that waited longest without a word.
+            fragments.push(key(1), 16, true, &[1; 8], Timestamp(2 * second));
+            fragments.push(key(1), 24, false, &[1; 8], Timestamp(3 * second));
+            let rest = fragments.push(key(1), 8, true, &[1; 8], Timestamp(at * second));
+            assert_eq!((rest.is_some(), fragments.counters.expired), (whole, u64::from(!whole)));
+        }
     }
 }

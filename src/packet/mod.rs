@@ -15,6 +15,7 @@ mod transport;
 mod tunnel;
 
 use crate::capture::Packet;
+use crate::config;
 use crate::net::{Endpoint, Timestamp};
 
 pub use fragment::FragmentCounters;
@@ -226,9 +227,6 @@ enum Skip {
     TooDeep,
 }
 
-/// How many layers of encapsulation are taken off before a packet is given up.
-const DEFAULT_DEPTH: u8 = 16;
-
 /// Takes packets apart. Holds the fragments that wait for their rest.
 #[derive(Debug)]
 pub struct Decoder {
@@ -239,14 +237,23 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { fragments: fragment::Fragments::default(), counters: PacketCounters::default(), depth: DEFAULT_DEPTH }
+        Self::with_limits(&config::Packet::default())
     }
 }
 
 impl Decoder {
-    /// A decoder with no fragments waiting.
+    /// A decoder with no fragments waiting and the default limits.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder with no fragments waiting.
+    pub fn with_limits(limits: &config::Packet) -> Self {
+        Self {
+            fragments: fragment::Fragments::new(limits),
+            counters: PacketCounters::default(),
+            depth: u8::try_from(limits.tunnel_depth).unwrap_or(u8::MAX),
+        }
     }
 
     /// Takes one packet apart and hands what is inside to `sink`, at most once.

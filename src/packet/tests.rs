@@ -232,9 +232,9 @@ fn fragments_whose_rest_never_came_are_counted_at_the_end() {
     ip[6] = 0x20;
     let mut decoder = Decoder::new();
     assert_eq!(decode_with(&mut decoder, 101, &ip, ip.len()), "fragment");
-    assert_eq!(decoder.fragment_counters().abandoned, 0);
+    assert_eq!(decoder.fragment_counters().abandoned(), 0);
     decoder.finish();
-    assert_eq!(decoder.fragment_counters().abandoned, 1);
+    assert_eq!(decoder.fragment_counters().abandoned(), 1);
 }
 
 #[test]
@@ -289,6 +289,31 @@ proptest! {
             });
             let fast = (fast.source, fast.destination, fast.seq, fast.ack, fast.flags, fast.payload.to_vec(), fast.cut, fast.layers);
             prop_assert_eq!(Some(fast), slow);
+        }
+    }
+}
+
+#[test]
+fn packets_are_taken_apart_to_the_depth_that_is_set() {
+    // IPv4 in IPv4, so often; the innermost carries UDP.
+    let nested = |headers: u8| {
+        let mut packet = vec![0, 53, 0, 53, 0, 8, 0, 0];
+        for n in 0..headers {
+            let length = (20 + packet.len()) as u16;
+            let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, if n == 0 { 17 } else { 4 }, 0, 0];
+            header[2..4].copy_from_slice(&length.to_be_bytes());
+            header.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+            packet = [header, packet].concat();
+        }
+        packet
+    };
+    for depth in [4, 20] {
+        let limits = crate::config::Packet { tunnel_depth: depth, ..Default::default() };
+        let mut decoder = Decoder::with_limits(&limits);
+        for (headers, deep) in [(depth as u8, 0), (depth as u8 + 1, 1)] {
+            let packet = nested(headers);
+            decode_with(&mut decoder, 101, &packet, packet.len());
+            assert_eq!((decoder.counters().udp, decoder.counters().too_deep), (1, deep), "{headers} of {depth}");
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct Name {
 /// The most addresses taken from one answer.
 const MOST: usize = 64;
 
+/// The longest name of a host, in bytes (RFC 1035 section 3.1, without the lengths at both ends).
+const LONGEST: usize = 253;
+
 /// Reads a message; calls `sink` for each address in an answer. False if it is no DNS message.
 pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut impl FnMut(Name)) -> bool {
     let Ok(message) = Message::from_octets(bytes) else { return false };
@@ -39,7 +42,7 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
     }
     let Some(question) = message.first_question() else { return false };
     let name = question.qname().to_string().trim_end_matches('.').to_ascii_lowercase();
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(|b| b.is_ascii_graphic()) {
         return true;
     }
     let Ok(section) = message.answer() else { return false };
@@ -82,6 +85,11 @@ impl Stream {
             at += 2 + length;
         }
         self.buffer.drain(..at);
+    }
+
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.buffer.capacity()
     }
 
     /// Bytes are missing: where the next message begins is not known any more.

@@ -4,11 +4,14 @@
 //! running) uploads, and one flow record per connection. A reader that loses its place finds the next message or
 //! retires the connection, and counts it; nothing is guessed.
 
+mod account;
 mod content;
+mod counters;
 mod dns;
 mod ftp;
 mod http;
 mod http2;
+mod prefix;
 mod recognise;
 #[cfg(test)]
 mod roles;
@@ -19,7 +22,9 @@ mod rig;
 #[cfg(test)]
 mod tests;
 
-use self::content::{Candidate, Piece};
+use self::account::{Account, Accounts};
+use self::content::{Candidate, Content, Piece};
+use self::prefix::{Held, Prefix};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
@@ -28,6 +33,7 @@ use crate::packet::Datagram;
 use crate::record::{Connection, EventId, Flow, Protocol, Upload};
 
 pub use content::FileCounters;
+pub use counters::ProtocolCounters;
 pub use dns::Name;
 pub use ftp::FtpCounters;
 
@@ -42,62 +48,6 @@ pub enum Fact {
     Name(Box<Name>),
 }
 
-/// What became of what was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProtocolCounters {
-    /// HTTP/1.x requests read.
-    pub http_requests: u64,
-    /// Messages whose head is no HTTP/1.x; the rest of the stream up to the next request was not read.
-    pub http_unparsed: u64,
-    /// Heads longer than the limit.
-    pub http_heads_too_long: u64,
-    /// Chunked bodies with broken framing.
-    pub http_bad_chunks: u64,
-    /// Gaps in which the reader lost its place.
-    pub http_lost: u64,
-    /// Times that it found it again.
-    pub http_resynchronised: u64,
-    /// Requests reported without their answer because too many were pending.
-    pub http_pending_dropped: u64,
-    /// Bodies announced with `Expect` and never sent.
-    pub http_abandoned: u64,
-    /// Directions of HTTP/2 in which a gap swallowed a frame's head or a part of a header block.
-    pub http2_lost: u64,
-    /// Directions of HTTP/2 that broke its syntax; the rest was not read.
-    pub http2_unparsed: u64,
-    /// WebSockets that lost their place in a gap or broke the syntax.
-    pub websocket_lost: u64,
-    /// Names learnt from DNS answers.
-    pub dns_names: u64,
-    /// Datagrams and streams on DNS's port that are no DNS.
-    pub dns_unparsed: u64,
-    /// FTP.
-    pub ftp: FtpCounters,
-    /// The content of files and bodies.
-    pub files: FileCounters,
-}
-
-impl ProtocolCounters {
-    /// Adds another lane's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.http_requests += other.http_requests;
-        self.http_unparsed += other.http_unparsed;
-        self.http_heads_too_long += other.http_heads_too_long;
-        self.http_bad_chunks += other.http_bad_chunks;
-        self.http_lost += other.http_lost;
-        self.http_resynchronised += other.http_resynchronised;
-        self.http_pending_dropped += other.http_pending_dropped;
-        self.http_abandoned += other.http_abandoned;
-        self.http2_lost += other.http2_lost;
-        self.http2_unparsed += other.http2_unparsed;
-        self.websocket_lost += other.websocket_lost;
-        self.dns_names += other.dns_names;
-        self.dns_unparsed += other.dns_unparsed;
-        self.ftp.add(&other.ftp);
-        self.files.add(&other.files);
-    }
-}
-
 /// What a reader needs beside its own state.
 struct Context<'c> {
     now: Moment,
@@ -107,33 +57,8 @@ struct Context<'c> {
     facts: &'c mut Vec<(Moment, Fact)>,
 }
 
-/// The first bytes of a connection, kept until they tell what it speaks.
-#[derive(Debug, Default)]
-pub struct Prefix {
-    pieces: Vec<(Side, u64, Timestamp, Held)>,
-    lengths: Both<usize>,
-    beginnings: Both<Beginning>,
-}
-
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
 const DNS_PORT: u16 = 53;
-
-/// A side's first bytes up to the first hole; what follows that proves nothing by its start.
-#[derive(Debug, Default)]
-struct Beginning {
-    bytes: Vec<u8>,
-    over: bool,
-}
-
-#[derive(Debug)]
-enum Held {
-    Bytes(Vec<u8>),
-    /// This many bytes are lost.
-    Hole(u64),
-}
-
-/// The most bytes of a side that are kept to recognise it.
-const LONGEST_PREFIX: usize = 8192;
 
 /// Times of each side's first and last byte.
 type Spans = Both<Option<(Timestamp, Timestamp)>>;
@@ -146,6 +71,7 @@ pub struct Stream {
     spans: Spans,
     /// What both sides' bytes tell, in case that they are a file's: only between hosts that speak FTP.
     content: Option<Box<Candidate>>,
+    account: Account,
 }
 
 impl Stream {
@@ -169,7 +95,23 @@ enum Reader {
     Other {
         protocol: Protocol,
         resume: bool,
+        encrypted: bool,
     },
+}
+
+impl Reader {
+    /// Bytes that are held.
+    fn weight(&mut self) -> usize {
+        match self {
+            Self::Fresh | Self::Other { .. } => 0,
+            Self::Prefix(prefix) => prefix.weight(),
+            Self::Http(http) => http.weight(),
+            Self::Http2(http2) => http2.weight(),
+            Self::FtpControl(control) => control.weight(),
+            Self::FtpData(_) => ftp::DataStream::WEIGHT,
+            Self::Dns(dns) => dns.weight(),
+        }
+    }
 }
 
 /// All readers of one lane.
@@ -178,6 +120,7 @@ pub struct Parsers {
     limits: config::Protocol,
     desk: ftp::Desk,
     meter: content::Meter,
+    accounts: Accounts,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
 }
@@ -189,6 +132,7 @@ impl Parsers {
             limits: limits.clone(),
             desk: ftp::Desk::new(limits, lanes),
             meter: content::Meter::new(files, lanes),
+            accounts: Accounts::new(limits.memory.0 / (lanes as u64).max(1)),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
         }
@@ -239,6 +183,50 @@ impl Parsers {
         ProtocolCounters { ftp, files, ..self.counters.clone() }
     }
 
+    /// The most bytes that the connections' readers held at once, FTP's dialogues not among them.
+    pub fn peak(&self) -> u64 {
+        self.accounts.peak()
+    }
+
+    /// Notes how much is kept of a connection.
+    #[inline]
+    fn charge(&mut self, stream: &mut Stream, link: &Link, now: Moment) {
+        let content = if stream.content.is_some() { 2 * Content::WEIGHT } else { 0 };
+        self.accounts.charge(&mut stream.account, link.slot, stream.reader.weight() + content, now.clock);
+    }
+
+    /// Reads no more of a connection, and reports its uploads as far as they came.
+    fn retire(&mut self, stream: &mut Stream, link: &Link, ts: Timestamp, now: Moment) {
+        self.counters.retired += 1;
+        stream.content = None;
+        let other = |protocol, encrypted| Reader::Other { protocol, resume: false, encrypted };
+        let reader = std::mem::replace(&mut stream.reader, other(Protocol::Unknown, false));
+        let (mut context, desk) = self.context(now);
+        stream.reader = match reader {
+            Reader::Http(http) => {
+                let known = other(http.protocol, http.encrypted);
+                http.retire(link, ts, &mut context);
+                known
+            }
+            Reader::Http2(http2) => {
+                http2.retire(link, &mut context);
+                other(Protocol::Http2, false)
+            }
+            Reader::FtpControl(control) => {
+                let encrypted = desk.retire_control(&control, &mut context);
+                other(Protocol::Ftp, encrypted)
+            }
+            Reader::FtpData(data) => {
+                desk.retire_data(*data, link, &mut context);
+                other(Protocol::FtpData, false)
+            }
+            Reader::Dns(_) => other(Protocol::Dns, false),
+            Reader::Fresh | Reader::Prefix(_) => other(Protocol::Unknown, false),
+            Reader::Other { protocol, encrypted, .. } => other(protocol, encrypted),
+        };
+        self.charge(stream, link, now);
+    }
+
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
         let (limits, counters) = (&self.limits, &mut self.counters);
         let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
@@ -258,10 +246,8 @@ impl Parsers {
         }
         stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        prefix.pieces.push((data.side, data.offset, data.ts, Held::Bytes(data.bytes.to_vec())));
-        prefix.beginnings.of_mut(data.side).take(data.bytes);
-        *prefix.lengths.of_mut(data.side) += data.bytes.len();
-        let full = *prefix.lengths.of(data.side) >= LONGEST_PREFIX;
+        prefix.take(data);
+        let full = prefix.is_full(data.side);
         let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
         let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
         self.recognise(stream, link, (full, may_be_dns), now);
@@ -270,8 +256,7 @@ impl Parsers {
     /// Decides what a connection speaks, if its first bytes tell, and reads them.
     fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        let (low, high) = (&prefix.beginnings.of(Side::Low).bytes, &prefix.beginnings.of(Side::High).bytes);
-        let Verdict::Is(mut protocol, client) = recognise::recognise(low, high, full) else { return };
+        let Verdict::Is(mut protocol, client) = prefix.verdict(full) else { return };
         if protocol == Protocol::Unknown && may_be_dns {
             protocol = Protocol::Dns;
         }
@@ -290,7 +275,7 @@ impl Parsers {
             other => {
                 // What follows a hole may be the first that can be read.
                 let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
-                Reader::Other { protocol: other, resume }
+                Reader::Other { protocol: other, resume, encrypted: false }
             }
         };
         if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) && self.desk.may_carry(link) {
@@ -304,12 +289,12 @@ impl Parsers {
     fn candidate(&mut self, stream: &mut Stream, now: Moment) {
         let Reader::Prefix(prefix) = &stream.reader else { return };
         let mut content = Box::new(Candidate::new(&self.meter));
-        for (side, _, _, held) in &prefix.pieces {
-            let piece = match held {
+        for kept in prefix.pieces() {
+            let piece = match &kept.held {
                 Held::Bytes(bytes) => Piece::Bytes(bytes),
                 Held::Hole(length) => Piece::Lost(*length),
             };
-            content.take(*side, piece, now.clock, &mut self.meter);
+            content.take(kept.side, piece, now.clock, &mut self.meter);
         }
         stream.content = Some(content);
     }
@@ -324,8 +309,8 @@ impl Parsers {
     /// Reads the bytes that were kept.
     fn replay(&mut self, held: Reader, stream: &mut Stream, link: &mut Link, now: Moment) {
         let Reader::Prefix(prefix) = held else { return };
-        for (side, offset, ts, piece) in prefix.pieces {
-            match piece {
+        for prefix::Piece { side, offset, ts, held } in prefix.into_pieces() {
+            match held {
                 Held::Bytes(bytes) => self.data(stream, link, Data { side, offset, ts, bytes: &bytes }, now),
                 Held::Hole(length) => self.gap(stream, link, Gap { side, offset, ts, length }, now),
             }
@@ -339,28 +324,6 @@ impl Parsers {
     }
 }
 
-impl Prefix {
-    fn has_hole(&self) -> bool {
-        self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over
-    }
-}
-
-impl Beginning {
-    fn take(&mut self, bytes: &[u8]) {
-        if !self.over {
-            self.bytes.extend_from_slice(bytes);
-        }
-    }
-
-    /// A hole ends it. The line that the hole cuts counts as a whole one.
-    fn end(&mut self) {
-        if !self.over {
-            self.bytes.push(b'\n');
-            self.over = true;
-        }
-    }
-}
-
 impl Application for Parsers {
     type State = Stream;
 
@@ -369,13 +332,13 @@ impl Application for Parsers {
             Some(expected) => Reader::FtpData(Box::new(expected)),
             None => Reader::Fresh,
         };
-        Stream { reader, spans: Both::default(), content: None }
+        Stream { reader, spans: Both::default(), content: None, account: Account::default() }
     }
 
     #[inline]
     fn data(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         match &mut stream.reader {
-            Reader::Other { protocol: Protocol::Unknown, resume: false } => {
+            Reader::Other { protocol: Protocol::Unknown, resume: false, .. } => {
                 stream.note(data.side, data.ts);
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
             }
@@ -420,6 +383,7 @@ impl Application for Parsers {
             }
             Reader::Fresh | Reader::Prefix(_) => self.first_bytes(stream, link, data, now),
         }
+        self.charge(stream, link, now);
     }
 
     fn gap(&mut self, stream: &mut Stream, link: &mut Link, gap: Gap, now: Moment) {
@@ -427,8 +391,7 @@ impl Application for Parsers {
         match &mut stream.reader {
             Reader::Fresh => stream.note(gap.side, gap.ts),
             Reader::Prefix(prefix) => {
-                prefix.pieces.push((gap.side, gap.offset, gap.ts, Held::Hole(gap.length)));
-                prefix.beginnings.of_mut(gap.side).end();
+                prefix.lose(gap);
                 stream.note(gap.side, gap.ts);
                 self.recognise(stream, link, (false, false), now);
             }
@@ -454,16 +417,19 @@ impl Application for Parsers {
                 self.content(stream, gap.side, Piece::Lost(gap.length), now);
             }
         }
+        self.charge(stream, link, now);
     }
 
     fn finish(&mut self, stream: &mut Stream, link: &mut Link, side: Side, now: Moment) {
         if let Reader::Http(http) = &mut stream.reader {
             let (mut context, _) = self.context(now);
             http.finish(link, side, &mut context);
+            self.charge(stream, link, now);
         }
     }
 
     fn close(&mut self, mut stream: Stream, link: &Link, totals: &Totals, now: Moment) {
+        self.accounts.charge(&mut stream.account, link.slot, 0, now.clock);
         if self.desk.may_carry(link) {
             self.candidate(&mut stream, now);
         }
@@ -500,7 +466,10 @@ impl Application for Parsers {
                 }
             }
             Reader::Dns(_) => Protocol::Dns,
-            Reader::Other { protocol, .. } => protocol,
+            Reader::Other { protocol, encrypted: known, .. } => {
+                encrypted = known;
+                protocol
+            }
         };
         let server = client.peer();
         let connection = Connection { client: *link.ends.of(client), server: *link.ends.of(server) };
@@ -525,10 +494,33 @@ impl Application for Parsers {
     }
 
     fn is_opaque(&self, stream: &Stream) -> bool {
-        matches!(stream.reader, Reader::Other { protocol: Protocol::Tls | Protocol::Ssh, .. })
+        matches!(
+            stream.reader,
+            Reader::Other { encrypted: true, .. } | Reader::Other { protocol: Protocol::Tls | Protocol::Ssh, .. }
+        )
     }
 
     fn tick(&mut self, now: Moment) {
         self.desk.tick(now, &mut self.facts);
+    }
+
+    #[inline]
+    fn too_much(&mut self, now: Moment) -> Option<u32> {
+        if !self.accounts.exceeded(self.desk.held()) {
+            return None;
+        }
+        // What is over goes before what goes on.
+        while self.desk.drop_over(now, &mut self.facts) {
+            if !self.accounts.exceeded(self.desk.held()) {
+                return None;
+            }
+        }
+        self.accounts.first()
+    }
+
+    fn give_way(&mut self, stream: &mut Stream, link: &mut Link, seen: Timestamp, now: Moment) {
+        if !self.accounts.put_back(&mut stream.account, link.slot, seen) {
+            self.retire(stream, link, seen, now);
+        }
     }
 }

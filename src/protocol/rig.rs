@@ -30,6 +30,7 @@ pub(super) fn link() -> Link {
         start: Timestamp(1),
         first_index: 0,
         layers: Layers::default(),
+        slot: 0,
     }
 }
 

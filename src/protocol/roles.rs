@@ -20,6 +20,7 @@ fn records(said: &[(Side, &[u8])]) -> Vec<Fact> {
         start: Timestamp(1),
         first_index: 0,
         layers: Layers::default(),
+        slot: 0,
     };
     let now = Moment::default();
     let mut stream = parsers.open(&mut link, Side::Low, now);

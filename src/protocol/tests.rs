@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use super::websocket::tests::frame as websocket_frame;
-use crate::record::{Protocol, State, Upload};
+use crate::record::{NotHashed, Protocol, State, Upload};
 use proptest::prelude::*;
 
 /// `Upgrade: h2c` on a request with a body, then a second request in HTTP/2.
@@ -94,6 +94,9 @@ fn what_a_client_sends_over_a_websocket_is_one_upload() {
     let want = ("GET", "/live", 70_203, Some(101), State::Complete, Protocol::WebSocket, Some("ws.example"));
     assert_eq!(told(&uploads), [want]);
     assert_eq!(flow.protocol, Protocol::WebSocket);
+    // Its bytes on the wire are masked, and are no file's.
+    let body = &uploads[0].body;
+    assert_eq!((&body.sha256, body.not_hashed, body.detected_type), (&None, Some(NotHashed::Encoded), None));
 }
 
 #[test]

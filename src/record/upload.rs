@@ -178,6 +178,10 @@ pub enum Note {
     DataNotSeen,
     /// What was carried is TLS: the bytes are those of the encrypted stream.
     Encrypted,
+    /// The framing was lost, in a gap or by broken syntax: what followed was not counted.
+    PlaceLost,
+    /// The connection was not read to its end, for want of memory.
+    Retired,
 }
 
 impl Note {
@@ -199,6 +203,8 @@ impl Note {
             Self::Unconfirmed => "unconfirmed",
             Self::DataNotSeen => "data-not-seen",
             Self::Encrypted => "encrypted",
+            Self::PlaceLost => "place-lost",
+            Self::Retired => "retired",
         }
     }
 }

@@ -58,6 +58,13 @@ mod tests {
     use crate::net::Timestamp;
 
     #[test]
+    fn a_name_takes_no_more_than_its_setting_says() {
+        // The text, the entry with its links, and its place in the index.
+        let entry = size_of::<((Address, Address), Name)>() + 2 * size_of::<usize>();
+        assert!(253 + entry + 2 * (size_of::<usize>() + 1) <= 512);
+    }
+
+    #[test]
     fn a_name_goes_when_the_table_is_full_and_is_counted() {
         let mut names = Names::new(&config::Protocol { names: 1, ..config::Protocol::default() });
         for last in [1, 2] {

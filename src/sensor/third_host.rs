@@ -77,3 +77,15 @@ impl ThirdHosts {
         self.recent.pop(&server);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_connection_takes_no_more_than_its_setting_says() {
+        // What an expectation takes beside it stays below 200 bytes.
+        let entry = size_of::<Flow>() + size_of::<(Endpoint, Box<Flow>)>() + 4 * size_of::<usize>();
+        assert!(entry + 2 * (size_of::<usize>() + 1) <= 1024 - 200, "{entry}");
+    }
+}

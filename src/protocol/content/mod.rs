@@ -99,6 +99,9 @@ pub(super) struct Facts {
 }
 
 impl Content {
+    /// The most bytes that one holds, beside what is taken of the meter's memory.
+    pub(super) const WEIGHT: usize = size_of::<Self>() + 2 * LEADING;
+
     /// Content as it is; `announced` is its length in bytes, if that was announced.
     pub(super) fn plain(announced: Option<u64>, meter: &Meter) -> Self {
         let limit = meter.settings.hash_limit.0;

@@ -221,6 +221,7 @@ fn upload(wire: &[u8], cuts: &[usize], settings: &config::Files) -> crate::recor
         start: NOW,
         first_index: 0,
         layers: Layers::default(),
+        slot: 0,
     };
     let now = Moment { clock: NOW, by_packet: true, index: 0 };
     let mut parsers = Parsers::new(&config::Protocol::default(), settings, 1);

@@ -13,6 +13,7 @@ use crate::config;
 use crate::flow::{Link, Moment};
 use crate::net::{Address, Endpoint, Span, Timestamp};
 use crate::protocol::Fact;
+use crate::protocol::account::text;
 use crate::protocol::content::Facts;
 use crate::protocol::http::last_part;
 use crate::record::{
@@ -40,6 +41,8 @@ pub(super) struct DataConnection {
     pub(super) content: Facts,
     /// It carried TLS.
     pub(super) encrypted: bool,
+    /// It was not read to its end, for want of memory.
+    pub(super) retired: bool,
     pub(super) wrapping: Wrapping,
 }
 
@@ -70,6 +73,8 @@ struct Book {
     open: u64,
     encrypted: bool,
     closed: Option<Timestamp>,
+    /// What it held when that was last looked at.
+    charged: usize,
 }
 
 /// Counters of FTP.
@@ -87,6 +92,8 @@ pub struct FtpCounters {
     pub pending_dropped: u64,
     /// Control lines longer than the limit, cut.
     pub lines_cut: u64,
+    /// Dialogues that were over, forgotten before all their data connections were, for want of memory.
+    pub dialogues_dropped: u64,
 }
 
 impl FtpCounters {
@@ -98,6 +105,7 @@ impl FtpCounters {
         self.unbound += other.unbound;
         self.pending_dropped += other.pending_dropped;
         self.lines_cut += other.lines_cut;
+        self.dialogues_dropped += other.dialogues_dropped;
     }
 }
 
@@ -118,8 +126,15 @@ pub(super) struct Ledger {
     expectation_timeout: Span,
     reply_timeout: Span,
     max_pending: usize,
+    /// Dialogues that are over, the oldest first; some may be forgotten already.
+    over: VecDeque<SessionId>,
+    /// Bytes that all dialogues hold.
+    held: u64,
     counters: FtpCounters,
 }
+
+/// What a dialogue costs beside its texts and transfers, its places in the tables included.
+const DIALOGUE: usize = 2 * size_of::<Book>() + 128;
 
 impl Ledger {
     pub(super) fn new(limits: &config::Protocol, lanes: usize) -> Self {
@@ -131,7 +146,46 @@ impl Ledger {
             expectation_timeout: limits.expectation_timeout,
             reply_timeout: limits.reply_timeout,
             max_pending: usize::try_from(limits.max_pending).unwrap_or(usize::MAX),
+            over: VecDeque::new(),
+            held: 0,
             counters: FtpCounters::default(),
+        }
+    }
+
+    /// Bytes that all dialogues hold.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Looks at how much a dialogue holds.
+    pub(super) fn weigh(&mut self, id: SessionId) {
+        let Some(book) = self.books.get_mut(&id) else { return };
+        let now = book.weight();
+        self.held = (self.held + now as u64).saturating_sub(book.charged as u64);
+        book.charged = now;
+    }
+
+    /// Forgets the dialogue that has been over longest; false if all go on.
+    pub(super) fn drop_over(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) -> bool {
+        while let Some(id) = self.over.pop_front() {
+            if self.books.contains_key(&id) {
+                self.counters.dialogues_dropped += 1;
+                self.forget(id, now, facts);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A dialogue is no longer read: reports what is pending as far as it came.
+    pub(super) fn retire(&mut self, id: SessionId, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+        let before = facts.len();
+        self.close(id, now, facts);
+        self.forget(id, now, facts);
+        for (_, fact) in facts.iter_mut().skip(before) {
+            if let Fact::Upload(upload) = fact {
+                upload.notes.push(Note::Retired);
+            }
         }
     }
 
@@ -157,8 +211,10 @@ impl Ledger {
             open: 0,
             encrypted: false,
             closed: None,
+            charged: 0,
         };
         self.books.insert(id, book);
+        self.weigh(id);
         self.pairs.entry((connection.client.address, connection.server.address)).or_default().push(id);
     }
 
@@ -335,12 +391,19 @@ impl Ledger {
             book.session.close(&mut told);
             book.closed = Some(now.clock);
             self.counters.pending_dropped += book.session.dropped;
+            self.over.push_back(id);
+            if self.over.len() > 2 * self.books.len() + 64 {
+                self.over.retain(|id| self.books.contains_key(id));
+            }
         }
         self.enter(id, told, now, facts);
     }
 
     /// Time has passed: what waits in vain is given up.
     pub(super) fn tick(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
+        while self.over.front().is_some_and(|id| !self.books.contains_key(id)) {
+            self.over.pop_front();
+        }
         if self.books.is_empty() {
             return;
         }
@@ -367,6 +430,7 @@ impl Ledger {
 
     fn forget(&mut self, id: SessionId, now: Moment, facts: &mut Vec<(Moment, Fact)>) {
         let Some(mut book) = self.books.remove(&id) else { return };
+        self.held = self.held.saturating_sub(book.charged as u64);
         book.bind_by_time();
         while let Some(entry) = book.transfers.pop_front() {
             facts.extend(book.upload(entry).map(|u| (now, Fact::Upload(Box::new(u)))));
@@ -419,6 +483,7 @@ impl Ledger {
         for entry in done {
             facts.extend(book.upload(entry).map(|u| (now, Fact::Upload(Box::new(u)))));
         }
+        self.weigh(id);
     }
 }
 
@@ -435,12 +500,26 @@ impl Entry {
         }
     }
 
+    /// Bytes of its texts.
+    fn texts(&self) -> usize {
+        let renamed = self.renamed.as_ref().map_or(0, |(from, to)| from.capacity() + to.capacity());
+        text(&self.transfer.path) + text(&self.transfer.server_name) + renamed + 64
+    }
+
     fn waits_for(&self, announcement: &Announcement) -> bool {
         self.data.is_none() && self.transfer.announcement.is_some_and(|a| a.listener == announcement.listener)
     }
 }
 
 impl Book {
+    /// Bytes that are held.
+    fn weight(&self) -> usize {
+        let transfers: usize = self.transfers.iter().map(Entry::texts).sum();
+        let tables = self.transfers.capacity() * size_of::<Entry>()
+            + self.unclaimed.capacity() * (size_of::<(Option<Announcement>, DataConnection)>() + 64);
+        DIALOGUE + self.session.weight() + transfers + tables
+    }
+
     fn keep(&mut self, announcement: Option<Announcement>, data: DataConnection) {
         self.unclaimed.push_back((announcement, data));
         if self.unclaimed.len() > MOST_KEPT {
@@ -518,7 +597,8 @@ impl Book {
         }
         let control = self.session.connection;
         let connection = data.as_ref().map_or(control, |d| d.connection);
-        let ended = data.as_ref().is_some_and(|d| d.ending == Ending::Finished || transfer.reply.is_some());
+        let ended =
+            data.as_ref().is_some_and(|d| !d.retired && (d.ending == Ending::Finished || transfer.reply.is_some()));
         let missing = data.as_ref().map_or(0, |d| d.client_missing);
         let bytes = data.as_ref().map_or(0, |d| d.client_bytes);
         match &data {
@@ -529,6 +609,9 @@ impl Book {
                 }
                 if data.encrypted {
                     notes.push(Note::Encrypted);
+                }
+                if data.retired {
+                    notes.push(Note::Retired);
                 }
                 if data.mid_stream {
                     notes.push(Note::MidStream);

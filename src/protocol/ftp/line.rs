@@ -59,6 +59,11 @@ impl Lines {
         }
     }
 
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Forgets the line begun: bytes of it are lost.
     pub(super) fn lose(&mut self) {
         self.buffer.clear();

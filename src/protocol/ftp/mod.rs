@@ -65,6 +65,30 @@ impl Desk {
         self.ledger.counted()
     }
 
+    /// Bytes that all dialogues hold.
+    #[inline]
+    pub(super) fn held(&self) -> u64 {
+        self.ledger.held()
+    }
+
+    /// Forgets the dialogue that has been over longest; false if all go on.
+    pub(super) fn drop_over(&mut self, now: Moment, facts: &mut Vec<(Moment, Fact)>) -> bool {
+        self.ledger.drop_over(now, facts)
+    }
+
+    /// A control connection is no longer read; whether it had gone over to TLS.
+    pub(super) fn retire_control(&mut self, control: &Control, context: &mut Context<'_>) -> bool {
+        self.ledger.retire(control.id, context.now, context.facts);
+        control.encrypted
+    }
+
+    /// A data connection is no longer read: it counts as far as it came.
+    pub(super) fn retire_data(&mut self, mut stream: DataStream, link: &Link, context: &mut Context<'_>) {
+        stream.content.end(context.meter);
+        let data = DataConnection { retired: true, ..stream.so_far(link) };
+        self.ledger.finished(stream.id, stream.announcement, data, context.now, context.facts);
+    }
+
     /// A control connection was recognised.
     pub(super) fn control(&mut self, link: &Link) -> Control {
         self.ledger.begin(link);
@@ -121,6 +145,7 @@ impl Desk {
         });
         self.ledger.counters().lines_cut += lines.cut - cut;
         self.enter(control, told, context);
+        self.ledger.weigh(control.id);
     }
 
     /// Control bytes that are lost.
@@ -170,19 +195,7 @@ impl Desk {
         stream.content.take(piece, context.now.clock, context.meter);
         if !stream.reported && stream.bytes >= self.running_report {
             stream.reported = true;
-            let totals = Totals {
-                bytes: match stream.client {
-                    Side::Low => Both::new(stream.bytes, 0),
-                    Side::High => Both::new(0, stream.bytes),
-                },
-                missing: Both::default(),
-                packets: Both::default(),
-                end: stream.last,
-                ending: crate::record::Ending::CaptureEnd,
-            };
-            let span = Some((stream.first.unwrap_or(ts), stream.last));
-            let mut data = summary(link, &totals, stream.client, span, stream.content.facts(content::Ending::Running));
-            data.encrypted = stream.encrypted;
+            let data = stream.so_far(link);
             if let Some(upload) = self.ledger.running(stream.id, &stream.announcement, data) {
                 context.facts.push((context.now, Fact::Upload(Box::new(upload))));
             }
@@ -241,6 +254,37 @@ impl Desk {
     }
 }
 
+impl DataStream {
+    /// The most bytes that one holds.
+    pub(super) const WEIGHT: usize = size_of::<Self>() + Content::WEIGHT;
+
+    /// The connection as far as it came.
+    fn so_far(&self, link: &Link) -> DataConnection {
+        let both = |bytes| match self.client {
+            Side::Low => Both::new(bytes, 0),
+            Side::High => Both::new(0, bytes),
+        };
+        let totals = Totals {
+            bytes: both(self.bytes),
+            missing: both(self.missing),
+            packets: Both::default(),
+            end: self.last,
+            ending: crate::record::Ending::CaptureEnd,
+        };
+        let span = self.first.map(|first| (first, self.last));
+        let mut data = summary(link, &totals, self.client, span, self.content.facts(content::Ending::Running));
+        data.encrypted = self.encrypted;
+        data
+    }
+}
+
+impl Control {
+    /// Bytes that are held, beside those of the dialogue.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.lines.of(Side::Low).weight() + self.lines.of(Side::High).weight()
+    }
+}
+
 impl Both<Lines> {
     fn default_lines() -> Self {
         Self::new(Lines::default(), Lines::default())
@@ -269,6 +313,7 @@ fn summary(
         mid_stream: link.mid_stream,
         content,
         encrypted: false,
+        retired: false,
         wrapping: link.wrapping(),
     }
 }

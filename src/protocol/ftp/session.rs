@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use super::address;
 use super::path;
 use crate::net::{Endpoint, Timestamp};
+use crate::protocol::account::text;
 use crate::record::Connection;
 
 /// Which way a transfer goes.
@@ -183,6 +184,17 @@ impl Session {
         self.pending.clear();
         self.early.clear();
         self.several = None;
+    }
+
+    /// Bytes that are held beside itself.
+    pub(super) fn weight(&self) -> usize {
+        let texts = text(&self.user) + text(&self.directory) + text(&self.rename_from);
+        let pending: usize = self.pending.iter().map(|c| c.verb.capacity() + c.argument.capacity()).sum();
+        let early: usize = self.early.iter().map(|(_, _, text)| text.capacity()).sum();
+        let tables = self.pending.capacity() * size_of::<Command>()
+            + self.early.capacity() * size_of::<(u16, bool, String)>()
+            + self.open.capacity() * size_of::<u64>();
+        texts + pending + early + tables
     }
 
     /// Bytes of the dialogue are lost: from here on order proves nothing.

@@ -8,6 +8,7 @@ use crate::config;
 use crate::flow::Link;
 use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
+use crate::protocol::account::text;
 use crate::protocol::content::{Content, Ending, Piece};
 use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
@@ -38,6 +39,8 @@ pub(in crate::protocol) struct Exchange {
     start_offset: u64,
     /// Stream offset behind the last byte read so far.
     pub(in crate::protocol) end_offset: u64,
+    /// When its head began.
+    pub(in crate::protocol) asked: Timestamp,
     start: Timestamp,
     end: Timestamp,
     bytes: u64,
@@ -60,6 +63,10 @@ pub(in crate::protocol) struct Exchange {
     pub(in crate::protocol) protocol: Protocol,
     /// The host that a CONNECT before it opened a tunnel to; it goes before the request's own.
     pub(in crate::protocol) tunnel: Option<String>,
+    /// Bytes of its texts.
+    texts: usize,
+    /// What it held when that was last told.
+    charged: usize,
 }
 
 impl Exchange {
@@ -95,13 +102,13 @@ impl Exchange {
             FileInfo { name, mime_type, ..FileInfo::default() }
         });
         let content_encoding = fields.content_encoding.map(|e| shorten(e.trim().to_ascii_lowercase()));
-        Self {
+        let mut exchange = Self {
             proxied_to: uri::proxied_to(&head.target),
             domain: uri::domain(&head.target, fields.host.as_deref()),
             target: shorten(without_passwords(&head.target).into_owned()),
             method: head.method,
             version: head.version,
-            user_agent: fields.user_agent.map(shorten),
+            user_agent: fields.user_agent.map(|agent| shorten(without_passwords(&agent).into_owned())),
             file,
             multipart,
             content_type,
@@ -111,6 +118,7 @@ impl Exchange {
             expects_continue: fields.expects_continue,
             start_offset,
             end_offset,
+            asked: ts,
             start: ts,
             end: ts,
             bytes: 0,
@@ -126,7 +134,31 @@ impl Exchange {
             running: false,
             protocol: Protocol::Http,
             tunnel: None,
-        }
+            texts: 0,
+            charged: 0,
+        };
+        exchange.texts = exchange.measured_texts();
+        exchange
+    }
+
+    fn measured_texts(&self) -> usize {
+        let file = self.file.as_ref().map_or(0, |file| text(&file.name) + text(&file.mime_type));
+        let optional = [&self.domain, &self.proxied_to, &self.user_agent, &self.content_type, &self.content_encoding];
+        let optional: usize = optional.into_iter().map(text).sum();
+        self.method.capacity() + self.target.capacity() + self.version.capacity() + optional + file
+    }
+
+    /// Bytes that it holds, beside itself: when last told, and now.
+    pub(in crate::protocol) fn recharge(&mut self) -> (usize, usize) {
+        let content = if self.content.is_some() { Content::WEIGHT } else { 0 };
+        let multipart = self.multipart.as_ref().map_or(0, |multipart| multipart.weight());
+        let now = self.texts + text(&self.tunnel) + content + multipart;
+        (std::mem::replace(&mut self.charged, now), now)
+    }
+
+    /// What it held when that was last told.
+    pub(in crate::protocol) fn charged(&self) -> usize {
+        self.charged
     }
 
     /// Whether the body was asked for with `Expect: 100-continue`, no byte of it came, and no `100` was given:
@@ -193,7 +225,9 @@ impl Exchange {
     }
 
     pub(in crate::protocol) fn note(&mut self, note: Note) {
-        self.notes.push(note);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     pub(in crate::protocol) fn respond(&mut self, status: u16, at: u64) {
@@ -263,6 +297,9 @@ impl Exchange {
         if self.cut_short && state != State::Running {
             notes.push(Note::CutShort);
         }
+        if self.broken && !notes.contains(&Note::BadChunk) && !notes.contains(&Note::Retired) {
+            notes.push(Note::PlaceLost);
+        }
         let mut files = Vec::new();
         let mut body = Body { content_encoding: self.content_encoding.clone(), ..Body::default() };
         if let Some(file) = &self.file {
@@ -282,6 +319,10 @@ impl Exchange {
                 Some(file) => facts.describe(file),
                 None => facts.describe_body(self.path_of_put(), self.content_type.as_deref(), &mut body),
             }
+        }
+        if self.protocol == Protocol::WebSocket && self.content.is_none() {
+            // Its bytes are masked.
+            body.not_hashed = Some(NotHashed::Encoded);
         }
         if let Some(multipart) = &self.multipart {
             if multipart.unlisted > 0 {

@@ -76,6 +76,11 @@ impl Switch {
         Self { offer, bytes: Vec::new() }
     }
 
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn tell_client(&self, bytes: &[u8]) -> Option<Next> {
         if bytes.starts_with(PREFACE) {
             return Some(Next::Http2);
@@ -136,6 +141,11 @@ impl Waiting {
         Self { head, at, ts, rest: Vec::new() }
     }
 
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.head.fields.weight() + self.rest.capacity()
+    }
+
     /// Keeps what follows; false if it is too much.
     pub(super) fn hold(&mut self, bytes: &[u8]) -> bool {
         let fits = self.rest.len() + bytes.len() <= LONGEST_WAIT;
@@ -148,8 +158,24 @@ impl Waiting {
 
 impl Connection {
     /// A response's head was read: whose is it, and what follows it?
-    pub(super) fn respond(&mut self, link: &Link, head: ResponseHead, at: u64, context: &mut Context<'_>) {
+    pub(super) fn respond(
+        &mut self,
+        link: &Link,
+        head: ResponseHead,
+        at: u64,
+        ts: Timestamp,
+        context: &mut Context<'_>,
+    ) {
         self.response = Reader::FRESH;
+        let asked = self.queue.iter().find(|e| e.status.is_none());
+        if asked.is_some_and(|exchange| !self.may_answer(link, exchange, ts)) {
+            // The answer to a request that was not seen.
+            context.counters.http_unasked += u64::from(head.status >= 200);
+            if head.status >= 200 {
+                self.response = Self::body_of(&head, "");
+            }
+            return;
+        }
         if head.status == 101 {
             match head.fields.upgrade.as_deref().map(Offer::named).or(self.offer) {
                 Some(Offer::Http2) => {
@@ -164,7 +190,7 @@ impl Connection {
                     if offer == Some(Offer::WebSocket) {
                         self.protocol = Protocol::WebSocket;
                     }
-                    self.answer(head.status, at);
+                    self.answer(head.status, at, ts);
                     self.response = Reader::Opaque;
                     self.report_finished(link, context);
                 }
@@ -179,19 +205,23 @@ impl Connection {
             return;
         }
         let asked = self.queue.iter().find(|e| e.status.is_none()).map(|e| e.method.clone());
-        self.answer(head.status, at);
-        let method = asked.unwrap_or_default();
+        self.answer(head.status, at, ts);
+        self.response = Self::body_of(&head, &asked.unwrap_or_default());
+        self.report_finished(link, context);
+    }
+
+    /// What follows a final response to a request with this method.
+    fn body_of(head: &ResponseHead, method: &str) -> Reader {
         let bodiless = method == "HEAD" || matches!(head.status, 204 | 304);
         let fields = &head.fields;
-        self.response = match (bodiless, fields.chunked, fields.length) {
+        match (bodiless, fields.chunked, fields.length) {
             _ if method == "CONNECT" && (200..300).contains(&head.status) => Reader::after(Some(Offer::Tunnel)),
             (true, ..) => Reader::FRESH,
             (_, true, _) => Reader::Body(Framing::Chunked(Chunk::START)),
             (_, _, Some(0)) => Reader::FRESH,
             (_, _, Some(length)) => Reader::Body(Framing::Length(length)),
             _ => Reader::Body(Framing::UntilClose),
-        };
-        self.report_finished(link, context);
+        }
     }
 
     /// Whether a response came before its request, which may yet be read.
@@ -204,7 +234,7 @@ impl Connection {
     pub(super) fn release(&mut self, link: &Link, context: &mut Context<'_>) {
         let Some(waiting) = self.waiting.take() else { return };
         let Waiting { head, at, ts, rest } = *waiting;
-        self.respond(link, head, at, context);
+        self.respond(link, head, at, ts, context);
         self.server_data(link, Data { side: self.client.peer(), offset: at, ts, bytes: &rest }, context);
     }
 
@@ -309,7 +339,8 @@ impl Connection {
         let Some(http2) = &mut self.http2 else { return };
         http2.data(link, data, context);
         if let Some((status, at)) = http2.take_first_answer() {
-            self.answer(status, at);
+            // Stream 1 is the request itself: no other can be meant.
+            self.answer(status, at, data.ts);
             self.report_finished(link, context);
         }
     }

@@ -6,6 +6,8 @@
 
 use memchr::memmem;
 
+use crate::protocol::account::text as text_weight;
+
 /// The most header lines that are read; later ones are ignored.
 const MAX_HEADERS: usize = 128;
 
@@ -127,6 +129,22 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Fields {
+    /// Bytes of all texts.
+    pub(super) fn weight(&self) -> usize {
+        [
+            &self.host,
+            &self.user_agent,
+            &self.content_type,
+            &self.content_encoding,
+            &self.content_disposition,
+            &self.slug,
+            &self.upgrade,
+        ]
+        .into_iter()
+        .map(text_weight)
+        .sum()
+    }
+
     /// Reads header lines one by one; a line that starts with white space continues the one before
     /// (obs-fold, RFC 9112 section 5.2).
     fn read(bytes: &[u8]) -> Self {

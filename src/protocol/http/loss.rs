@@ -14,6 +14,7 @@ impl Connection {
         *self.position.of_mut(gap.side) = gap.offset + gap.length;
         if gap.side != self.client {
             self.give_up_waiting(link, context);
+            let was_lost = matches!(self.response, Reader::Lost);
             self.response = match std::mem::replace(&mut self.response, Reader::Lost) {
                 Reader::Http2 => {
                     self.http2_gap(link, gap, context);
@@ -27,8 +28,16 @@ impl Connection {
                 Reader::Opaque => Reader::Opaque,
                 _ => Reader::Lost,
             };
+            let lost = !was_lost && matches!(self.response, Reader::Lost);
+            context.counters.http_responses_lost += u64::from(lost);
             return;
         }
+        let before = context.counters.http_lost;
+        self.client_gap(link, gap, context);
+        self.requests_lost |= context.counters.http_lost > before;
+    }
+
+    fn client_gap(&mut self, link: &Link, gap: Gap, context: &mut Context<'_>) {
         match std::mem::replace(&mut self.request, Reader::Lost) {
             Reader::Opaque => self.request = Reader::Opaque,
             Reader::Http2 => {

@@ -6,6 +6,7 @@
 
 mod body;
 mod disposition;
+mod ending;
 pub(super) mod exchange;
 mod handover;
 pub(super) mod head;
@@ -21,7 +22,7 @@ use self::exchange::Exchange;
 use self::handover::{Offer, Switch, Waiting};
 use self::head::{RequestHead, begins_request, end_of_head};
 use super::{Context, Fact, http2, websocket};
-use crate::flow::{Both, Data, Link, Side, Totals};
+use crate::flow::{Both, Data, Link, Side};
 use crate::net::Timestamp;
 use crate::record::{Note, Protocol};
 
@@ -56,12 +57,18 @@ pub(super) struct Connection {
     response: Reader,
     /// Requests without their final response, oldest first; the last may still be receiving its body.
     queue: VecDeque<Exchange>,
+    /// Bytes that the exchanges in the queue hold beside themselves.
+    exchanges: usize,
     /// The newest exchange's body is still coming.
     receiving: bool,
     /// What the newest request may make of the connection.
     offer: Option<Offer>,
-    /// Final responses that came before their request was read; how many.
-    early: VecDeque<(u16, u64)>,
+    /// Final responses that came before their request was read: status, place, time.
+    early: VecDeque<(u16, u64, Timestamp)>,
+    /// When the message began that each side's head is collected of.
+    begun: Both<Timestamp>,
+    /// A gap may have swallowed requests.
+    requests_lost: bool,
     /// Bytes behind a head with `Expect` that may be its body or another request, as long as they do not tell.
     undecided: Vec<u8>,
     /// How far each stream was read.
@@ -89,9 +96,12 @@ impl Connection {
             request: Reader::FRESH,
             response: Reader::FRESH,
             queue: VecDeque::new(),
+            exchanges: 0,
             receiving: false,
             offer: None,
             early: VecDeque::new(),
+            begun: Both::default(),
+            requests_lost: false,
             undecided: Vec::new(),
             position: Both::default(),
             waiting: None,
@@ -165,6 +175,7 @@ impl Connection {
             if bytes.is_empty() {
                 return false;
             }
+            *self.begun.of_mut(self.client) = ts;
         }
         let before = collected.len();
         let whole = match before {
@@ -236,21 +247,28 @@ impl Connection {
         let tunnel = self.tunnel_of(&head);
         let mut exchange = Exchange::new(link, head, start, end, ts, context.limits);
         exchange.tunnel = tunnel;
+        exchange.asked = *self.begun.of(self.client);
         // A request for a WebSocket is not over until the client has gone over to it, or to another request.
         self.receiving = has_body || offer == Some(Offer::WebSocket);
         exchange.complete = !self.receiving;
-        if let Some((status, at)) = self.early.pop_front() {
-            exchange.respond(status, at);
+        while let Some((status, at, ts)) = self.early.pop_front() {
+            if self.may_answer(link, &exchange, ts) {
+                exchange.respond(status, at);
+                break;
+            }
+            context.counters.http_unasked += 1;
         }
         self.request = match framing {
             Some(framing) => Reader::Body(framing),
             None => Reader::after(offer),
         };
         self.offer = offer;
+        self.recharge();
         self.queue.push_back(exchange);
         if self.queue.len() as u64 > context.limits.max_pending.max(1) {
             context.counters.http_pending_dropped += 1;
             if let Some(oldest) = self.queue.pop_front() {
+                self.exchanges = self.exchanges.saturating_sub(oldest.charged());
                 let position = self.position;
                 oldest.report(link, *position.of(self.client), *position.of(self.client.peer()), context);
             }
@@ -357,7 +375,7 @@ impl Connection {
                     Step::Framing => {}
                     Step::End => self.response = Reader::FRESH,
                     Step::Broken => {
-                        self.response = Reader::Lost;
+                        self.lose_response(context);
                         return;
                     }
                 },
@@ -371,9 +389,10 @@ impl Connection {
                         let shown = bytes.len().min(7);
                         if bytes.get(..shown) != b"HTTP/1.".get(..shown) {
                             // No response: an answer of HTTP/0.9 or another protocol.
-                            self.response = Reader::Lost;
+                            self.lose_response(context);
                             return;
                         }
+                        *self.begun.of_mut(data.side) = data.ts;
                     }
                     let before = collected.len();
                     collected.extend_from_slice(bytes);
@@ -387,12 +406,13 @@ impl Connection {
                     let used = end.saturating_sub(before);
                     bytes = bytes.get(used..).unwrap_or_default();
                     let behind = data.offset + (data.bytes.len() - bytes.len()) as u64;
+                    let begun = *self.begun.of(data.side);
                     match head::response(collected.get(..end).unwrap_or_default()) {
                         Some(head) if self.must_wait() => {
                             self.response = Reader::FRESH;
-                            self.waiting = Some(Box::new(Waiting::new(head, behind, data.ts)));
+                            self.waiting = Some(Box::new(Waiting::new(head, behind, begun)));
                         }
-                        Some(head) => self.respond(link, head, behind, context),
+                        Some(head) => self.respond(link, head, behind, begun, context),
                         None => {
                             context.counters.http_unparsed += 1;
                             self.response = Reader::Lost;
@@ -405,12 +425,24 @@ impl Connection {
     }
 
     /// Gives a final response to the oldest request that has none.
-    fn answer(&mut self, status: u16, at: u64) {
+    fn answer(&mut self, status: u16, at: u64, ts: Timestamp) {
         match self.queue.iter_mut().find(|e| e.status.is_none()) {
             Some(exchange) => exchange.respond(status, at),
-            None if self.early.len() < MOST_EARLY => self.early.push_back((status, at)),
+            None if self.early.len() < MOST_EARLY => self.early.push_back((status, at, ts)),
             None => {}
         }
+    }
+
+    /// Whether a response that began at `ts` can be the request's. Where requests were missed, one that was sent before
+    /// the request is the answer to one of those; elsewhere order alone tells, whatever the clocks of the tap.
+    fn may_answer(&self, link: &Link, exchange: &Exchange, ts: Timestamp) -> bool {
+        !(link.mid_stream || self.requests_lost) || exchange.asked <= ts
+    }
+
+    /// The server's stream cannot be followed until the next response begins.
+    fn lose_response(&mut self, context: &mut Context<'_>) {
+        context.counters.http_responses_lost += 1;
+        self.response = Reader::Lost;
     }
 
     /// No more bytes come that could tell what the undecided ones are: they count as the body.
@@ -436,27 +468,6 @@ impl Connection {
         self.report_finished(link, context);
     }
 
-    /// The connection is over: whatever is pending is reported as far as it came.
-    pub(super) fn close(mut self, link: &Link, totals: &Totals, context: &mut Context<'_>) {
-        let server_bytes = *totals.bytes.of(self.client.peer());
-        self.give_up_waiting(link, context);
-        self.decide(link, totals.end, context);
-        if self.receiving
-            && let Some(exchange) = self.queue.back_mut()
-        {
-            exchange.cut_short = true;
-            exchange.end_files(context);
-        }
-        while let Some(exchange) = self.queue.pop_front() {
-            let client_bytes = exchange.end_offset;
-            self.see_off(&exchange);
-            exchange.report(link, client_bytes, server_bytes, context);
-        }
-        if let Some(http2) = self.http2 {
-            http2.close(link, totals, context);
-        }
-    }
-
     /// Reports, in order, what has both its body and its answer.
     fn report_finished(&mut self, link: &Link, context: &mut Context<'_>) {
         while let Some(first) = self.queue.front() {
@@ -464,6 +475,7 @@ impl Connection {
                 break;
             }
             let Some(exchange) = self.queue.pop_front() else { break };
+            self.exchanges = self.exchanges.saturating_sub(exchange.charged());
             let (client_bytes, server_bytes) = (exchange.end_offset, exchange.response_end);
             self.see_off(&exchange);
             exchange.report(link, client_bytes, server_bytes, context);

@@ -8,6 +8,7 @@ use memchr::memmem;
 use super::disposition;
 use super::head::end_of_head;
 use crate::net::Timestamp;
+use crate::protocol::account::text;
 use crate::protocol::content::{Content, Ending, Meter, Piece};
 use crate::record::FileInfo;
 
@@ -46,6 +47,8 @@ pub(super) struct Multipart {
     missing: u64,
     pub(super) files: Vec<FileInfo>,
     max_files: usize,
+    /// Bytes of the files' texts, the present one's included.
+    texts: usize,
     /// Files that were not listed for want of room.
     pub(super) unlisted: u64,
 }
@@ -70,8 +73,16 @@ impl Multipart {
             missing: 0,
             files: Vec::new(),
             max_files,
+            texts: 0,
             unlisted: 0,
         })
+    }
+
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        let current = if self.current.is_some() { size_of::<FileInfo>() + Content::WEIGHT } else { 0 };
+        let files = self.files.capacity() * size_of::<FileInfo>();
+        size_of::<Self>() + self.delimiter.capacity() + self.carry.capacity() + current + files + self.texts
     }
 
     /// Whether the place was lost before the closing delimiter.
@@ -235,6 +246,9 @@ impl Multipart {
                 encoded = ["base64", "quoted-printable"].iter().any(|coding| value.trim().eq_ignore_ascii_case(coding));
             }
         }
+        if is_file {
+            self.texts += text_weight(&file);
+        }
         self.current = is_file.then(|| {
             let content = if encoded { Content::opaque(meter) } else { Content::plain(None, meter) };
             (file, Box::new(content))
@@ -252,12 +266,18 @@ impl Multipart {
             if self.files.len() < self.max_files {
                 self.files.push(file);
             } else {
+                self.texts = self.texts.saturating_sub(text_weight(&file));
                 self.unlisted += 1;
             }
         }
         self.content = 0;
         self.missing = 0;
     }
+}
+
+/// Bytes of a file's texts, with its hash.
+fn text_weight(file: &FileInfo) -> usize {
+    text(&file.name) + text(&file.mime_type) + 64
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Request targets (RFC 9112 section 3.2): the host in them.
 
+use crate::net::host_and_port;
+
 /// The host in a target of absolute form, which only proxies are sent: a name in lower case, or an address.
 pub(super) fn proxied_to(target: &str) -> Option<String> {
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return None;
     }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    host_of(authority.rsplit('@').next().unwrap_or(authority))
+    host_of(host_and_port(rest))
 }
 
 /// The host in `host:port`: a name in lower case, or an address.
@@ -21,10 +22,7 @@ pub(super) fn host_of(authority: &str) -> Option<String> {
 /// The host that a request is for: the target's own in absolute form, else the Host field's; without port.
 /// `None` for a bare address.
 pub(super) fn domain(target: &str, host: Option<&str>) -> Option<String> {
-    let authority = target.split_once("://").map(|(_, rest)| {
-        let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        rest.rsplit('@').next().unwrap_or(rest)
-    });
+    let authority = target.split_once("://").map(|(_, rest)| host_and_port(rest));
     let name = strip_port(authority.or(host)?.trim());
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     if name.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() || !name.chars().all(is_name_character) {

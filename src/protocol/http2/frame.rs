@@ -125,6 +125,12 @@ impl Frames {
         Self { place: if client { Place::Preface(0) } else { NEXT }, open: None, first: true }
     }
 
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        let payload = if let Place::Collect(_, payload) = &self.place { payload.capacity() } else { 0 };
+        payload + self.open.as_ref().map_or(0, |open| open.block.capacity())
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.place, Place::Lost)
     }

@@ -20,14 +20,24 @@ pub(super) enum Broken {
 
 /// Decodes the header blocks of one direction.
 #[derive(Debug)]
-pub(super) struct Headers(Fields<'static>);
+pub(super) struct Headers {
+    fields: Fields<'static>,
+    /// The most bytes that the dynamic table can have come to, as HPACK counts them.
+    table: usize,
+}
 
 impl Headers {
     pub(super) fn new() -> Self {
         let mut fields = Fields::with_dynamic_size(FIRST_TABLE);
         // What the receiver's SETTINGS allow need not be known: the encoder announces the size that it uses.
         fields.set_max_dynamic_size(LARGEST_TABLE);
-        Self(fields)
+        Self { fields, table: 0 }
+    }
+
+    /// The most bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        // Short fields take more than the 32 bytes that HPACK counts for them.
+        2 * self.table
     }
 
     /// Decodes a block whose fields take at most `most` bytes.
@@ -46,12 +56,17 @@ impl Headers {
             let length = length_of_field(rest).ok_or(Broken::Syntax)?;
             let (one, others) = rest.split_at_checked(length).ok_or(Broken::Syntax)?;
             rest = others;
-            self.0.decode(&mut one.to_vec(), &mut decoded).map_err(|error| match error {
+            let is_added = one.first().is_some_and(|first| (0x40..=0x7f).contains(first));
+            self.fields.decode(&mut one.to_vec(), &mut decoded).map_err(|error| match error {
                 httlib_hpack::DecoderError::InvalidMaxDynamicSize => Broken::TooLong,
                 _ => Broken::Syntax,
             })?;
             for (name, value, _) in decoded.drain(..) {
-                total += name.len() + value.len() + FIELD_OVERHEAD;
+                let size = name.len() + value.len() + FIELD_OVERHEAD;
+                if is_added {
+                    self.table = (self.table + size).min(LARGEST_TABLE as usize);
+                }
+                total += size;
                 if total > most {
                     return Err(Broken::TooLong);
                 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use self::frame::{Event, Frames};
 use self::headers::{Broken, Headers};
+use super::account::text;
 use super::http::exchange::Exchange;
 use super::http::head::RequestHead;
 use super::{Context, websocket};
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     responses: Direction,
     /// Requests that are not reported yet.
     streams: BTreeMap<u32, Stream>,
+    /// Bytes that their exchanges hold beside themselves.
+    exchanges: usize,
     /// What the server said of requests that were not read yet.
     early: BTreeMap<u32, Answer>,
     /// The newest stream that the client has opened.
@@ -87,6 +90,10 @@ impl Direction {
     fn new(client: bool) -> Self {
         Self { frames: Frames::new(client), headers: Some(Headers::new()) }
     }
+
+    fn weight(&self) -> usize {
+        self.frames.weight() + self.headers.as_ref().map_or(0, Headers::weight)
+    }
 }
 
 impl Connection {
@@ -98,6 +105,7 @@ impl Connection {
             requests: Direction::new(true),
             responses: Direction::new(false),
             streams: BTreeMap::new(),
+            exchanges: 0,
             early: BTreeMap::new(),
             newest: 0,
             stops: Vec::new(),
@@ -241,6 +249,8 @@ impl Connection {
         if matches!(body, Body::WebSocket(_)) {
             exchange.protocol = Protocol::WebSocket;
         }
+        let (_, held) = exchange.recharge();
+        self.exchanges += held;
         self.streams.insert(id, Stream { exchange, body, ended: false, reset: None });
         if let Some(answer) = answer {
             self.answer(link, id, answer, context);
@@ -248,6 +258,7 @@ impl Connection {
         if self.streams.len() as u64 > context.limits.max_pending.max(1)
             && let Some((_, mut oldest)) = self.streams.pop_first()
         {
+            self.exchanges = self.exchanges.saturating_sub(oldest.exchange.charged());
             oldest.exchange.end_files(context);
             context.counters.http_pending_dropped += 1;
             oldest.report(link, None, context);
@@ -277,6 +288,8 @@ impl Connection {
         if exchange.passes(context.limits.running_report.0) {
             exchange.report_running(link, context);
         }
+        let (before, now) = exchange.recharge();
+        self.exchanges = (self.exchanges + now).saturating_sub(before);
     }
 
     fn body_gap(&mut self, link: &Link, id: u32, length: u64, at: u64, ts: Timestamp, context: &mut Context<'_>) {
@@ -405,10 +418,32 @@ impl Connection {
             && (stream.exchange.status.is_some() || stream.reset.is_some() || stop.is_some())
             && let Some(mut stream) = self.streams.remove(&id)
         {
+            self.exchanges = self.exchanges.saturating_sub(stream.exchange.charged());
             if stream.exchange.status.is_none() {
                 let silent = [stream.reset, stop].into_iter().flatten().min();
                 stream.exchange.response_end = silent.unwrap_or_default();
             }
+            stream.report(link, None, context);
+        }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn weight(&self) -> usize {
+        let directions = self.requests.weight() + self.responses.weight();
+        // The nodes of a tree that grows at its end are half full.
+        let streams = 2 * self.streams.len() * size_of::<Stream>() + self.exchanges;
+        let early = 2 * self.early.len() * size_of::<(u32, Answer)>();
+        size_of::<Self>() + text(&self.tunnel) + directions + streams + early
+    }
+
+    /// The connection is no longer read: whatever is pending is reported as far as it came.
+    pub(super) fn retire(self, link: &Link, context: &mut Context<'_>) {
+        for (_, mut stream) in self.streams {
+            if !stream.ended {
+                stream.exchange.broken = true;
+                stream.exchange.end_files(context);
+            }
+            stream.exchange.note(Note::Retired);
             stream.report(link, None, context);
         }
     }

@@ -1,5 +1,6 @@
 use crate::protocol::rig::*;
-use crate::record::{Note, Protocol, State};
+use crate::record::{NotHashed, Note, Protocol, State};
+use sha2::{Digest, Sha256};
 
 #[test]
 fn the_data_of_each_stream_is_its_upload() {
@@ -125,4 +126,42 @@ fn an_answer_that_is_no_http2_is_counted() {
     client.put(1, "/a").frame(DATA, END_STREAM, 1, b"123");
     let (uploads, _, counters) = play(&whole(&client.wire), &whole(b"HTTP/1.1 400 Bad\r\n\r\n"), [].into_iter());
     assert_eq!((uploads[0].bytes, counters.http2_unparsed), (3, 1));
+}
+
+#[test]
+fn a_gap_over_a_frame_head_is_told_on_the_uploads_that_were_open() {
+    let mut client = Sender::client();
+    client.put(1, "/a").put(3, "/b").frame(DATA, 0, 1, &[7; 500]).frame(DATA, END_STREAM, 3, b"whole");
+    let cut = client.wire.len();
+    client.frame(DATA, END_STREAM, 1, &[8; 500]);
+    let pieces =
+        [Piece::Bytes(client.wire[..cut].to_vec()), Piece::Hole(50), Piece::Bytes(client.wire[cut + 50..].to_vec())];
+    let (uploads, _, counters) = play(&pieces, &whole(&Sender::server().wire), [].into_iter());
+    let [open, ended] = &uploads[..] else { panic!("{uploads:?}") };
+    assert_eq!((open.bytes, open.state, open.notes.as_slice()), (500, State::Partial, &[Note::PlaceLost][..]));
+    assert_eq!((ended.bytes, ended.state, ended.notes.len()), (5, State::Complete, 0));
+    assert_eq!(counters.http2_lost, 1);
+}
+
+#[test]
+fn a_body_is_hashed_and_its_type_is_told_unless_bytes_of_it_are_lost() {
+    let archive = [&b"PK\x03\x04\x14\0\0\0\x08\0"[..], &[7; 2000]].concat();
+    let mut client = Sender::client();
+    client.put(1, "/a.txt");
+    for part in archive.chunks(700) {
+        client.frame(DATA, PADDED, 1, &[&[3], part, &[0; 3]].concat());
+    }
+    client.frame(DATA, END_STREAM, 1, &[]);
+    let (uploads, ..) = play(&whole(&client.wire), &whole(&Sender::server().status(1, "201").wire), [].into_iter());
+    let body = &uploads[0].body;
+    assert_eq!(body.sha256, Some(format!("{:x}", Sha256::digest(&archive))));
+    assert_eq!((body.detected_type, body.type_mismatch), (Some("application/zip"), true));
+
+    let at = client.wire.len() - 100;
+    let pieces =
+        [Piece::Bytes(client.wire[..at].to_vec()), Piece::Hole(10), Piece::Bytes(client.wire[at + 10..].to_vec())];
+    let (uploads, ..) = play(&pieces, &whole(&Sender::server().status(1, "201").wire), [].into_iter());
+    let body = &uploads[0].body;
+    assert_eq!((&body.sha256, body.not_hashed), (&None, Some(NotHashed::Gap)));
+    assert_eq!((uploads[0].bytes, uploads[0].missing), (2010, 10));
 }
