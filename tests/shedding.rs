@@ -3,7 +3,6 @@
 #![cfg(feature = "sensor")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
-#[allow(dead_code)]
 mod segments;
 
 use outfall::config::Config;
