@@ -258,6 +258,22 @@ fn a_fin_that_the_receiver_never_acknowledged_does_not_hide_what_follows() {
 }
 
 #[test]
+fn an_end_that_is_taken_back_and_claimed_again_at_the_same_place_is_told_once() {
+    let p = pair();
+    let pieces = [
+        p.client(0, 0, ACK, "abcd"),
+        p.client(4, 0, FIN | ACK, []),
+        // More than there was: that FIN was none.
+        p.server(0, 100, ACK, []),
+        p.client(4, 0, FIN | ACK, []),
+    ];
+    let mut tap = recording(&config());
+    tap.push_all(&p.handshake());
+    tap.push_all(&pieces);
+    assert_eq!(tap.heard_one().client.matches('$').count(), 1);
+}
+
+#[test]
 fn a_reset_that_the_receiver_ignores_ends_nothing() {
     let p = pair();
     let pieces = [

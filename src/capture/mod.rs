@@ -8,14 +8,12 @@
 mod clock;
 #[cfg(target_os = "linux")]
 pub mod live;
-mod map;
 mod savefile;
 
 use std::io;
 use std::sync::Arc;
 
 use crate::net::Timestamp;
-use map::Map;
 pub use savefile::Reader;
 
 /// The longest packet that is believed; a record that claims more is damage.
@@ -44,16 +42,18 @@ pub struct Packet<'a> {
 
 /// A run of consecutive packets. Reusable: [`Reader::fill`] clears it and keeps its memory.
 ///
-/// It shares ownership of the mapped files whose bytes it describes, or holds a copy of bytes that came from a
-/// stream, so it may outlive the reader and move to another thread.
+/// It shares ownership of the blocks of bytes in which its packets lie, so it may outlive the reader and move to
+/// another thread.
 #[derive(Debug, Default)]
 pub struct Batch {
     descriptors: Vec<Descriptor>,
-    maps: Vec<Arc<Map>>,
-    owned: Vec<u8>,
+    blocks: Vec<Block>,
     first_index: u64,
     clock: Timestamp,
 }
+
+/// Bytes of a capture as they were read. Who holds it alone may write to it.
+type Block = Arc<Vec<u8>>;
 
 /// Where a packet's bytes lie, and all that is known of it besides.
 #[derive(Clone, Copy, Debug)]
@@ -63,24 +63,21 @@ struct Descriptor {
     offset: usize,
     length: u32,
     wire_length: u32,
-    /// [`OWNED`], or one more than the place of a map in [`Batch::maps`].
-    store: u32,
+    /// The place of a block in [`Batch::blocks`].
+    block: u32,
     link: u16,
 }
-
-/// The store that is the batch's own buffer.
-const OWNED: u32 = 0;
 
 impl Batch {
     /// The packets, in order.
     #[inline]
     pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
-        let mut store = OWNED;
-        let mut bytes = self.owned.as_slice();
+        let mut block = 0;
+        let mut bytes = self.block(0);
         self.descriptors.iter().enumerate().map(move |(n, d)| {
-            if d.store != store {
-                store = d.store;
-                bytes = self.store(store);
+            if d.block != block {
+                block = d.block;
+                bytes = self.block(block);
             }
             Packet {
                 index: self.first_index + n as u64,
@@ -117,43 +114,29 @@ impl Batch {
 
     fn clear(&mut self) {
         self.descriptors.clear();
-        self.maps.clear();
-        self.owned.clear();
+        self.blocks.clear();
     }
 
-    /// Shares `map` and says as which store.
-    fn attach(&mut self, map: &Arc<Map>) -> u32 {
-        if !self.maps.last().is_some_and(|last| Arc::ptr_eq(last, map)) {
-            self.maps.push(Arc::clone(map));
+    /// Shares `block` and says as which.
+    fn attach(&mut self, block: &Block) -> u32 {
+        if !self.blocks.last().is_some_and(|last| Arc::ptr_eq(last, block)) {
+            self.blocks.push(Arc::clone(block));
         }
-        self.maps.len() as u32
+        self.blocks.len() as u32 - 1
     }
 
-    fn store(&self, store: u32) -> &[u8] {
-        match store.checked_sub(1) {
-            None => &self.owned,
-            Some(map) => self.maps.get(map as usize).map_or(&[], |map| map.bytes()),
-        }
-    }
-
-    /// Copies the bytes of `packet`, described in `from`, to this batch's own buffer.
-    fn push_copy(&mut self, packet: &Descriptor, from: &Batch) {
-        let offset = self.owned.len();
-        self.owned.extend_from_slice(slice(from.store(packet.store), packet.offset, packet.length));
-        self.descriptors.push(Descriptor { offset, store: OWNED, ..*packet });
+    fn block(&self, block: u32) -> &[u8] {
+        self.blocks.get(block as usize).map_or(&[], |block| block.as_slice())
     }
 
     /// Forgets all packets but the last.
     fn keep_last(&mut self) {
         let Some(mut last) = self.descriptors.last().copied() else { return };
-        if last.store == OWNED {
-            let end = last.offset.saturating_add(last.length as usize).min(self.owned.len());
-            self.owned.truncate(end);
-            self.owned.drain(..last.offset.min(end));
-            last.offset = 0;
+        if let Some(block) = self.blocks.get(last.block as usize).map(Arc::clone) {
+            self.clear();
+            last.block = self.attach(&block);
+            self.descriptors.push(last);
         }
-        self.descriptors.clear();
-        self.descriptors.push(last);
     }
 }
 

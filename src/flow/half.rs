@@ -31,24 +31,25 @@ pub(super) enum Origin {
 #[derive(Debug, Default)]
 pub(super) struct Half {
     /// Sequence number of offset zero.
-    base: u32,
+    pub(super) base: u32,
     pub(super) origin: Origin,
-    finished: bool,
+    /// Where the end was told of. A FIN there was forged if bytes come behind it, and the end is told of again.
+    pub(super) finished: Option<u64>,
     /// FIN was seen, after this many bytes.
-    fin: Option<u64>,
+    pub(super) fin: Option<u64>,
     /// Offset of the next byte to deliver.
     pub(super) next: u64,
     /// The highest offset that the receiver acknowledged, if that is past `next`.
-    acked: u64,
+    pub(super) acked: u64,
     /// Place in the input of that acknowledgement.
-    acked_index: u64,
+    pub(super) acked_index: u64,
     /// A lower acknowledgement came after it. A tap that reorders delivers such, but not for long; then the higher
     /// one was forged, or another connection's.
-    disputed: bool,
+    pub(super) disputed: bool,
     /// Where the sender itself says that it stands, by the sequence number of a segment without payload.
-    sent: u64,
+    pub(super) sent: u64,
     /// Stretches that wait for their turn.
-    waiting: Option<Box<Assembler>>,
+    pub(super) waiting: Option<Box<Assembler>>,
     /// Bytes closed as gaps.
     pub(super) missing: u64,
     pub(super) packets: u64,
@@ -57,11 +58,11 @@ pub(super) struct Half {
     /// An initial sequence number that may belong to a next connection on the same five-tuple.
     pub(super) candidate: Option<u32>,
     /// The origin that an earlier SYN offered. The first data or acknowledgement that fits it makes it the origin again.
-    other: Option<u32>,
+    pub(super) other: Option<u32>,
     /// What the peer's SYN-ACK acknowledged: the origin, or what lies behind the data of a SYN (RFC 7413).
-    expected: Option<u32>,
+    pub(super) expected: Option<u32>,
     /// Where a gap ends that only an acknowledgement vouches for: its last byte may be a FIN that the tap lost.
-    doubt: Option<u64>,
+    pub(super) doubt: Option<u64>,
 }
 
 /// What arrives.
@@ -287,7 +288,6 @@ impl Half {
     fn take_fin(&mut self, is_fin: bool, end: i64, floor: i64) {
         if self.fin.is_some_and(|fin| end > fin as i64) {
             self.fin = None;
-            self.finished = false;
         }
         if !is_fin || self.fin.is_some() {
             return;
@@ -333,7 +333,6 @@ impl Half {
         if self.fin.is_some_and(|fin| offset > fin + 1) {
             // The receiver took more: that FIN was none.
             self.fin = None;
-            self.finished = false;
         }
         if offset > self.acked {
             self.acked = offset;
@@ -380,8 +379,8 @@ impl Half {
                     self.doubt = self.fin.is_none().then_some(end);
                     return self.close_hole(end, self.last);
                 }
-                if self.fin == Some(self.next) && !self.finished {
-                    self.finished = true;
+                if self.fin == Some(self.next) && self.finished != self.fin {
+                    self.finished = self.fin;
                     return Next::Finish;
                 }
                 Next::Nothing

@@ -12,7 +12,12 @@
 //! A retransmission of bytes that were delivered already is not compared with them: nothing is kept to do so.
 
 mod assembler;
+mod brief;
+mod counters;
+mod entries;
 mod half;
+mod index;
+mod slab;
 mod table;
 mod timer;
 
@@ -20,7 +25,8 @@ use crate::net::{Endpoint, Timestamp};
 use crate::packet::Layers;
 use crate::record::{Connection, Ending, Wrapping};
 
-pub use table::{FlowCounters, Tracker};
+pub use counters::FlowCounters;
+pub use table::{Key, Tracker};
 
 /// One end of a connection, named by the order of (address, port), so that both directions agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +83,10 @@ impl<T> Both<T> {
 /// What an application may know of the connection that it reads, and the one thing that it may correct: which
 /// side is the client.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Link {
+    /// Time of the first packet.
+    pub start: Timestamp,
     /// The two endpoints.
     pub ends: Both<Endpoint>,
     /// The side that opened, or the best guess so far.
@@ -88,12 +97,12 @@ pub struct Link {
     pub mid_stream: bool,
     /// Segments overlapped with different bytes.
     pub conflict: bool,
-    /// Time of the first packet.
-    pub start: Timestamp,
-    /// Place of the first packet in the input.
-    pub first_index: u64,
+    /// The application needs no more of this connection's bytes, and is not called with them.
+    pub deaf: bool,
     /// What the first packet was wrapped in.
     pub layers: Layers,
+    /// Place of the first packet in the input.
+    pub first_index: u64,
     /// A number that no other open connection of the lane has.
     pub slot: u32,
 }
@@ -174,7 +183,8 @@ pub trait Application {
     fn data(&mut self, state: &mut Self::State, link: &mut Link, data: Data<'_>, now: Moment);
     /// Stream bytes that are lost for good.
     fn gap(&mut self, state: &mut Self::State, link: &mut Link, gap: Gap, now: Moment);
-    /// A side has sent its last byte (FIN), and all before it was delivered or is a gap.
+    /// A side has sent its last byte (FIN), and all before it was delivered or is a gap. A forged FIN is taken back by
+    /// whatever comes behind it; the end is then told of once more, where it is.
     fn finish(&mut self, state: &mut Self::State, link: &mut Link, side: Side, now: Moment);
     /// The connection is over.
     fn close(&mut self, state: Self::State, link: &Link, totals: &Totals, now: Moment);

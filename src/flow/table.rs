@@ -2,69 +2,16 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-
-use super::half::{Arrival, Half, Next, Origin};
+use super::counters::FlowCounters;
+use super::entries::{Entries, Entry};
+use super::half::{Arrival, Next, Origin};
+use super::index::{Index, NOBODY};
 use super::timer::{TICK, Timers, tick_at};
 use super::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::config;
 use crate::net::{Endpoint, Span, Timestamp};
 use crate::packet::Segment;
 use crate::record::Ending;
-
-/// What became of segments and connections, and what each bound cost.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounters {
-    /// Connections begun.
-    pub opened: u64,
-    /// Of them, without a SYN in the capture.
-    pub mid_stream: u64,
-    /// Connections ended, by [`Ending`] in its order.
-    pub endings: [u64; 6],
-    /// Payload bytes that came again.
-    pub duplicate_bytes: u64,
-    /// Segments that came before their turn.
-    pub out_of_order: u64,
-    /// Segments that overlapped earlier ones with different bytes.
-    pub conflicts: u64,
-    /// Segments further ahead than any window allows.
-    pub out_of_window: u64,
-    /// Stretches that the tap lost.
-    pub gaps: u64,
-    /// Bytes in them.
-    pub gap_bytes: u64,
-    /// Holes closed early because the stream's or the lane's reassembly memory was used up.
-    pub memory_gaps: u64,
-    /// Resets to connections that were never seen, and other stray packets without payload.
-    pub strays: u64,
-    /// The most connections open at once, summed over lanes.
-    pub peak: u64,
-}
-
-impl FlowCounters {
-    /// Adds another lane's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.opened += other.opened;
-        self.mid_stream += other.mid_stream;
-        for (to, from) in self.endings.iter_mut().zip(other.endings) {
-            *to += from;
-        }
-        self.duplicate_bytes += other.duplicate_bytes;
-        self.out_of_order += other.out_of_order;
-        self.conflicts += other.conflicts;
-        self.out_of_window += other.out_of_window;
-        self.gaps += other.gaps;
-        self.gap_bytes += other.gap_bytes;
-        self.memory_gaps += other.memory_gaps;
-        self.strays += other.strays;
-        self.peak += other.peak;
-    }
-
-    /// How many connections came to this end.
-    pub fn ended(&self, ending: Ending) -> u64 {
-        self.endings.get(ending as usize).copied().unwrap_or(0)
-    }
-}
 
 /// How many slots are looked at to find the one idle longest when the table is full.
 const EVICTION_SAMPLE: usize = 16;
@@ -73,28 +20,13 @@ const EVICTION_SAMPLE: usize = 16;
 /// counts.
 const OVERDUE: Span = Span::seconds(10);
 
-#[derive(Debug)]
-struct Entry<S> {
-    link: Link,
-    halves: Both<Half>,
-    /// The pipeline's clock at the last packet.
-    seen: Timestamp,
-    /// The tick at which this flow is looked at next.
-    tick: u64,
-    reset: Option<Side>,
-    state: S,
-}
-
-impl<S> Entry<S> {
-    fn closed(&self) -> bool {
-        self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
-    }
-
-    fn established(&self) -> bool {
-        self.halves.of(Side::Low).has_data()
-            || self.halves.of(Side::High).has_data()
-            || (self.halves.of(Side::Low).placed() && self.halves.of(Side::High).placed())
-    }
+/// A segment's connection and direction, with what finds them.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    ends: Both<Endpoint>,
+    side: Side,
+    tag: u32,
+    likely: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,10 +44,9 @@ struct Limits {
 #[derive(Debug)]
 pub struct Tracker<A: Application> {
     app: A,
-    index: HashTable<u32>,
+    index: Index,
     hasher: foldhash::fast::FixedState,
-    slots: Vec<Option<Entry<A::State>>>,
-    free: Vec<u32>,
+    entries: Entries<A::State>,
     timers: Timers,
     /// The last tick that has passed.
     tick: u64,
@@ -123,7 +54,7 @@ pub struct Tracker<A: Application> {
     last_index: u64,
     /// Bytes waiting in all streams.
     held: usize,
-    hand: usize,
+    hand: u32,
     limits: Limits,
     /// The configured idle timeout, while a shorter one holds.
     idle: Span,
@@ -137,13 +68,12 @@ impl<A: Application> Tracker<A> {
     /// could guess; it changes no result.
     pub fn new(config: &config::Flow, lanes: usize, seed: u64, app: A) -> Self {
         let share = |size: crate::net::ByteSize| (size.0 as usize / lanes.max(1)).max(1);
-        let per_flow = size_of::<Option<Entry<A::State>>>() + 2 * size_of::<u32>();
+        let per_flow = Entries::<A::State>::COST + 6 * size_of::<u32>();
         Self {
             app,
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: foldhash::fast::FixedState::with_seed(seed),
-            slots: Vec::new(),
-            free: Vec::new(),
+            entries: Entries::default(),
             timers: Timers::default(),
             tick: 0,
             last_index: 0,
@@ -178,12 +108,13 @@ impl<A: Application> Tracker<A> {
         if idle.is_some() {
             // Each was to be looked at when the longer time is over.
             let now = self.tick + 1;
-            for (handle, slot) in self.slots.iter_mut().enumerate() {
-                if let Some(entry) = slot
-                    && entry.tick > now
+            for handle in 0..self.entries.reach() {
+                if let Some(hot) = self.entries.hot_mut(handle)
+                    && !hot.free
+                    && hot.tick > now
                 {
-                    entry.tick = now;
-                    self.timers.add(now, handle as u32);
+                    hot.tick = now;
+                    self.timers.add(now, handle);
                 }
             }
         }
@@ -194,24 +125,77 @@ impl<A: Application> Tracker<A> {
         &self.counters
     }
 
-    /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
-    pub fn push(&mut self, segment: &Segment<'_>) {
-        let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
-        self.last_index = segment.index;
+    /// What finds the segment's connection.
+    ///
+    /// With it, several segments may be prepared together in these steps, which spares [`Tracker::push_keyed`] most of
+    /// the waiting for memory: [`Tracker::approach`], [`Tracker::look_up`], [`Tracker::look_ahead`], [`Tracker::look_closely`].
+    #[inline]
+    pub fn key(&self, segment: &Segment<'_>) -> Key {
         let side = if segment.source <= segment.destination { Side::Low } else { Side::High };
         let ends = match side {
             Side::Low => Both::new(segment.source, segment.destination),
             Side::High => Both::new(segment.destination, segment.source),
         };
-        let hash = hash(&self.hasher, &ends);
-        let slots = &self.slots;
-        let same = |handle: &u32| entry(slots, *handle).is_some_and(|e| e.link.ends == ends);
-        let found = self.index.find(hash, same).copied();
+        Key { ends, side, tag: tag(&self.hasher, &ends), likely: NOBODY }
+    }
+
+    /// Brings near where the key will be looked up. What it returns means nothing.
+    #[inline]
+    pub fn approach(&self, key: &Key) -> u32 {
+        self.index.touch(key.tag)
+    }
+
+    /// Looks the key up, as things stand.
+    #[inline]
+    pub fn look_up(&self, key: &mut Key) {
+        key.likely = self.index.likely(key.tag);
+    }
+
+    /// Brings near what was found. What it returns means nothing.
+    #[inline]
+    pub fn look_ahead(&self, key: &Key) -> u32 {
+        self.entries
+            .hot(key.likely)
+            .map_or(0, |hot| u32::from(hot.free) ^ u32::from(hot.halves.of(Side::High).fin_seen()))
+    }
+
+    /// Brings near the rest of what was found, if the segment asks for more than the ordinary. What it returns means
+    /// nothing.
+    #[inline]
+    pub fn look_closely(&self, key: &Key, segment: &Segment<'_>) -> u32 {
+        let Some(hot) = self.entries.hot(key.likely) else { return 0 };
+        if segment.flags.goes_on() && !hot.full && (segment.payload.is_empty() || hot.deaf) {
+            return 0;
+        }
+        let Some(cold) = self.entries.cold(key.likely) else { return 0 };
+        u32::from(cold.halves.is_some()) ^ cold.link.start.0 as u32
+    }
+
+    /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
+    pub fn push(&mut self, segment: &Segment<'_>) {
+        let key = self.key(segment);
+        self.push_keyed(segment, &key);
+    }
+
+    /// [`Tracker::push`] with a key that [`Tracker::key`] gave for this segment, however long ago.
+    #[inline]
+    pub fn push_keyed(&mut self, segment: &Segment<'_>, key: &Key) {
+        let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
+        self.last_index = segment.index;
+        let &Key { ends, side, tag, likely } = key;
+        let entries = &self.entries;
+        let same = |handle: u32| entries.hot(handle).is_some_and(|hot| hot.ends == ends && !hot.free);
+        let found = if same(likely) { Some(likely) } else { self.index.find(tag, same) };
         let handle = match found {
-            Some(handle) if !self.superseded(handle, side, segment) => handle,
+            Some(handle) if self.ordinary(handle, side, segment, now) => return,
             Some(handle) => {
-                self.close(handle, Ending::Reused, now);
-                self.open(ends, hash, side, segment, now)
+                self.entries.unfold(handle);
+                if self.superseded(handle, side, segment) {
+                    self.close(handle, Ending::Reused, now);
+                    self.open(ends, tag, side, segment, now)
+                } else {
+                    handle
+                }
             }
             None => {
                 if segment.flags.rst() || (segment.payload.is_empty() && segment.flags.fin()) {
@@ -219,21 +203,62 @@ impl<A: Application> Tracker<A> {
                     self.counters.strays += 1;
                     return;
                 }
-                self.open(ends, hash, side, segment, now)
+                self.open(ends, tag, side, segment, now)
             }
         };
         self.take(handle, side, segment, now);
+        self.entries.fold(handle);
+        self.make_room(now);
+    }
+
+    /// Lets connections give way where the application keeps too much.
+    #[inline]
+    fn make_room(&mut self, now: Moment) {
         while let Some(slot) = self.app.too_much(now) {
-            let Some(entry) = entry_mut(&mut self.slots, slot) else { continue };
-            self.app.give_way(&mut entry.state, &mut entry.link, entry.seen, now);
+            let Some((hot, cold)) = self.entries.both(slot) else { return };
+            self.app.give_way(&mut cold.state, &mut cold.link, hot.seen, now);
+            hot.deaf = cold.link.deaf;
         }
+    }
+
+    /// Takes a segment that is ordinary in every way, on an ordinary connection; false if it is not, and nothing
+    /// has happened.
+    #[inline]
+    fn ordinary(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let Some(hot) = self.entries.hot_mut(handle) else { return false };
+        let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
+        let length = segment.payload.len();
+        let flags = segment.flags;
+        if hot.full
+            || !flags.goes_on()
+            || segment.cut > 0
+            || segment.ts < hot.start
+            || hot.reset.is_some()
+            || (mine.fin_seen() && peer.fin_seen())
+            || !mine.is_ordinary(segment.seq, length)
+            || (flags.ack() && !peer.is_acked(segment.ack))
+        {
+            return false;
+        }
+        hot.seen = now.clock;
+        let offset = hot.halves.of_mut(side).take(length, segment.ts);
+        if length > 0
+            && !hot.deaf
+            && let Some((hot, cold)) = self.entries.both(handle)
+        {
+            let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
+            self.app.data(&mut cold.state, &mut cold.link, data, now);
+            hot.deaf = cold.link.deaf;
+            self.make_room(now);
+        }
+        true
     }
 
     /// Whether this segment begins a new connection on an old one's five-tuple. A SYN alone proves it only
     /// if the old connection is over: otherwise it may be forged or stray, and the proof is that the other
     /// side answers it, or that data follows it.
     fn superseded(&mut self, handle: u32, side: Side, segment: &Segment<'_>) -> bool {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return false };
+        let Some(entry) = self.entries.entry(handle) else { return false };
         let flags = segment.flags;
         if flags.syn() && !flags.ack() {
             let first = segment.seq.wrapping_add(1);
@@ -263,7 +288,7 @@ impl<A: Application> Tracker<A> {
         false
     }
 
-    fn open(&mut self, ends: Both<Endpoint>, hash: u64, side: Side, segment: &Segment<'_>, now: Moment) -> u32 {
+    fn open(&mut self, ends: Both<Endpoint>, tag: u32, side: Side, segment: &Segment<'_>, now: Moment) -> u32 {
         if self.index.len() >= self.limits.flows {
             self.evict(now);
         }
@@ -282,37 +307,16 @@ impl<A: Application> Tracker<A> {
             client_known,
             mid_stream: !client_known,
             conflict: false,
+            deaf: false,
             start: segment.ts,
             first_index: segment.index,
             layers: segment.layers,
-            slot: self.free.last().copied().unwrap_or(self.slots.len() as u32),
+            slot: self.entries.next(),
         };
         let state = self.app.open(&mut link, side, now);
         let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
-        let entry = Entry {
-            link,
-            halves: Both::new(Half::default(), Half::default()),
-            seen: now.clock,
-            tick,
-            reset: None,
-            state,
-        };
-        let handle = match self.free.pop() {
-            Some(handle) => {
-                if let Some(slot) = self.slots.get_mut(handle as usize) {
-                    *slot = Some(entry);
-                }
-                handle
-            }
-            None => {
-                self.slots.push(Some(entry));
-                (self.slots.len() - 1) as u32
-            }
-        };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, handle, |handle| {
-            super::table::entry(slots, *handle).map_or(0, |e| super::table::hash(hasher, &e.link.ends))
-        });
+        let handle = self.entries.add(link, state, tick, now);
+        self.index.insert(tag, handle);
         self.timers.add(tick, handle);
         self.counters.opened += 1;
         self.counters.peak = self.counters.peak.max(self.index.len() as u64);
@@ -320,8 +324,8 @@ impl<A: Application> Tracker<A> {
     }
 
     fn take(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
-        entry.seen = now.clock;
+        let Some(mut entry) = self.entries.entry(handle) else { return };
+        entry.hot.seen = now.clock;
         if segment.ts < entry.link.start {
             entry.link.start = segment.ts;
         }
@@ -334,28 +338,30 @@ impl<A: Application> Tracker<A> {
         let mut seq = segment.seq;
         if flags.syn() {
             seq = seq.wrapping_add(1);
-            handshake(entry, side, seq, segment);
+            handshake(&mut entry, side, seq, segment);
         }
         if flags.rst() {
-            reset(entry, side, segment.seq);
+            reset(&mut entry, side, segment.seq);
         } else {
             if flags.ack() {
                 let patience = self.limits.patience;
                 entry.halves.of_mut(side.peer()).acknowledge(segment.ack, segment.index, patience);
             }
             let length = segment.payload.len() as u64;
-            if self.count_opaque && length > 0 && !flags.fin() && self.app.is_opaque(&entry.state) {
+            if self.count_opaque && length > 0 && !flags.fin() && self.app.is_opaque(entry.state) {
                 self.held -= entry.halves.of_mut(side).count(seq, length + u64::from(segment.cut));
             } else if length > 0 || segment.cut > 0 || flags.fin() {
-                if entry.reset == Some(side) && !entry.halves.of(side).fin_seen() && length > 0 {
+                if entry.hot.reset == Some(side) && !entry.halves.of(side).fin_seen() && length > 0 {
                     // Who resets does not go on sending: the reset was forged or ignored.
-                    entry.reset = None;
+                    entry.hot.reset = None;
                 }
                 let half = entry.halves.of_mut(side);
                 if half.is_next(seq) && length > 0 && segment.cut == 0 && !flags.fin() {
                     let offset = half.advance(length);
-                    let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
-                    self.app.data(&mut entry.state, &mut entry.link, data, now);
+                    if !entry.link.deaf {
+                        let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
+                        self.app.data(entry.state, entry.link, data, now);
+                    }
                 } else {
                     let arrival = Arrival {
                         seq,
@@ -396,20 +402,25 @@ impl<A: Application> Tracker<A> {
 
     /// Delivers the next stretch or gap; false if there is none.
     fn drain_one(&mut self, handle: u32, side: Side, index: u64, force: bool, now: Moment) -> bool {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return false };
+        let Some(entry) = self.entries.entry(handle) else { return false };
         match entry.halves.of_mut(side).pop(index, self.limits.patience, force) {
             Next::Data { offset, bytes, ts, freed } => {
                 self.held -= freed;
-                let data = Data { side, offset, ts, bytes: &bytes };
-                self.app.data(&mut entry.state, &mut entry.link, data, now);
+                if !entry.link.deaf {
+                    let data = Data { side, offset, ts, bytes: &bytes };
+                    self.app.data(entry.state, entry.link, data, now);
+                }
             }
             Next::Gap { offset, length, ts, freed } => {
                 self.held -= freed;
                 self.counters.gaps += 1;
                 self.counters.gap_bytes += length;
-                self.app.gap(&mut entry.state, &mut entry.link, Gap { side, offset, ts, length }, now);
+                if !entry.link.deaf {
+                    self.app.gap(entry.state, entry.link, Gap { side, offset, ts, length }, now);
+                }
             }
-            Next::Finish => self.app.finish(&mut entry.state, &mut entry.link, side, now),
+            Next::Finish if entry.link.deaf => {}
+            Next::Finish => self.app.finish(entry.state, entry.link, side, now),
             Next::Nothing => return false,
         }
         true
@@ -419,7 +430,8 @@ impl<A: Application> Tracker<A> {
     fn relieve(&mut self, handle: u32, side: Side, now: Moment) {
         let mut first = true;
         loop {
-            let held = entry(&self.slots, handle).map_or(0, |e| e.halves.of(side).held());
+            let entry = self.entries.entry(handle);
+            let held = entry.map_or(0, |e| e.halves.of(side).held());
             if held <= self.limits.stream_memory && (held == 0 || self.held <= self.limits.lane_memory) {
                 return;
             }
@@ -436,7 +448,7 @@ impl<A: Application> Tracker<A> {
 
     /// Forgets what a forged sequence number or acknowledgement promised.
     fn forget_implausible(&mut self, handle: u32, side: Side) {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        let Some(entry) = self.entries.entry(handle) else { return };
         let receiver_seen = entry.halves.of(side.peer()).packets > 0;
         let freed = entry.halves.of_mut(side).forget_implausible(receiver_seen);
         self.held -= freed;
@@ -446,12 +458,12 @@ impl<A: Application> Tracker<A> {
     /// Looks at a flow earlier than planned if its state asks for it.
     fn reschedule(&mut self, handle: u32, now: Moment) {
         let limits = self.limits;
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
+        let Some(entry) = self.entries.entry(handle) else { return };
         if entry.closed() || entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
             let wanted = if entry.closed() { limits.linger } else { Span(TICK) };
             let tick = tick_at(now.clock.after(wanted)).max(self.tick + 1);
-            if tick < entry.tick {
-                entry.tick = tick;
+            if tick < entry.hot.tick {
+                entry.hot.tick = tick;
                 self.timers.add(tick, handle);
             }
         }
@@ -483,21 +495,22 @@ impl<A: Application> Tracker<A> {
     }
 
     fn look_at(&mut self, handle: u32, due: u64) {
-        let limits = self.limits;
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
-        if entry.tick != due {
+        if self.entries.hot(handle).is_none_or(|hot| hot.free || hot.tick != due) {
             return;
         }
+        let limits = self.limits;
+        self.entries.unfold(handle);
+        let Some(entry) = self.entries.entry(handle) else { return };
         let clock = Timestamp(due * TICK);
         let now = Moment { clock, by_packet: false, index: entry.link.first_index };
         let (timeout, ending) = if entry.closed() {
-            (limits.linger, if entry.reset.is_some() { Ending::Reset } else { Ending::Finished })
+            (limits.linger, if entry.hot.reset.is_some() { Ending::Reset } else { Ending::Finished })
         } else if entry.established() {
             (limits.idle, Ending::Idle)
         } else {
             (limits.half_open, Ending::Idle)
         };
-        let deadline = entry.seen.after(timeout);
+        let deadline = entry.hot.seen.after(timeout);
         if deadline <= clock {
             self.close(handle, ending, now);
             return;
@@ -505,7 +518,7 @@ impl<A: Application> Tracker<A> {
         let mut next = tick_at(deadline).max(due + 1);
         if entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
             // Later than any tap delivers: what the receiver has acknowledged is lost.
-            let overdue = entry.seen.after(OVERDUE) <= clock;
+            let overdue = entry.hot.seen.after(OVERDUE) <= clock;
             let index = if overdue { u64::MAX } else { self.last_index };
             if !overdue {
                 next = due + 1;
@@ -513,22 +526,22 @@ impl<A: Application> Tracker<A> {
             self.drain(handle, Side::Low, index, false, now);
             self.drain(handle, Side::High, index, false, now);
         }
-        if let Some(entry) = entry_mut(&mut self.slots, handle) {
-            entry.tick = next;
+        if let Some(entry) = self.entries.entry(handle) {
+            entry.hot.tick = next;
             self.timers.add(next, handle);
         }
+        self.entries.fold(handle);
     }
 
     /// Makes room: the flow that was idle longest, among a few.
     fn evict(&mut self, now: Moment) {
         let mut victim: Option<(Timestamp, u32)> = None;
         let mut looked = 0;
-        for _ in 0..self.slots.len() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            let handle = self.hand as u32;
-            if let Some(entry) = entry(&self.slots, handle) {
-                if victim.is_none_or(|(seen, _)| entry.seen < seen) {
-                    victim = Some((entry.seen, handle));
+        for _ in 0..self.entries.reach() {
+            self.hand = (self.hand + 1) % self.entries.reach();
+            if let Some(hot) = self.entries.hot(self.hand).filter(|hot| !hot.free) {
+                if victim.is_none_or(|(seen, _)| hot.seen < seen) {
+                    victim = Some((hot.seen, self.hand));
                 }
                 looked += 1;
                 if looked == EVICTION_SAMPLE {
@@ -542,22 +555,21 @@ impl<A: Application> Tracker<A> {
     }
 
     fn close(&mut self, handle: u32, ending: Ending, now: Moment) {
-        let Some(entry) = entry_mut(&mut self.slots, handle) else { return };
-        let hash = hash(&self.hasher, &entry.link.ends);
+        self.entries.unfold(handle);
+        let Some(entry) = self.entries.entry(handle) else { return };
+        let tag = tag(&self.hasher, &entry.link.ends);
         let client = entry.link.client;
         for side in [client, client.peer()] {
-            if let Some(entry) = entry_mut(&mut self.slots, handle) {
+            if let Some(entry) = self.entries.entry(handle) {
                 entry.halves.of_mut(side).settle();
             }
             self.forget_implausible(handle, side);
             self.drain(handle, side, u64::MAX, true, now);
         }
-        if let Ok(occupied) = self.index.find_entry(hash, |h| *h == handle) {
-            occupied.remove();
-        }
-        let Some(entry) = self.slots.get_mut(handle as usize).and_then(Option::take) else { return };
-        self.free.push(handle);
-        let (low, high) = (entry.halves.of(Side::Low), entry.halves.of(Side::High));
+        self.index.remove(tag, handle);
+        let Some(cold) = self.entries.remove(handle) else { return };
+        let Some(halves) = cold.halves else { return };
+        let (low, high) = (halves.of(Side::Low), halves.of(Side::High));
         // Where the receiver has finished too, it has most likely acknowledged a FIN.
         let low_fin = u64::from(low.end_is_doubtful() && high.fin_seen());
         let high_fin = u64::from(high.end_is_doubtful() && low.fin_seen());
@@ -568,52 +580,55 @@ impl<A: Application> Tracker<A> {
             end: low.last.max(high.last),
             ending,
         };
-        self.counters.mid_stream += u64::from(!entry.link.client_known);
+        self.counters.mid_stream += u64::from(!cold.link.client_known);
         if let Some(count) = self.counters.endings.get_mut(ending as usize) {
             *count += 1;
         }
-        self.app.close(entry.state, &entry.link, &totals, now);
+        self.entries.spare(halves);
+        self.app.close(cold.state, &cold.link, &totals, now);
+    }
+
+    /// Every open connection: the place of its first packet in the input, and a handle for [`Tracker::end`].
+    pub fn open_connections(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let begun = |handle| Some((self.entries.cold(handle)?.link.first_index, handle));
+        (0..self.entries.reach()).filter_map(begun)
+    }
+
+    /// Ends a connection because the input is over.
+    pub fn end(&mut self, handle: u32, now: Moment) {
+        self.entries.unfold(handle);
+        let ending = match self.entries.entry(handle) {
+            Some(e) if e.hot.reset.is_some() => Ending::Reset,
+            Some(e) if e.closed() => Ending::Finished,
+            _ => Ending::CaptureEnd,
+        };
+        self.close(handle, ending, now);
     }
 
     /// Ends every connection, in the order in which they began: the input is over.
     pub fn finish(&mut self, clock: Timestamp) {
-        let mut handles: Vec<(u64, u32)> = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter_map(|(n, slot)| slot.as_ref().map(|e| (e.link.first_index, n as u32)))
-            .collect();
-        handles.sort_unstable();
-        for (index, handle) in handles {
-            let ending = match entry(&self.slots, handle) {
-                Some(e) if e.reset.is_some() => Ending::Reset,
-                Some(e) if e.closed() => Ending::Finished,
-                _ => Ending::CaptureEnd,
-            };
-            self.close(handle, ending, Moment { clock, by_packet: true, index });
+        let mut open: Vec<(u64, u32)> = self.open_connections().collect();
+        open.sort_unstable();
+        for (index, handle) in open {
+            self.end(handle, Moment { clock, by_packet: true, index });
         }
     }
 }
 
-fn hash(hasher: &foldhash::fast::FixedState, ends: &Both<Endpoint>) -> u64 {
+/// 32 bits of a hash that no sender can foresee.
+#[inline]
+fn tag(hasher: &foldhash::fast::FixedState, ends: &Both<Endpoint>) -> u32 {
     let (low, high) = (ends.of(Side::Low), ends.of(Side::High));
     let ports = (u32::from(low.port) << 16) | u32::from(high.port);
-    hasher.hash_one((low.address.bits(), high.address.bits(), ports))
-}
-
-fn entry<S>(slots: &[Option<Entry<S>>], handle: u32) -> Option<&Entry<S>> {
-    slots.get(handle as usize)?.as_ref()
-}
-
-fn entry_mut<S>(slots: &mut [Option<Entry<S>>], handle: u32) -> Option<&mut Entry<S>> {
-    slots.get_mut(handle as usize)?.as_mut()
+    let hash = hasher.hash_one((low.address.bits(), high.address.bits(), ports));
+    (hash ^ (hash >> 32)) as u32
 }
 
 /// Places streams by SYN and SYN-ACK. `first` is the sequence number after the SYN.
-fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, segment: &Segment<'_>) {
+fn handshake<S>(entry: &mut Entry<'_, S>, side: Side, first: u32, segment: &Segment<'_>) {
     let answer = segment.flags.ack();
     entry.halves.of_mut(side).open(first, segment.payload.len() as u32);
-    entry.reset = None;
+    entry.hot.reset = None;
     // A SYN behind data that was read already is another's, or too late to change who asked whom.
     let read = entry.halves.of(Side::Low).next > 0 || entry.halves.of(Side::High).next > 0;
     if !entry.link.client_known && !read {
@@ -629,13 +644,13 @@ fn handshake<S>(entry: &mut Entry<S>, side: Side, first: u32, segment: &Segment<
 }
 
 /// Notes a reset that lies where a true one must (RFC 9293 section 3.10.7.4, leniently).
-fn reset<S>(entry: &mut Entry<S>, side: Side, seq: u32) {
+fn reset<S>(entry: &mut Entry<'_, S>, side: Side, seq: u32) {
     let half = entry.halves.of(side);
     let near = !matches!(half.origin, Origin::Syn | Origin::Picked) || {
         let distance = seq.wrapping_sub(half.base().wrapping_add(half.next as u32)) as i32;
         distance.unsigned_abs() < 1 << 20
     };
     if near {
-        entry.reset = Some(side);
+        entry.hot.reset = Some(side);
     }
 }

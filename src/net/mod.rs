@@ -21,8 +21,9 @@ pub use time::{DurationError, Span, Timestamp};
 /// An IPv4 or IPv6 address in one fixed-size form: IPv4 is kept IPv4-mapped (RFC 4291 section 2.5.5.2).
 ///
 /// Ordering is numeric, so the lower of two addresses is the same on every machine.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(u128);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+// Bytes, least significant first, and no `u128`: its alignment would double the size of what holds two ends.
+pub struct Address([u8; 16]);
 
 const MAPPED: u128 = 0xffff << 32;
 
@@ -30,18 +31,18 @@ impl Address {
     /// The address with the given four octets.
     #[inline]
     pub fn v4(octets: [u8; 4]) -> Self {
-        Self(MAPPED | u128::from(u32::from_be_bytes(octets)))
+        Self((MAPPED | u128::from(u32::from_be_bytes(octets))).to_le_bytes())
     }
 
     /// The address with the given sixteen octets.
     #[inline]
     pub fn v6(octets: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(octets))
+        Self(u128::from_be_bytes(octets).to_le_bytes())
     }
 
     /// The standard library's form; an IPv4-mapped address comes back as IPv4.
     pub fn ip(self) -> IpAddr {
-        let v6 = Ipv6Addr::from(self.0);
+        let v6 = Ipv6Addr::from(self.bits());
         match v6.to_ipv4_mapped() {
             Some(v4) => IpAddr::V4(v4),
             None => IpAddr::V6(v6),
@@ -51,12 +52,26 @@ impl Address {
     /// The number behind the address, for hashing.
     #[inline]
     pub fn bits(self) -> u128 {
-        self.0
+        u128::from_le_bytes(self.0)
     }
 
     /// Whether this is an IPv4 address.
     pub fn is_v4(self) -> bool {
-        self.0 >> 32 == 0xffff
+        self.bits() >> 32 == 0xffff
+    }
+}
+
+impl Ord for Address {
+    #[inline]
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.bits().cmp(&other.bits())
+    }
+}
+
+impl PartialOrd for Address {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -29,6 +29,11 @@ impl Flags {
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0
     }
+    /// None of those that begin or end a connection.
+    #[inline]
+    pub fn goes_on(self) -> bool {
+        self.0 & 0x07 == 0
+    }
     /// Synchronise sequence numbers.
     pub fn syn(self) -> bool {
         self.0 & 0x02 != 0
@@ -259,18 +264,27 @@ impl Decoder {
     /// Takes one packet apart and hands what is inside to `sink`, at most once.
     #[inline]
     pub fn decode(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
-        if packet.link == link::ETHERNET
-            && let Some(segment) = fast::segment(packet)
-        {
-            self.counters.tcp += 1;
-            self.counters.snapped += u64::from(segment.cut > 0);
-            sink(Decoded::Tcp(segment));
-            return;
+        match self.common(packet) {
+            Some(segment) => sink(Decoded::Tcp(segment)),
+            None => self.uncommon(packet, sink),
         }
-        self.decode_slowly(packet, sink);
     }
 
-    fn decode_slowly(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
+    /// The first half of [`Decoder::decode`]: the segment in a packet of the common shape, which borrows nothing but
+    /// the packet, so that several can be looked at together. A packet that yields none goes to [`Decoder::uncommon`].
+    #[inline]
+    pub fn common<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
+        if packet.link != link::ETHERNET {
+            return None;
+        }
+        let segment = fast::segment(packet)?;
+        self.counters.tcp += 1;
+        self.counters.snapped += u64::from(segment.cut > 0);
+        Some(segment)
+    }
+
+    /// The second half of [`Decoder::decode`]: packets of any shape.
+    pub fn uncommon(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
         let mut walk =
             network::Walk { packet, layers: Layers::default(), depth: self.depth, fragments: &mut self.fragments };
         let mut found = None;

@@ -284,7 +284,7 @@ proptest! {
         };
         if let Some(fast) = fast::segment(&packet) {
             let mut slow = None;
-            Decoder::new().decode_slowly(&packet, &mut |decoded| if let Decoded::Tcp(s) = decoded {
+            Decoder::new().uncommon(&packet, &mut |decoded| if let Decoded::Tcp(s) = decoded {
                 slow = Some((s.source, s.destination, s.seq, s.ack, s.flags, s.payload.to_vec(), s.cut, s.layers));
             });
             let fast = (fast.source, fast.destination, fast.seq, fast.ack, fast.flags, fast.payload.to_vec(), fast.cut, fast.layers);

@@ -30,7 +30,7 @@ use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
 use crate::net::Timestamp;
 use crate::packet::Datagram;
-use crate::record::{Connection, EventId, Flow, Protocol, Upload};
+use crate::record::{Connection, Flow, Protocol, Upload};
 
 pub use content::FileCounters;
 pub use counters::ProtocolCounters;
@@ -275,6 +275,7 @@ impl Parsers {
             other => {
                 // What follows a hole may be the first that can be read.
                 let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
+                link.deaf = other != Protocol::Unknown;
                 Reader::Other { protocol: other, resume, encrypted: false }
             }
         };
@@ -342,7 +343,7 @@ impl Application for Parsers {
                 stream.note(data.side, data.ts);
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
             }
-            Reader::Other { resume: false, .. } => {}
+            Reader::Other { resume: false, .. } => link.deaf = true,
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
@@ -474,7 +475,6 @@ impl Application for Parsers {
         let server = client.peer();
         let connection = Connection { client: *link.ends.of(client), server: *link.ends.of(server) };
         let flow = Flow {
-            id: EventId::new("flow", connection, link.start, 0),
             connection,
             wrapping: link.wrapping(),
             opening_seen: link.client_known,

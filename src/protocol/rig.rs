@@ -27,6 +27,7 @@ pub(super) fn link() -> Link {
         client_known: true,
         mid_stream: false,
         conflict: false,
+        deaf: false,
         start: Timestamp(1),
         first_index: 0,
         layers: Layers::default(),

@@ -17,6 +17,7 @@ fn records(said: &[(Side, &[u8])]) -> Vec<Fact> {
         client_known: true,
         mid_stream: false,
         conflict: false,
+        deaf: false,
         start: Timestamp(1),
         first_index: 0,
         layers: Layers::default(),

@@ -207,7 +207,7 @@ pub fn upload_document(upload: &Upload) -> Document {
 /// The flow's document, without what only the endpoint knows.
 pub fn flow_document(flow: &Flow) -> Document {
     let mut document = Document::new();
-    event(&mut document, "outfall.flow", "event", &flow.id.to_string(), flow.start, flow.end);
+    event(&mut document, "outfall.flow", "event", &flow.id().to_string(), flow.start, flow.end);
     document.set("network.transport", "tcp");
     document.set("network.protocol", flow.protocol.name());
     document.set("network.community_id", community_id(flow.connection.client, flow.connection.server));

@@ -37,8 +37,6 @@ impl Ending {
 /// One TCP connection, finished.
 #[derive(Clone, Debug)]
 pub struct Flow {
-    /// Stable identifier.
-    pub id: EventId,
     /// The two ends; the client is the side that opened, or for FTP data the side that is FTP's client.
     pub connection: Connection,
     /// What its packets were wrapped in.
@@ -67,4 +65,11 @@ pub struct Flow {
     pub server_packets: u64,
     /// How it ended.
     pub ending: Ending,
+}
+
+impl Flow {
+    /// Stable identifier; made when asked for, as most connections are never written out.
+    pub fn id(&self) -> EventId {
+        EventId::new("flow", self.connection, self.start, 0)
+    }
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::worker::{LANES, Placed, SensorCounters, Worker};
 use crate::capture::{Batch, CaptureError, Reader};
 use crate::config::Config;
+use crate::flow::Moment;
 use crate::net::Timestamp;
 use crate::protocol::Fact;
 
@@ -26,6 +27,9 @@ pub enum ReplayError {
 
 /// How many batches are under way at once.
 const IN_FLIGHT: usize = 4;
+
+/// What a worker finished, and the moment before which it finishes nothing more.
+type Results = (Vec<Placed>, Moment);
 
 /// A replay under way.
 pub struct Replay<'r> {
@@ -72,12 +76,15 @@ impl<'r> Replay<'r> {
             }
             worker.take(&batch, &mut self.waiting);
             clock = batch.clock();
-            self.release(clock, fact);
+            self.release(start_of(clock), fact);
             if !progress(self.reader) {
                 break Ok(());
             }
         };
-        worker.finish(clock, &mut self.waiting);
+        worker.finish(clock, &mut |part, moment| {
+            self.waiting.append(part);
+            self.release(moment, fact);
+        });
         self.release_all(fact);
         let mut counters = SensorCounters::default();
         worker.count(&mut counters);
@@ -96,7 +103,7 @@ impl<'r> Replay<'r> {
             for number in 0..self.workers {
                 // Room for every batch under way, so that handing out never waits.
                 let (to, batches) = bounded::<Arc<Batch>>(IN_FLIGHT + 1);
-                let (results, from) = bounded::<Vec<Placed>>(IN_FLIGHT + 2);
+                let (results, from) = bounded::<Results>(IN_FLIGHT + 2);
                 let mut worker = Worker::new(self.config, number, self.workers, self.seed);
                 let handle = std::thread::Builder::new()
                     .name(format!("worker-{number}"))
@@ -134,9 +141,9 @@ impl<'r> Replay<'r> {
                     && let Some(done) = under_way.pop_front()
                 {
                     for (_, from, _) in &crew {
-                        self.waiting.extend(from.recv().map_err(|_| stopped())?);
+                        self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
                     }
-                    self.release(done.clock(), fact);
+                    self.release(start_of(done.clock()), fact);
                     spare.push(done);
                     if !progress(self.reader) {
                         break Ok(());
@@ -151,12 +158,12 @@ impl<'r> Replay<'r> {
             }
             for done in under_way {
                 for (from, _) in &finals {
-                    self.waiting.extend(from.recv().map_err(|_| stopped())?);
+                    self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
                 }
-                self.release(done.clock(), fact);
+                self.release(start_of(done.clock()), fact);
             }
-            for (from, handle) in finals {
-                self.waiting.extend(from.recv().map_err(|_| stopped())?);
+            self.merge(finals.iter().map(|(from, _)| from), fact);
+            for (_, handle) in finals {
                 let mut worker = handle.join().map_err(|_| ReplayError::Worker("panicked".to_owned()))?;
                 worker.count(&mut counters);
             }
@@ -166,13 +173,31 @@ impl<'r> Replay<'r> {
         })
     }
 
-    /// Hands on, in order, what no later batch can come before.
-    fn release(&mut self, clock: Timestamp, fact: &mut impl FnMut(Fact)) {
+    /// Hands on what the workers finish in the end, as far as every one of them has come.
+    fn merge<'s>(&mut self, from: impl Iterator<Item = &'s Receiver<Results>>, fact: &mut impl FnMut(Fact)) {
+        let mut under_way: Vec<(Moment, &Receiver<Results>)> = from.map(|from| (Moment::default(), from)).collect();
+        while let Some(slowest) = (0..under_way.len()).min_by_key(|n| under_way.get(*n).map(|(moment, _)| *moment)) {
+            let Some((moment, from)) = under_way.get_mut(slowest) else { return };
+            match from.recv() {
+                Ok((placed, until)) => {
+                    self.waiting.extend(placed);
+                    *moment = until;
+                }
+                Err(_) => drop(under_way.swap_remove(slowest)),
+            }
+            if let Some(moment) = under_way.iter().map(|(moment, _)| *moment).min() {
+                self.release(moment, fact);
+            }
+        }
+    }
+
+    /// Hands on, in order, what comes before a moment.
+    fn release(&mut self, moment: Moment, fact: &mut impl FnMut(Fact)) {
         if self.waiting.is_empty() {
             return;
         }
         self.waiting.sort_by_key(Placed::key);
-        let ready = self.waiting.partition_point(|placed| placed.moment.clock < clock);
+        let ready = self.waiting.partition_point(|placed| placed.moment < moment);
         self.waiting.drain(..ready).for_each(|placed| fact(placed.fact));
     }
 
@@ -182,7 +207,12 @@ impl<'r> Replay<'r> {
     }
 }
 
-fn serve(worker: &mut Worker, batches: &Receiver<Arc<Batch>>, results: &Sender<Vec<Placed>>) {
+/// The moment before which nothing comes any more once the clock is there.
+fn start_of(clock: Timestamp) -> Moment {
+    Moment { clock, by_packet: false, index: 0 }
+}
+
+fn serve(worker: &mut Worker, batches: &Receiver<Arc<Batch>>, results: &Sender<Results>) {
     let mut clock = Timestamp::default();
     for batch in batches {
         let mut out = Vec::new();
@@ -190,12 +220,12 @@ fn serve(worker: &mut Worker, batches: &Receiver<Arc<Batch>>, results: &Sender<V
         clock = batch.clock();
         // Let go of it first, so that the reader can fill it again.
         drop(batch);
-        if results.send(out).is_err() {
+        if results.send((out, start_of(clock))).is_err() {
             return;
         }
     }
-    let mut out = Vec::new();
-    worker.finish(clock, &mut out);
-    // The reader is gone only if the replay was given up.
-    let _ = results.send(out);
+    worker.finish(clock, &mut |part, moment| {
+        // The reader is gone only if the replay was given up.
+        let _ = results.send((std::mem::take(part), moment));
+    });
 }

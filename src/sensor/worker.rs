@@ -1,14 +1,22 @@
 //! A worker: takes every packet apart and follows those of its own lanes.
 
+use arrayvec::ArrayVec;
+
 use crate::capture::{Batch, Packet};
 use crate::config::{self, Config};
-use crate::flow::{FlowCounters, Moment, Tracker};
+use crate::flow::{FlowCounters, Key, Moment, Tracker};
 use crate::net::{ByteSize, Endpoint, Span, Timestamp, host_pair_hash};
-use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters};
+use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
 /// How many lanes there are, whatever the number of workers; also the most workers that are of use.
 pub const LANES: usize = 16;
+
+/// How many packets are looked at before the first of them is followed.
+const AHEAD: usize = 32;
+
+/// How many connections are ended, when the input is over, before what came of them is handed on.
+const PART: usize = 1024;
 
 /// A fact with its place in the order of all facts.
 #[derive(Debug)]
@@ -74,8 +82,55 @@ impl Worker {
 
     /// Follows a batch; what it finished goes to `out`.
     pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
-        for packet in batch.packets() {
-            self.packet(&packet, out);
+        let mut packets = batch.packets();
+        let mut ahead = ArrayVec::<_, AHEAD>::new();
+        loop {
+            let decoder = &mut self.decoder;
+            let lanes = &self.lanes;
+            let of = |lane: usize| lanes.get(lane).and_then(Option::as_ref);
+            ahead.extend(packets.by_ref().take(AHEAD).map(|packet| {
+                let common = decoder.common(&packet).map(|segment| {
+                    let lane = lane_of(segment.source, segment.destination);
+                    let key = of(lane).map(|tracker| tracker.key(&segment));
+                    (segment, lane, key)
+                });
+                (packet, common)
+            }));
+            if ahead.is_empty() {
+                break;
+            }
+            // Short loops over all of them, so that the processor waits for the memory of many flows at once.
+            let mut near = 0;
+            for (_, common) in &ahead {
+                if let Some((_, lane, Some(key))) = common {
+                    near ^= of(*lane).map_or(0, |tracker| tracker.approach(key));
+                }
+            }
+            for (_, common) in &mut ahead {
+                if let Some((_, lane, Some(key))) = common
+                    && let Some(tracker) = of(*lane)
+                {
+                    tracker.look_up(key);
+                }
+            }
+            for (_, common) in &ahead {
+                if let Some((_, lane, Some(key))) = common {
+                    near ^= of(*lane).map_or(0, |tracker| tracker.look_ahead(key));
+                }
+            }
+            for (_, common) in &ahead {
+                if let Some((segment, lane, Some(key))) = common {
+                    near ^= of(*lane).map_or(0, |tracker| tracker.look_closely(key, segment));
+                }
+            }
+            std::hint::black_box(near);
+            for (packet, common) in ahead.drain(..) {
+                match common {
+                    Some((segment, lane, Some(key))) => self.segment(&segment, lane, &key, out),
+                    Some((.., None)) => {}
+                    None => self.uncommon(&packet, out),
+                }
+            }
         }
         self.advance(batch.clock(), out);
     }
@@ -83,8 +138,44 @@ impl Worker {
     /// Follows a packet; what it finished goes to `out`.
     #[inline]
     pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
+        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, out) };
+        let lane = lane_of(segment.source, segment.destination);
+        let Some(Some(tracker)) = self.lanes.get(lane) else { return };
+        let key = tracker.key(&segment);
+        self.segment(&segment, lane, &key, out);
+    }
+
+    /// Moves time on; what that finished goes to `out`.
+    pub(super) fn advance(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
+        for (lane, tracker) in self.lanes.iter_mut().enumerate() {
+            let Some(tracker) = tracker else { continue };
+            tracker.advance(clock);
+            collect(tracker, lane, out);
+        }
+    }
+
+    /// Gives up work, or takes it up again.
+    pub(super) fn shed(&mut self, shed: &Shed) {
+        for tracker in self.lanes.iter_mut().flatten() {
+            tracker.app().shed(shed.hashing, shed.typing);
+            tracker.shed(shed.idle, shed.encrypted);
+        }
+    }
+
+    #[inline]
+    fn segment(&mut self, segment: &Segment<'_>, lane: usize, key: &Key, out: &mut Vec<Placed>) {
+        let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
+        tracker.advance(segment.clock);
+        tracker.push_keyed(segment, key);
+        if tracker.app().has_facts() {
+            collect(tracker, lane, out);
+        }
+    }
+
+    /// A packet that is no TCP segment of the common shape.
+    fn uncommon(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
         let lanes = &mut self.lanes;
-        self.decoder.decode(packet, &mut |decoded| {
+        self.decoder.uncommon(packet, &mut |decoded| {
             let lane = match &decoded {
                 Decoded::Tcp(segment) => lane_of(segment.source, segment.destination),
                 Decoded::Udp(datagram) => lane_of(datagram.source, datagram.destination),
@@ -106,34 +197,35 @@ impl Worker {
         });
     }
 
-    /// Moves time on; what that finished goes to `out`.
-    pub(super) fn advance(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
-        for (lane, tracker) in self.lanes.iter_mut().enumerate() {
-            let Some(tracker) = tracker else { continue };
-            tracker.advance(clock);
-            collect(tracker, lane, out);
-        }
-    }
-
-    /// Gives up work, or takes it up again.
-    pub(super) fn shed(&mut self, shed: &Shed) {
-        for tracker in self.lanes.iter_mut().flatten() {
-            tracker.app().shed(shed.hashing, shed.typing);
-            tracker.shed(shed.idle, shed.encrypted);
-        }
-    }
-
-    /// The input is over.
-    pub(super) fn finish(&mut self, clock: Timestamp, out: &mut Vec<Placed>) {
+    /// The input is over. What was finished goes to `hand_on` in parts, each with the moment before which nothing
+    /// more comes.
+    pub(super) fn finish(&mut self, clock: Timestamp, hand_on: &mut impl FnMut(&mut Vec<Placed>, Moment)) {
         self.decoder.finish();
+        let mut open = Vec::new();
+        for (lane, tracker) in self.lanes.iter().enumerate() {
+            let of_lane = tracker.iter().flat_map(Tracker::open_connections);
+            open.extend(of_lane.map(|(index, handle)| (index, lane, handle)));
+        }
+        // In the order in which they began, so that what comes of them need not wait for all the others.
+        open.sort_unstable();
+        let mut out = Vec::new();
+        for part in open.chunks(PART) {
+            for &(index, lane, handle) in part {
+                let Some(Some(tracker)) = self.lanes.get_mut(lane) else { continue };
+                tracker.end(handle, Moment { clock, by_packet: true, index });
+                collect(tracker, lane, &mut out);
+            }
+            let index = part.last().map_or(0, |(index, ..)| *index);
+            hand_on(&mut out, Moment { clock, by_packet: true, index });
+        }
+        // A moment later than every connection's end, of whatever lane.
+        let later = Moment { clock: Timestamp(clock.0.saturating_add(1)), by_packet: true, index: u64::MAX };
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
-            tracker.finish(clock);
-            // A moment later than every connection's end, of whatever lane.
-            let later = Timestamp(clock.0.saturating_add(1));
-            tracker.app().flush(Moment { clock: later, by_packet: true, index: u64::MAX });
-            collect(tracker, lane, out);
+            tracker.app().flush(later);
+            collect(tracker, lane, &mut out);
         }
+        hand_on(&mut out, later);
     }
 
     /// Adds this worker's counts. Every worker takes every packet apart, so the first one's word on that counts.

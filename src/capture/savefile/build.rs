@@ -172,7 +172,7 @@ impl Read for Trickle {
 pub fn read_streams(files: &[&[u8]], step: usize, interactive: bool) -> Result<(Vec<Seen>, Counters), CaptureError> {
     let open = |bytes: &&[u8]| {
         let raw = Trickle(Cursor::new(bytes.to_vec()), step);
-        Source::streamed("stream".to_owned(), None, Box::new(raw), interactive)
+        Source::streamed("stream".to_owned(), None, Box::new(raw), interactive, 1)
     };
     let mut reader = Reader::of(files.iter().map(open).collect::<Result<_, _>>()?);
     let seen = drain(&mut reader)?;

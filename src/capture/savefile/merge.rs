@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use super::source::Source;
 use crate::capture::clock::Clock;
-use crate::capture::{Batch, CaptureError, Counters, Descriptor, OWNED};
+use crate::capture::{Batch, CaptureError, Counters, Descriptor};
 use crate::net::Timestamp;
 
 /// How many packets of each capture are read ahead.
 const AHEAD: usize = 64;
 
-/// How many bytes a merged batch copies from streams before it counts as full.
-const OWNED_ENOUGH: usize = 1 << 20;
+/// How many blocks of captures a merged batch describes before it counts as full.
+const MOST_BLOCKS: usize = 64;
 
 /// Captures that are being merged.
 pub(super) struct Merge {
@@ -36,15 +36,15 @@ struct Lane {
     batch: Batch,
     next: usize,
     clock: Option<Clock>,
-    /// Where the batch being filled holds this capture's map, if it does.
-    store: Option<u32>,
+    /// Where the batch being filled holds this capture's present block, if it does.
+    block: Option<u32>,
 }
 
 impl Merge {
     pub(super) fn new(sources: Vec<Source>) -> Self {
         let lanes: Vec<_> = sources
             .into_iter()
-            .map(|source| Lane { source, batch: Batch::default(), next: 0, clock: None, store: None })
+            .map(|source| Lane { source, batch: Batch::default(), next: 0, clock: None, block: None })
             .collect();
         Self { heads: BinaryHeap::with_capacity(lanes.len()), unread: (0..lanes.len()).collect(), lanes }
     }
@@ -57,9 +57,9 @@ impl Merge {
     /// Adds packets to `out` until it has `limit` or is otherwise full, or all captures are over.
     pub(super) fn fill(&mut self, out: &mut Batch, limit: usize, counters: &mut Counters) -> Result<(), CaptureError> {
         for lane in &mut self.lanes {
-            lane.store = None;
+            lane.block = None;
         }
-        while out.len() < limit && out.owned.len() < OWNED_ENOUGH {
+        while out.len() < limit && out.blocks.len() < MOST_BLOCKS {
             while let Some(place) = self.unread.last().copied() {
                 let Some(lane) = self.lanes.get_mut(place) else { break };
                 // A capture that fails is over; what it gave before is merged when the call is repeated.
@@ -102,18 +102,10 @@ impl Lane {
     fn deliver(&mut self, out: &mut Batch) {
         let Some(packet) = self.batch.descriptors.get(self.next) else { return };
         self.next += 1;
-        if packet.store == OWNED {
-            out.push_copy(packet, &self.batch);
-            return;
-        }
-        let store = match self.store {
-            Some(store) => store,
-            None => {
-                let Some(map) = self.batch.maps.first() else { return };
-                out.maps.push(Arc::clone(map));
-                *self.store.insert(out.maps.len() as u32)
-            }
-        };
-        out.descriptors.push(Descriptor { store, ..*packet });
+        let Some(from) = self.batch.blocks.get(packet.block as usize) else { return };
+        let known = self.block.filter(|n| out.blocks.get(*n as usize).is_some_and(|known| Arc::ptr_eq(known, from)));
+        let block = known.unwrap_or_else(|| out.attach(from));
+        self.block = Some(block);
+        out.descriptors.push(Descriptor { block, ..*packet });
     }
 }

@@ -1,6 +1,6 @@
 //! Capture files and streams: their names in, batches of packets in order of time out.
 //!
-//! One capture fills the caller's batch directly, a plain file without a byte being copied. Several are merged;
+//! One capture fills the caller's batch directly, without a byte being copied once it was read. Several are merged;
 //! see [`merge`]. A capture that breaks off or is damaged ends there with a warning, and the others go on.
 
 mod merge;
@@ -43,7 +43,7 @@ enum Input {
 impl Reader {
     /// Opens the captures at `paths`, all of them, and checks that each is one; `-` is standard input.
     pub fn open(paths: &[PathBuf]) -> Result<Self, CaptureError> {
-        Ok(Self::of(paths.iter().map(|path| Source::open(path)).collect::<Result<_, _>>()?))
+        Ok(Self::of(paths.iter().map(|path| Source::open(path, paths.len())).collect::<Result<_, _>>()?))
     }
 
     fn of(mut sources: Vec<Source>) -> Self {
@@ -167,8 +167,8 @@ struct Sink<'a> {
     descriptors: &'a mut Vec<Descriptor>,
     /// How many packets there may be.
     limit: usize,
-    store: u32,
-    /// Where in the store the parser's window begins.
+    block: u32,
+    /// Where in the block the parser's window begins.
     base: usize,
 }
 
@@ -188,7 +188,7 @@ impl Sink<'_> {
             length: captured,
             // Some writers leave the wire length empty; it cannot be less than what was captured.
             wire_length: wire.max(captured),
-            store: self.store,
+            block: self.block,
             link,
         });
     }

@@ -1,26 +1,17 @@
 //! One capture: a path or a stream in, its packets in file order out.
 //!
-//! A plain file is mapped and its packets are described where they lie. Whatever cannot be mapped or is compressed
-//! is read as a stream, and the batch gets a copy. Both ways give the same packets, counters and warnings.
+//! Files are read, not mapped: what was just read into a block is near the processor when it is looked at, while in a
+//! map every packet waits for memory, and a file that somebody shortens ends the process.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::pcap::{self, Pcap};
 use super::pcapng::Pcapng;
-use super::stream::{Compression, Stream, Supply};
+use super::stream::{Stream, Supply};
 use super::{Detected, Scan, Sink, Stop, Tally};
-use crate::capture::map::Map;
-use crate::capture::{Batch, CaptureError, Counters, OWNED};
-
-/// How many bytes a batch copies from a stream before it counts as full.
-const OWNED_ENOUGH: usize = 1 << 20;
-
-/// How many mapped bytes behind the reader stay resident for batches still in use; they are released in steps
-/// of the same size.
-const RESIDENT: usize = 32 << 20;
+use crate::capture::{Batch, CaptureError, Counters};
 
 /// One capture that is being read.
 pub(super) struct Source {
@@ -34,8 +25,7 @@ pub(super) struct Source {
 }
 
 enum Input {
-    Mapped { map: Arc<Map>, at: usize, released: usize },
-    Streamed { stream: Box<Stream>, at: u64 },
+    Open { stream: Box<Stream>, at: u64 },
     Over { position: u64 },
 }
 
@@ -45,10 +35,10 @@ enum Format {
 }
 
 impl Source {
-    /// Opens the capture at `path`, or standard input for `-`.
-    pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
+    /// Opens the capture at `path`, or standard input for `-`, as one of so many `captures`.
+    pub(super) fn open(path: &Path, captures: usize) -> Result<Self, CaptureError> {
         if path.as_os_str() == "-" {
-            return Self::streamed("standard input".to_owned(), None, Box::new(io::stdin()), true);
+            return Self::streamed("standard input".to_owned(), None, Box::new(io::stdin()), true, captures);
         }
         let name = path.display().to_string();
         let opened = File::open(path).and_then(|file| {
@@ -58,22 +48,8 @@ impl Source {
         let (file, metadata) = opened.map_err(|source| CaptureError::Open { file: name.clone(), source })?;
         let regular = metadata.is_file();
         // The files of /proc and their like say that they are empty.
-        if regular
-            && metadata.len() > 0
-            && let Ok(map) = Map::new(&file)
-            && Compression::of(map.bytes()).is_none()
-        {
-            return Self::mapped(name, map);
-        }
-        let length = regular.then_some(metadata.len());
-        Self::streamed(name, length, Box::new(file), !regular)
-    }
-
-    fn mapped(name: String, map: Map) -> Result<Self, CaptureError> {
-        let (format, at) = Format::detect(&name, map.bytes())?;
-        let length = Some(map.bytes().len() as u64);
-        let input = Input::Mapped { map: Arc::new(map), at, released: 0 };
-        Ok(Self { name, length, input, format, tally: Tally::default(), reported: false })
+        let length = (regular && metadata.len() > 0).then_some(metadata.len());
+        Self::streamed(name, length, Box::new(file), !regular, captures)
     }
 
     /// Reads a capture from `raw`; `interactive` if its bytes may be long in coming.
@@ -82,9 +58,10 @@ impl Source {
         length: Option<u64>,
         raw: Box<dyn Read + Send>,
         interactive: bool,
+        captures: usize,
     ) -> Result<Self, CaptureError> {
         let failed = |source| CaptureError::Read { file: name.clone(), source };
-        let mut stream = Stream::new(raw, interactive).map_err(failed)?;
+        let mut stream = Stream::new(raw, interactive, captures).map_err(failed)?;
         match stream.need(pcap::HEADER).map_err(failed)? {
             Supply::Damaged(reason) => return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason))),
             Supply::Cut if stream.window().is_empty() => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
@@ -92,7 +69,7 @@ impl Source {
         }
         let (format, at) = Format::detect(&name, stream.window())?;
         stream.consume(at);
-        let input = Input::Streamed { stream: Box::new(stream), at: at as u64 };
+        let input = Input::Open { stream: Box::new(stream), at: at as u64 };
         Ok(Self { name, length, input, format, tally: Tally::default(), reported: false })
     }
 
@@ -104,8 +81,7 @@ impl Source {
     /// How many bytes of it were consumed.
     pub(super) fn position(&self) -> u64 {
         match &self.input {
-            Input::Mapped { at, .. } => *at as u64,
-            Input::Streamed { stream, .. } => stream.position(),
+            Input::Open { stream, .. } => stream.position(),
             Input::Over { position } => *position,
         }
     }
@@ -127,28 +103,11 @@ impl Source {
         loop {
             let stop = match &mut self.input {
                 Input::Over { .. } => return Ok(()),
-                Input::Mapped { map, at, released } => {
-                    let store = batch.attach(map);
-                    let window = map.bytes().get(*at..).unwrap_or_default();
-                    let mut sink = Sink { descriptors: &mut batch.descriptors, limit, store, base: *at };
-                    let scan = self.format.scan(window, &mut sink, &mut self.tally);
-                    *at += scan.consumed;
-                    if *at - *released >= 2 * RESIDENT {
-                        let end = *at - RESIDENT;
-                        let end = end - end % RESIDENT;
-                        map.release(*released..end);
-                        *released = end;
-                    }
-                    scan.stop
-                }
-                Input::Streamed { stream, at } => {
-                    let before = batch.descriptors.len();
-                    let base = batch.owned.len();
-                    let mut sink = Sink { descriptors: &mut batch.descriptors, limit, store: OWNED, base };
+                Input::Open { stream, at } => {
+                    let (block, base) = stream.block();
+                    let block = batch.attach(block);
+                    let mut sink = Sink { descriptors: &mut batch.descriptors, limit, block, base };
                     let scan = self.format.scan(stream.window(), &mut sink, &mut self.tally);
-                    if batch.descriptors.len() > before {
-                        batch.owned.extend_from_slice(stream.window().get(..scan.consumed).unwrap_or_default());
-                    }
                     stream.consume(scan.consumed);
                     *at += scan.consumed as u64;
                     scan.stop
@@ -158,11 +117,9 @@ impl Source {
             match stop {
                 Stop::Full => return Ok(()),
                 Stop::Need(count) => {
-                    if let Input::Streamed { stream, .. } = &self.input {
-                        let enough = stream.interactive() || batch.owned.len() >= OWNED_ENOUGH;
-                        if enough && batch.len() >= least {
-                            return Ok(());
-                        }
+                    // The batch goes first: what is read next can then take the place of what it describes.
+                    if batch.len() >= least {
+                        return Ok(());
                     }
                     self.supply(count, counters)?;
                 }
@@ -178,8 +135,7 @@ impl Source {
     fn supply(&mut self, count: usize, counters: &mut Counters) -> Result<(), CaptureError> {
         let (supplied, left) = match &mut self.input {
             Input::Over { .. } => return Ok(()),
-            Input::Mapped { map, at, .. } => (Ok(Supply::Ended), map.bytes().len() - *at),
-            Input::Streamed { stream, .. } => (stream.need(count), stream.window().len()),
+            Input::Open { stream, .. } => (stream.need(count), stream.window().len()),
         };
         match supplied {
             Ok(Supply::Ready) => {}
@@ -207,8 +163,7 @@ impl Source {
     /// Ends the capture early and says why.
     fn end(&mut self, counters: &mut Counters, reason: &str) {
         let at = match &self.input {
-            Input::Mapped { at, .. } => *at as u64,
-            Input::Streamed { at, .. } => *at,
+            Input::Open { at, .. } => *at,
             Input::Over { position } => *position,
         };
         counters.warn(|| format!("{}: {reason}, at byte {at}; nothing after it is read", self.name));

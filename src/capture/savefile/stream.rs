@@ -4,9 +4,19 @@
 //! bytes that really came, never by a length that the input claims, and the caller says how far.
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::sync::Arc;
 
-/// How many bytes the window holds unless one packet needs more.
+use crate::capture::Block;
+
+/// How many bytes the window holds unless one packet needs more: few enough to be still near the processor when they
+/// are looked at.
 const WINDOW: usize = 256 << 10;
+
+/// The least that it holds where many captures share that.
+const LEAST_WINDOW: usize = 16 << 10;
+
+/// How many blocks that were used before are kept to be used again.
+const MOST_SPARE: usize = 8;
 
 /// The bytes by which a compressed stream is known.
 const MAGIC: usize = 4;
@@ -14,11 +24,15 @@ const MAGIC: usize = 4;
 /// A stream of bytes with a window at its front.
 pub(super) struct Stream {
     decoder: Decoder,
-    buffer: Vec<u8>,
+    /// The block that is being read into, or was; what batches describe in it stays as it is.
+    block: Block,
+    /// Blocks that batches may still describe.
+    spare: Vec<Block>,
     start: usize,
     end: usize,
     /// Whether bytes may be long in coming, so that what is there is handed on at once.
     interactive: bool,
+    window: usize,
     over: bool,
     failure: Option<io::Error>,
 }
@@ -51,8 +65,8 @@ struct Counting<R> {
 }
 
 impl Stream {
-    /// Begins to read `raw`, from its first byte.
-    pub(super) fn new(mut raw: Box<dyn Read + Send>, interactive: bool) -> io::Result<Self> {
+    /// Begins to read `raw`, from its first byte, as one of so many `captures`.
+    pub(super) fn new(mut raw: Box<dyn Read + Send>, interactive: bool, captures: usize) -> io::Result<Self> {
         let mut magic = Vec::with_capacity(MAGIC);
         raw.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
         let compression = Compression::of(&magic);
@@ -62,12 +76,27 @@ impl Stream {
             Some(Compression::Gzip) => Decoder::Gzip(flate2::read::MultiGzDecoder::new(raw)),
             Some(Compression::Zstandard) => Decoder::Zstandard(zstd::stream::read::Decoder::new(raw)?),
         };
-        Ok(Self { decoder, buffer: Vec::new(), start: 0, end: 0, interactive, over: false, failure: None })
+        Ok(Self {
+            decoder,
+            block: Block::default(),
+            spare: Vec::new(),
+            start: 0,
+            end: 0,
+            interactive,
+            window: (WINDOW / captures.max(1)).max(LEAST_WINDOW),
+            over: false,
+            failure: None,
+        })
     }
 
     /// The bytes at the front of the stream that are here already.
     pub(super) fn window(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.block.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The block in which the window lies, and where.
+    pub(super) fn block(&self) -> (&Block, usize) {
+        (&self.block, self.start)
     }
 
     /// Takes `count` bytes off the front of the window.
@@ -77,15 +106,14 @@ impl Stream {
 
     /// Reads until the window holds `count` bytes. Errors are those of the system alone.
     pub(super) fn need(&mut self, count: usize) -> io::Result<Supply> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        while !self.over && (self.end < count || (!self.interactive && self.end < self.buffer.len())) {
-            if self.end == self.buffer.len() {
-                let size = self.buffer.len().saturating_mul(2).min(count).max(WINDOW);
-                self.buffer.resize(size, 0);
+        self.move_to_front();
+        let Some(block) = Arc::get_mut(&mut self.block) else { return Ok(Supply::Ended) };
+        while !self.over && (self.end < count || (!self.interactive && self.end < block.len())) {
+            if self.end == block.len() {
+                let size = block.len().saturating_mul(2).min(count).max(self.window);
+                block.resize(size, 0);
             }
-            match self.decoder.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+            match self.decoder.read(block.get_mut(self.end..).unwrap_or_default()) {
                 Ok(0) => self.over = true,
                 Ok(read) => self.end += read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -107,9 +135,30 @@ impl Stream {
         }
     }
 
-    /// Whether bytes may be long in coming.
-    pub(super) fn interactive(&self) -> bool {
-        self.interactive
+    /// Puts the window at the front of a block that nobody else holds.
+    fn move_to_front(&mut self) {
+        match Arc::get_mut(&mut self.block) {
+            Some(block) => block.copy_within(self.start..self.end, 0),
+            None => {
+                let free = self.spare.iter_mut().position(|block| Arc::get_mut(block).is_some());
+                let mut fresh = free.map(|n| self.spare.swap_remove(n)).unwrap_or_default();
+                if let Some(block) = Arc::get_mut(&mut fresh) {
+                    let left = self.end - self.start;
+                    if block.len() < left {
+                        block.resize(left.max(self.window), 0);
+                    }
+                    if let Some(to) = block.get_mut(..left) {
+                        to.copy_from_slice(self.window());
+                    }
+                }
+                let used = std::mem::replace(&mut self.block, fresh);
+                if self.spare.len() < MOST_SPARE {
+                    self.spare.push(used);
+                }
+            }
+        }
+        self.end -= self.start;
+        self.start = 0;
     }
 
     /// How many bytes were read from below, compressed ones where the stream is compressed.

@@ -311,7 +311,7 @@ fn what_is_at_hand_in_a_pipe_is_delivered_before_waiting_for_more() {
         }
     }
     let raw = Stalled(std::io::Cursor::new(simple_pcap(&[(1, b"a"), (2, b"b"), (3, b"c")])));
-    let source = source::Source::streamed("pipe".to_owned(), None, Box::new(raw), true).unwrap();
+    let source = source::Source::streamed("pipe".to_owned(), None, Box::new(raw), true, 1).unwrap();
     let mut reader = Reader::of(vec![source]);
     let mut batch = Batch::default();
     assert!(reader.fill(&mut batch).unwrap());

@@ -218,6 +218,7 @@ fn upload(wire: &[u8], cuts: &[usize], settings: &config::Files) -> crate::recor
         client_known: true,
         mid_stream: false,
         conflict: false,
+        deaf: false,
         start: NOW,
         first_index: 0,
         layers: Layers::default(),

@@ -22,7 +22,7 @@ pub struct Watched {
     stream: <Parsers as Application>::State,
     next: Both<u64>,
     missing: Both<u64>,
-    finished: Both<bool>,
+    finished: Both<Option<u64>>,
     /// Where the stream may begin, as far as its bytes tell.
     origins: Both<Option<Vec<u32>>>,
 }
@@ -92,7 +92,8 @@ impl Application for Watch {
     }
 
     fn finish(&mut self, state: &mut Watched, link: &mut Link, side: Side, now: Moment) {
-        assert!(!std::mem::replace(state.finished.of_mut(side), true), "a side finishes once");
+        let place = *state.next.of(side);
+        assert_ne!(state.finished.of_mut(side).replace(place), Some(place), "a side finishes once at a place");
         self.parsers.finish(&mut state.stream, link, side, now);
     }
 

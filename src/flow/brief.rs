@@ -1,0 +1,195 @@
+//! One direction of a connection in 32 bytes, as long as nothing out of the ordinary happens on it.
+//!
+//! Almost every stream arrives in order, whole and once. While it does, all that [`Half`] keeps follows from the few
+//! numbers here; a segment that is ordinary itself is followed on them alone, and any other makes a [`Half`] of them
+//! first. Both ways are exact: what a [`Brief`] cannot express stays a [`Half`].
+
+use super::half::{Half, Origin};
+use crate::net::Timestamp;
+
+/// One direction's state. Offsets count payload bytes from the stream's origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Brief {
+    /// Offset of the next byte to deliver.
+    next: u64,
+    /// Time of the last packet from this side.
+    last: Timestamp,
+    /// Sequence number of offset zero.
+    base: u32,
+    packets: u32,
+    /// With [`FIN_ACKED`], place in the input of that acknowledgement: its low 32 and next 16 bits.
+    acked_low: u32,
+    acked_high: u16,
+    marks: u16,
+}
+
+/// The stream is placed: by a SYN, or with [`PICKED`] by its first data.
+const PLACED: u16 = 1;
+const PICKED: u16 = 1 << 1;
+/// The peer's SYN-ACK acknowledged the origin.
+const ANSWERED: u16 = 1 << 2;
+/// FIN was seen, after `next` bytes.
+const FIN: u16 = 1 << 3;
+/// The end was told of.
+const TOLD: u16 = 1 << 4;
+/// The receiver acknowledged that FIN.
+const FIN_ACKED: u16 = 1 << 5;
+/// The sender stands behind its FIN.
+const PAST_FIN: u16 = 1 << 6;
+
+impl Brief {
+    /// The half in brief; nothing if there is more to it.
+    pub(super) fn of(half: &Half) -> Option<Self> {
+        let mut marks = match half.origin {
+            Origin::Unknown => 0,
+            Origin::Provisional => return None,
+            Origin::Picked => PLACED | PICKED,
+            Origin::Syn => PLACED,
+        };
+        let next = half.next;
+        let mut mark = |mark: u16, set: bool| marks |= if set { mark } else { 0 };
+        let at_end = |offset: u64| Some(next) == half.fin && offset == next.wrapping_add(1);
+        let acked_end = at_end(half.acked);
+        let past_end = at_end(half.sent);
+        mark(ANSWERED, half.expected.is_some());
+        mark(FIN, half.fin.is_some());
+        mark(TOLD, half.finished.is_some());
+        mark(FIN_ACKED, acked_end);
+        mark(PAST_FIN, past_end);
+        let ordinary = half.waiting.is_none()
+            && half.candidate.is_none()
+            && half.other.is_none()
+            && half.doubt.is_none()
+            && half.missing == 0
+            && !half.disputed
+            && half.expected.is_none_or(|first| first == half.base)
+            && half.fin.is_none_or(|fin| fin == next)
+            && (half.finished.is_none() || half.finished == half.fin)
+            // At or before `next`, neither says anything that `next` does not.
+            && (acked_end || half.acked <= next)
+            && (past_end || half.sent <= next)
+            && (half.origin != Origin::Unknown || (half.expected.is_none() && half.fin.is_none()));
+        let acked_index = if acked_end { half.acked_index } else { 0 };
+        ordinary.then_some(())?;
+        Some(Self {
+            next,
+            last: half.last,
+            base: half.base,
+            packets: u32::try_from(half.packets).ok()?,
+            acked_low: acked_index as u32,
+            acked_high: u16::try_from(acked_index >> 32).ok()?,
+            marks,
+        })
+    }
+
+    /// The half that this is in brief.
+    pub(super) fn half(&self) -> Half {
+        let has = |mark: u16| self.marks & mark != 0;
+        let behind = self.next.wrapping_add(1);
+        Half {
+            base: self.base,
+            origin: match (has(PLACED), has(PICKED)) {
+                (false, _) => Origin::Unknown,
+                (true, true) => Origin::Picked,
+                (true, false) => Origin::Syn,
+            },
+            finished: has(TOLD).then_some(self.next),
+            fin: has(FIN).then_some(self.next),
+            next: self.next,
+            acked: if has(FIN_ACKED) { behind } else { 0 },
+            acked_index: u64::from(self.acked_low) | u64::from(self.acked_high) << 32,
+            sent: if has(PAST_FIN) { behind } else { 0 },
+            packets: u64::from(self.packets),
+            last: self.last,
+            expected: has(ANSWERED).then_some(self.base),
+            ..Half::default()
+        }
+    }
+
+    /// Whether the stream has come to its end.
+    #[inline]
+    pub(super) fn fin_seen(&self) -> bool {
+        self.marks & FIN != 0
+    }
+
+    /// How far a sequence number lies behind the next byte to deliver.
+    #[inline]
+    fn ahead(&self, seq: u32) -> i32 {
+        seq.wrapping_sub(self.base.wrapping_add(self.next as u32)) as i32
+    }
+
+    /// Whether an acknowledgement of this stream says nothing new.
+    #[inline]
+    pub(super) fn is_acked(&self, ack: u32) -> bool {
+        match self.marks & (PLACED | FIN_ACKED) {
+            0 => true,
+            PLACED => self.ahead(ack) <= 0,
+            _ => self.ahead(ack) == 1,
+        }
+    }
+
+    /// Whether a segment with `length` bytes of payload, without SYN, FIN and RST, is what comes next, or has none and
+    /// says nothing new.
+    #[inline]
+    pub(super) fn is_ordinary(&self, seq: u32, length: usize) -> bool {
+        if self.packets == u32::MAX {
+            return false;
+        }
+        match (self.marks & (PLACED | FIN | PAST_FIN), length) {
+            (PLACED, 1..) => self.ahead(seq) == 0,
+            (PLACED, 0) => self.ahead(seq) <= 0,
+            (0, 0) => true,
+            (marks, 0) if marks == PLACED | FIN => self.ahead(seq) <= 0,
+            (marks, 0) if marks == PLACED | FIN | PAST_FIN => self.ahead(seq) == 1,
+            _ => false,
+        }
+    }
+
+    /// Takes a segment that [`Brief::is_ordinary`]; the offset of its payload.
+    #[inline]
+    pub(super) fn take(&mut self, length: usize, ts: Timestamp) -> u64 {
+        let offset = self.next;
+        self.next = self.next.wrapping_add(length as u64);
+        self.packets += 1;
+        self.last = self.last.max(ts);
+        offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brief_half_is_the_same_half_again() {
+        for marks in 0..128 {
+            let brief = Brief { next: 7, last: Timestamp(9), base: 5, packets: 3, acked_low: 0, acked_high: 0, marks };
+            let Some(again) = Brief::of(&brief.half()) else { continue };
+            assert_eq!(Brief::of(&again.half()), Some(again), "{marks:b}");
+        }
+        let fresh = Half::default();
+        assert_eq!(Brief::of(&fresh), Some(Brief::default()));
+    }
+
+    #[test]
+    fn a_place_in_the_input_beyond_48_bits_is_not_brief() {
+        let half = Half {
+            origin: Origin::Syn,
+            fin: Some(4),
+            next: 4,
+            acked: 5,
+            acked_index: 0xffff_ffff_fff0,
+            ..Half::default()
+        };
+        let brief = Brief::of(&half).unwrap();
+        assert_eq!(brief.half().acked_index, 0xffff_ffff_fff0);
+        assert!(Brief::of(&Half { acked_index: 1 << 48, ..half }).is_none());
+    }
+
+    #[test]
+    fn what_a_loss_left_behind_is_not_brief() {
+        assert!(Brief::of(&Half { origin: Origin::Syn, next: 4, missing: 1, ..Half::default() }).is_none());
+        assert!(Brief::of(&Half { origin: Origin::Syn, next: 4, acked: 5, ..Half::default() }).is_none());
+        assert!(Brief::of(&Half { origin: Origin::Syn, next: 4, acked: 4, ..Half::default() }).is_some());
+    }
+}

@@ -1,0 +1,184 @@
+//! What is kept per connection, by handle: the little that ordinary segments need, and the rest.
+
+use super::brief::Brief;
+use super::half::Half;
+use super::slab::Slab;
+use super::{Both, Link, Moment, Side};
+use crate::net::{Endpoint, Timestamp};
+
+/// What a connection's ordinary segments need, in two cache lines of 64 bytes.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Hot {
+    pub(super) ends: Both<Endpoint>,
+    /// Nobody's any more, or not yet again.
+    pub(super) free: bool,
+    /// The halves are in [`Cold::halves`], as there is more to them than their brief form can say.
+    pub(super) full: bool,
+    /// [`Link::deaf`].
+    pub(super) deaf: bool,
+    pub(super) reset: Option<Side>,
+    /// The pipeline's clock at the last packet.
+    pub(super) seen: Timestamp,
+    /// The tick at which this flow is looked at next.
+    pub(super) tick: u64,
+    /// [`Link::start`].
+    pub(super) start: Timestamp,
+    pub(super) halves: Both<Brief>,
+}
+
+/// The rest of a connection. In this order, what new bytes need is in the first two cache lines.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Cold<S> {
+    pub(super) halves: Option<Box<Both<Half>>>,
+    pub(super) state: S,
+    pub(super) link: Link,
+}
+
+/// A connection's parts, for what is out of the ordinary.
+pub(super) struct Entry<'e, S> {
+    pub(super) hot: &'e mut Hot,
+    pub(super) link: &'e mut Link,
+    pub(super) state: &'e mut S,
+    pub(super) halves: &'e mut Both<Half>,
+}
+
+impl<S> Entry<'_, S> {
+    pub(super) fn closed(&self) -> bool {
+        self.hot.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
+    }
+
+    pub(super) fn established(&self) -> bool {
+        self.halves.of(Side::Low).has_data()
+            || self.halves.of(Side::High).has_data()
+            || (self.halves.of(Side::Low).placed() && self.halves.of(Side::High).placed())
+    }
+}
+
+/// How many boxes are kept for the next time.
+const MOST_SPARE: usize = 64;
+
+/// All connections of a lane.
+#[derive(Debug)]
+pub(super) struct Entries<S> {
+    hot: Slab<Hot>,
+    cold: Slab<Option<Cold<S>>>,
+    /// Boxes that were needed for a while; they go back to the connections as they are.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Both<Half>>>,
+}
+
+impl<S> Default for Entries<S> {
+    fn default() -> Self {
+        Self { hot: Slab::default(), cold: Slab::default(), spare: Vec::new() }
+    }
+}
+
+impl<S> Entries<S> {
+    /// The most bytes that a connection takes.
+    pub(super) const COST: usize = size_of::<Hot>() + size_of::<Option<Cold<S>>>() + size_of::<Both<Half>>();
+
+    /// The handle that [`Entries::add`] will give next.
+    pub(super) fn next(&self) -> u32 {
+        self.hot.next()
+    }
+
+    /// One more than the highest handle that was ever given.
+    pub(super) fn reach(&self) -> u32 {
+        self.hot.reach()
+    }
+
+    /// What ordinary segments need.
+    #[inline]
+    pub(super) fn hot(&self, handle: u32) -> Option<&Hot> {
+        self.hot.get(handle)
+    }
+
+    /// The rest.
+    #[inline]
+    pub(super) fn cold(&self, handle: u32) -> Option<&Cold<S>> {
+        self.cold.get(handle)?.as_ref()
+    }
+
+    /// What ordinary segments need, to change.
+    #[inline]
+    pub(super) fn hot_mut(&mut self, handle: u32) -> Option<&mut Hot> {
+        self.hot.get_mut(handle)
+    }
+
+    /// Both parts.
+    #[inline]
+    pub(super) fn both(&mut self, handle: u32) -> Option<(&mut Hot, &mut Cold<S>)> {
+        Some((self.hot.get_mut(handle)?, self.cold.get_mut(handle)?.as_mut()?))
+    }
+
+    /// A connection's parts, if it is unfolded.
+    #[inline]
+    pub(super) fn entry(&mut self, handle: u32) -> Option<Entry<'_, S>> {
+        let (hot, Cold { link, state, halves }) = self.both(handle)?;
+        Some(Entry { hot, link, state, halves: halves.as_mut()? })
+    }
+
+    /// Adds a connection, unfolded, of which nothing was seen yet.
+    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> u32 {
+        let mut halves = self.spare.pop().unwrap_or_default();
+        *halves = Both::default();
+        let handle = self.hot.add(Hot {
+            ends: link.ends,
+            free: false,
+            full: true,
+            deaf: link.deaf,
+            reset: None,
+            seen: now.clock,
+            tick,
+            start: link.start,
+            halves: Both::default(),
+        });
+        // Both slabs are asked and given back together, so that the handle is the same.
+        self.cold.add(Some(Cold { halves: Some(halves), state, link }));
+        handle
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, handle: u32) -> Option<Cold<S>> {
+        let cold = self.cold.get_mut(handle)?.take()?;
+        self.hot.get_mut(handle)?.free = true;
+        self.hot.forget(handle);
+        self.cold.forget(handle);
+        Some(cold)
+    }
+
+    /// Keeps a box for the next time.
+    pub(super) fn spare(&mut self, halves: Box<Both<Half>>) {
+        if self.spare.len() < MOST_SPARE {
+            self.spare.push(halves);
+        }
+    }
+
+    /// Gives the halves their full form.
+    pub(super) fn unfold(&mut self, handle: u32) {
+        let Some(hot) = self.hot.get_mut(handle).filter(|hot| !hot.full) else { return };
+        let Some(Some(cold)) = self.cold.get_mut(handle) else { return };
+        let mut halves = self.spare.pop().unwrap_or_default();
+        *halves = Both::new(hot.halves.of(Side::Low).half(), hot.halves.of(Side::High).half());
+        cold.halves = Some(halves);
+        hot.full = true;
+    }
+
+    /// Gives the halves their brief form again, if that says all.
+    pub(super) fn fold(&mut self, handle: u32) {
+        let Some((hot, cold)) = self.both(handle) else { return };
+        (hot.deaf, hot.start) = (cold.link.deaf, cold.link.start);
+        let Some(halves) = &cold.halves else { return };
+        if let Some(low) = Brief::of(halves.of(Side::Low))
+            && let Some(high) = Brief::of(halves.of(Side::High))
+        {
+            hot.halves = Both::new(low, high);
+            hot.full = false;
+            if let Some(halves) = cold.halves.take() {
+                self.spare(halves);
+            }
+        }
+    }
+}
