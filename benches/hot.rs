@@ -269,10 +269,10 @@ impl Conversation {
             mid_stream: false,
             conflict: false,
             deaf: false,
-            slot: 0,
             start: START,
             first_index: 0,
             layers: Layers::default(),
+            slot: 0,
         };
         let now = Moment { clock: START, by_packet: true, index: 0 };
         let stream = parsers.open(&mut link, CLIENT, now);

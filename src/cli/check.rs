@@ -142,8 +142,14 @@ fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
 /// Rings and tables against the memory that is free.
 fn memory(config: &Config, interfaces: usize) -> Finding {
     let rings = config.capture.ring.0.saturating_mul(config.capture.threads).saturating_mul(interfaces.max(1) as u64);
-    let tables =
-        [&config.flow.table_memory, &config.flow.reassembly_memory, &config.files.memory, &config.endpoint.memory];
+    let tables = [
+        &config.packet.fragment_memory,
+        &config.flow.table_memory,
+        &config.flow.reassembly_memory,
+        &config.protocol.memory,
+        &config.files.memory,
+        &config.endpoint.memory,
+    ];
     let all = tables.iter().fold(rings, |sum, size| sum.saturating_add(size.0));
     let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;

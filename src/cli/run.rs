@@ -89,7 +89,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         sandbox::lock()?;
     }
     sensor.begin();
-    log(&format!("capturing on {} with {} threads", interfaces.join(", "), config.capture.threads));
+    let threads = config.capture.threads;
+    let plural = if threads == 1 { "" } else { "s" };
+    log(&format!("capturing on {} with {threads} thread{plural}", interfaces.join(", ")));
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);

@@ -3,9 +3,9 @@
 use arrayvec::ArrayVec;
 
 use crate::capture::{Batch, Packet};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
-use crate::net::{Endpoint, Span, Timestamp, host_pair_hash};
+use crate::net::{ByteSize, Endpoint, Span, Timestamp, host_pair_hash};
 use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
@@ -73,8 +73,11 @@ impl Worker {
     /// One of `threads` workers that are each given other packets, and so follow all lanes, with their share of the
     /// memory.
     pub(super) fn live(config: &Config, threads: usize, seed: u64) -> Self {
-        let lanes = (0..LANES).map(|_| Some(lane_in(config, LANES * threads.max(1), seed))).collect();
-        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: true }
+        let threads = threads.max(1);
+        let lanes = (0..LANES).map(|_| Some(lane_in(config, LANES * threads, seed))).collect();
+        let fragment_memory = ByteSize(config.packet.fragment_memory.0 / threads as u64);
+        let packet = config::Packet { fragment_memory, ..config.packet.clone() };
+        Self { decoder: Decoder::with_limits(&packet), lanes, first: true }
     }
 
     /// Follows a batch; what it finished goes to `out`.

@@ -1,6 +1,6 @@
 //! From a capture thread to the thread that judges: facts over a bounded channel, on which capture never waits.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{SendTimeoutError, Sender, TrySendError};
 
@@ -53,9 +53,8 @@ impl Outlet {
         }
     }
 
-    /// Sends everything: nothing is captured any more, so the thread may wait, for so long in all.
-    pub(super) fn send_last(&mut self, facts: impl Iterator<Item = Placed>, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// Sends everything: nothing is captured any more, so the thread may wait, until then.
+    pub(super) fn send_last(&mut self, facts: impl Iterator<Item = Placed>, until: Instant) {
         for placed in facts {
             let left = until.saturating_duration_since(Instant::now());
             match self.to.send_timeout(Found { thread: self.thread, placed }, left) {
@@ -96,7 +95,7 @@ mod tests {
         outlet.send((0..10).map(|_| name()));
         // The last quarter is kept for uploads.
         assert_eq!((from.len(), outlet.dropped), (6, Dropped { names: 4, ..Dropped::default() }));
-        outlet.send_last((0..10).map(|_| name()), Duration::from_millis(5));
+        outlet.send_last((0..10).map(|_| name()), Instant::now());
         assert_eq!((from.len(), outlet.dropped.names), (8, 12));
     }
 }

@@ -167,8 +167,9 @@ impl Thread {
                 break;
             }
         }
-        self.worker.finish(self.feed.clock(), &mut |part, _| found.append(part));
-        self.outlet.send_last(found.drain(..), HAND_OVER);
+        let until = Instant::now() + HAND_OVER;
+        let (worker, outlet) = (&mut self.worker, &mut self.outlet);
+        worker.finish(self.feed.clock(), &mut |part, _| outlet.send_last(part.drain(..), until));
         let counters = self.feed.counters();
         self.report(counters, steps, Duration::ZERO);
     }
