@@ -118,6 +118,8 @@ impl Conversation {
             client_known: seen,
             mid_stream: !seen,
             conflict: false,
+            deaf: false,
+            slot: u32::try_from(self.connections.len()).unwrap_or(u32::MAX),
             start: now.clock,
             first_index: now.index,
             layers: Layers::default(),

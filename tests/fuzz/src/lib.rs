@@ -23,6 +23,8 @@ pub fn tight() -> Config {
     config.protocol.max_files = 4;
     config.protocol.running_report = ByteSize(1_000);
     config.protocol.expectations = 8;
+    config.protocol.memory = ByteSize(32 << 10);
+    config.packet.fragment_memory = ByteSize(16 << 10);
     config.files.decode = true;
     config.files.decode_limit = ByteSize(1 << 20);
     config

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use outfall::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
-use outfall::net::Endpoint;
+use outfall::net::{Endpoint, Timestamp};
 use outfall::protocol::Parsers;
 
 use crate::check::Wire;
@@ -67,6 +67,7 @@ impl Application for Watch {
 
     fn data(&mut self, state: &mut Watched, link: &mut Link, data: Data<'_>, now: Moment) {
         assert!(!data.bytes.is_empty());
+        assert!(!link.deaf, "bytes for who is deaf");
         assert_eq!(data.offset, *state.next.of(data.side), "offsets are in order, with no hole and no repetition");
         *state.next.of_mut(data.side) += data.bytes.len() as u64;
         if let Some(all) = &self.origins {
@@ -99,6 +100,12 @@ impl Application for Watch {
 
     fn close(&mut self, state: Watched, link: &Link, totals: &Totals, now: Moment) {
         self.open -= 1;
+        if link.deaf {
+            // It was not called with all of the bytes.
+            self.wire.add(&link.ends, totals);
+            self.parsers.close(state.stream, link, totals, now);
+            return;
+        }
         for side in [Side::Low, Side::High] {
             // The last byte of a gap may turn out to have been a FIN that the tap lost.
             let more = state.next.of(side) - totals.bytes.of(side);
@@ -111,5 +118,13 @@ impl Application for Watch {
 
     fn tick(&mut self, now: Moment) {
         self.parsers.tick(now);
+    }
+
+    fn too_much(&mut self, now: Moment) -> Option<u32> {
+        self.parsers.too_much(now)
+    }
+
+    fn give_way(&mut self, state: &mut Watched, link: &mut Link, seen: Timestamp, now: Moment) {
+        self.parsers.give_way(&mut state.stream, link, seen, now);
     }
 }
