@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use super::websocket::tests::frame as websocket_frame;
-use crate::record::{NotHashed, Protocol, State, Upload};
+use crate::record::{NotHashed, Note, Protocol, State, Upload};
 use proptest::prelude::*;
 
 /// `Upgrade: h2c` on a request with a body, then a second request in HTTP/2.
@@ -117,6 +117,17 @@ fn what_follows_a_refused_websocket_is_no_upload() {
     client.extend(websocket_frame(0x82, &[9; 60]));
     let (uploads, ..) = play(&whole(&client), &whole(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"), [].into_iter());
     assert!(uploads.is_empty());
+}
+
+#[test]
+fn a_websocket_that_is_refused_after_it_was_reported_is_reported_again_as_partial() {
+    let mut client = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec();
+    client.extend(websocket_frame(0x82, &[9; 10_000_000]));
+    let (uploads, ..) = play(&whole(&client), &whole(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"), [].into_iter());
+    let states: Vec<_> = uploads.iter().map(|upload| (upload.id, upload.state, upload.bytes)).collect();
+    let id = uploads[0].id;
+    assert_eq!(states, [(id, State::Running, 10_000_000), (id, State::Partial, 10_000_000)]);
+    assert_eq!(uploads[1].notes, [Note::PlaceLost]);
 }
 
 #[test]

@@ -252,7 +252,12 @@ impl Exchange {
 
     /// Whether the upload has just passed the size at which it is reported while it runs.
     pub(in crate::protocol) fn passes(&self, threshold: u64) -> bool {
-        !self.running && self.bytes >= threshold
+        !self.running && self.bytes >= threshold && !self.is_no_websocket()
+    }
+
+    /// What followed a request for a WebSocket was none, whatever it was.
+    fn is_no_websocket(&self) -> bool {
+        self.protocol == Protocol::WebSocket && self.refused_upgrade()
     }
 
     /// Reports the upload while it runs.
@@ -264,7 +269,7 @@ impl Exchange {
 
     /// Reports the upload, if there is one.
     pub(in crate::protocol) fn report(
-        self,
+        mut self,
         link: &Link,
         client_bytes: u64,
         server_bytes: u64,
@@ -274,10 +279,13 @@ impl Exchange {
             context.counters.http_abandoned += u64::from(self.abandoned);
             return;
         }
-        if self.protocol == Protocol::WebSocket && self.refused_upgrade() {
-            // What followed was no WebSocket, whatever it was.
+        if self.is_no_websocket() {
             context.counters.http_unparsed += 1;
-            return;
+            if !self.running {
+                return;
+            }
+            // It was told of before the refusal came; its record must not stay open.
+            self.broken = true;
         }
         let whole = self.complete && !self.cut_short && !self.broken && self.missing == 0;
         let state = if whole { State::Complete } else { State::Partial };

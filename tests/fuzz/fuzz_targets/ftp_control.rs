@@ -26,10 +26,12 @@ fn play(steps: &[Step]) -> Outcome {
     conversation::play(&tight(), 21, steps)
 }
 
-/// Whether the script's client was taken for the client of one control connection.
+/// Whether the script's client was taken for the client of one control connection, all of it in the clear: what looks
+/// like a password among records of TLS is a part of them.
 fn dialogue(outcome: &Outcome) -> bool {
     let client = Endpoint::from(std::net::SocketAddr::from(([10, 0, 0, 1], 40_000)));
     outcome.counters.ftp.sessions == 1
+        && outcome.counters.ftp.encrypted == 0
         && outcome.facts.iter().any(|fact| match fact {
             Fact::Flow(flow) => flow.protocol == outfall::record::Protocol::Ftp && flow.connection.client == client,
             Fact::Upload(_) | Fact::Name(_) => false,
