@@ -3,6 +3,8 @@
 //! Telnet sequences (RFC 854) are taken out; a line that is longer than the bound is cut, not lost.
 
 const IAC: u8 = 255;
+/// The lowest of Telnet's commands (RFC 854).
+const SE: u8 = 240;
 
 /// Collects one direction's lines.
 #[derive(Debug, Default)]
@@ -26,20 +28,21 @@ impl Lines {
     /// Takes bytes; calls `line` for each that is finished, without its line end.
     pub(super) fn push(&mut self, bytes: &[u8], longest: u64, mut line: impl FnMut(&str)) {
         for byte in bytes {
-            match self.telnet {
-                Telnet::Command => {
-                    self.telnet = match byte {
-                        // WILL, WONT, DO, DONT name an option.
-                        251..=254 => Telnet::Option,
-                        _ => Telnet::None,
-                    };
+            // A line end is one wherever it stands: a line that swallowed it would show the next one as its own.
+            match std::mem::take(&mut self.telnet) {
+                // WILL, WONT, DO, DONT name an option.
+                Telnet::Command if (251..=254).contains(byte) => {
+                    self.telnet = Telnet::Option;
                     continue;
                 }
-                Telnet::Option => {
-                    self.telnet = Telnet::None;
+                Telnet::Command if (SE..=250).contains(byte) => continue,
+                // IAC itself.
+                Telnet::Command if *byte == IAC => {
+                    self.take(*byte, longest);
                     continue;
                 }
-                Telnet::None => {}
+                Telnet::Option if *byte != b'\n' => continue,
+                Telnet::Command | Telnet::Option | Telnet::None => {}
             }
             match *byte {
                 IAC => self.telnet = Telnet::Command,
@@ -48,14 +51,21 @@ impl Lines {
                     line(&String::from_utf8_lossy(text));
                     self.buffer.clear();
                 }
-                byte if (self.buffer.len() as u64) < longest => self.buffer.push(byte),
-                _ if self.buffer.len() as u64 == longest => {
-                    self.cut += 1;
-                    // One more, so that a line is counted once.
-                    self.buffer.push(b' ');
-                }
-                _ => {}
+                byte => self.take(byte, longest),
             }
+        }
+    }
+
+    /// Adds a byte to the line, if it is not too long already.
+    fn take(&mut self, byte: u8, longest: u64) {
+        match self.buffer.len() as u64 {
+            length if length < longest => self.buffer.push(byte),
+            length if length == longest => {
+                self.cut += 1;
+                // One more, so that a line is counted once.
+                self.buffer.push(b' ');
+            }
+            _ => {}
         }
     }
 
@@ -111,6 +121,18 @@ mod tests {
             lines.push(piece, 16, |line| got.push(line.to_owned()));
         }
         got
+    }
+
+    #[test]
+    fn no_telnet_sequence_swallows_the_end_of_a_line() {
+        for wire in [&b"USER a\xff\nPASS b\n"[..], b"USER a\xff\xfb\nPASS b\n"] {
+            let (mut lines, mut got) = (Lines::default(), Vec::new());
+            lines.push(wire, 99, |line| got.push(line.to_owned()));
+            assert_eq!(got, ["USER a", "PASS b"]);
+        }
+        let (mut lines, mut got) = (Lines::default(), Vec::new());
+        lines.push(b"\xff\xf4\xff\xf2ABOR\r\nNOOP \xff\xffx\n", 99, |line| got.push(line.to_owned()));
+        assert_eq!(got, ["ABOR", "NOOP \u{fffd}x"]);
     }
 
     #[test]

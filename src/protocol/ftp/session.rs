@@ -455,7 +455,8 @@ impl Session {
         }
         match command.verb.as_str() {
             TURN => self.forget(),
-            "USER" => self.user = Some(command.argument.trim().to_owned()),
+            // What follows a lone CR or NUL may be another command, with a password.
+            "USER" => self.user = command.argument.trim().split(char::is_control).next().map(str::to_owned),
             "CWD" | "XCWD" if done => {
                 let directory = path::join(self.directory.as_deref(), &command.argument);
                 self.directory = Some(directory).filter(|directory| directory.len() <= LONGEST_DIRECTORY);
