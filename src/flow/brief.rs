@@ -17,11 +17,14 @@ pub(super) struct Brief {
     /// Sequence number of offset zero.
     base: u32,
     packets: u32,
-    /// With [`FIN_ACKED`], place in the input of that acknowledgement: its low 32 and next 16 bits.
-    acked_low: u32,
-    acked_high: u16,
+    /// How long before that packet, in nanoseconds, the last one was that brought new bytes: its low 32 and next 16 bits.
+    since_data_low: u32,
+    since_data_high: u16,
     marks: u16,
 }
+
+/// The longest time without new bytes, in nanoseconds, that is kept in brief: 39 hours. Twice as long fits.
+const LONGEST_SINCE_DATA: u64 = 1 << 47;
 
 /// The stream is placed: by a SYN, or with [`PICKED`] by its first data.
 const PLACED: u16 = 1;
@@ -69,21 +72,29 @@ impl Brief {
             && (acked_end || half.acked <= next)
             && (past_end || half.sent <= next)
             && (half.origin != Origin::Unknown || (half.expected.is_none() && half.fin.is_none()));
-        let acked_index = if acked_end { half.acked_index } else { 0 };
-        ordinary.then_some(())?;
+        // Before the first bytes, their time says nothing.
+        let since_data = if next == 0 { 0 } else { half.last.0.saturating_sub(half.last_data.0) };
+        (ordinary && since_data < LONGEST_SINCE_DATA).then_some(())?;
         Some(Self {
             next,
             last: half.last,
             base: half.base,
             packets: u32::try_from(half.packets).ok()?,
-            acked_low: acked_index as u32,
-            acked_high: u16::try_from(acked_index >> 32).ok()?,
+            since_data_low: since_data as u32,
+            since_data_high: (since_data >> 32) as u16,
             marks,
         })
     }
 
-    /// The half that this is in brief.
-    pub(super) fn half(&self) -> Half {
+    /// How long before the last packet the last one was that brought new bytes, in nanoseconds.
+    #[inline]
+    fn since_data(&self) -> u64 {
+        u64::from(self.since_data_low) | u64::from(self.since_data_high) << 32
+    }
+
+    /// The half that this is in brief. `acked_index` is the place in the input of the last acknowledgement that said
+    /// something new.
+    pub(super) fn half(&self, acked_index: u64) -> Half {
         let has = |mark: u16| self.marks & mark != 0;
         let behind = self.next.wrapping_add(1);
         Half {
@@ -97,10 +108,11 @@ impl Brief {
             fin: has(FIN).then_some(self.next),
             next: self.next,
             acked: if has(FIN_ACKED) { behind } else { 0 },
-            acked_index: u64::from(self.acked_low) | u64::from(self.acked_high) << 32,
+            acked_index,
             sent: if has(PAST_FIN) { behind } else { 0 },
             packets: u64::from(self.packets),
             last: self.last,
+            last_data: Timestamp(self.last.0.saturating_sub(self.since_data())),
             expected: has(ANSWERED).then_some(self.base),
             ..Half::default()
         }
@@ -132,7 +144,7 @@ impl Brief {
     /// says nothing new.
     #[inline]
     pub(super) fn is_ordinary(&self, seq: u32, length: usize) -> bool {
-        if self.packets == u32::MAX {
+        if self.packets == u32::MAX || u64::from(self.since_data_high) >= LONGEST_SINCE_DATA >> 32 {
             return false;
         }
         match (self.marks & (PLACED | FIN | PAST_FIN), length) {
@@ -151,7 +163,12 @@ impl Brief {
         let offset = self.next;
         self.next = self.next.wrapping_add(length as u64);
         self.packets += 1;
+        let data = self.last.0.saturating_sub(self.since_data());
+        let data = if length > 0 { data.max(ts.0) } else { data };
         self.last = self.last.max(ts);
+        let since_data = self.last.0.saturating_sub(data).min(2 * LONGEST_SINCE_DATA - 1);
+        self.since_data_low = since_data as u32;
+        self.since_data_high = (since_data >> 32) as u16;
         offset
     }
 }
@@ -163,27 +180,29 @@ mod tests {
     #[test]
     fn a_brief_half_is_the_same_half_again() {
         for marks in 0..128 {
-            let brief = Brief { next: 7, last: Timestamp(9), base: 5, packets: 3, acked_low: 0, acked_high: 0, marks };
-            let Some(again) = Brief::of(&brief.half()) else { continue };
-            assert_eq!(Brief::of(&again.half()), Some(again), "{marks:b}");
+            let brief = Brief { next: 7, last: Timestamp(9), base: 5, packets: 3, marks, ..Brief::default() };
+            let Some(again) = Brief::of(&brief.half(4)) else { continue };
+            assert_eq!(Brief::of(&again.half(4)), Some(again), "{marks:b}");
         }
         let fresh = Half::default();
         assert_eq!(Brief::of(&fresh), Some(Brief::default()));
     }
 
     #[test]
-    fn a_place_in_the_input_beyond_48_bits_is_not_brief() {
-        let half = Half {
-            origin: Origin::Syn,
-            fin: Some(4),
-            next: 4,
-            acked: 5,
-            acked_index: 0xffff_ffff_fff0,
-            ..Half::default()
-        };
-        let brief = Brief::of(&half).unwrap();
-        assert_eq!(brief.half().acked_index, 0xffff_ffff_fff0);
-        assert!(Brief::of(&Half { acked_index: 1 << 48, ..half }).is_none());
+    fn the_time_of_the_last_new_bytes_is_kept_through_packets_without_any() {
+        let half = Half { origin: Origin::Syn, packets: 1, last: Timestamp(1), ..Half::default() };
+        let mut brief = Brief::of(&half).unwrap();
+        brief.take(5, Timestamp(10_000_000_000));
+        brief.take(0, Timestamp(90_000_000_000_000));
+        brief.take(0, Timestamp(80_000_000_000_000));
+        assert_eq!(brief.half(0).last_data, Timestamp(10_000_000_000));
+        assert_eq!(Brief::of(&brief.half(0)), Some(brief));
+        brief.take(5, Timestamp(20_000_000_000));
+        assert_eq!(brief.half(0).last_data, Timestamp(20_000_000_000));
+        assert!(brief.is_ordinary(10, 0));
+        brief.take(0, Timestamp(40 * 3_600_000_000_000));
+        assert!(!brief.is_ordinary(10, 0));
+        assert_eq!(Brief::of(&brief.half(0)), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Cold<S> {
     pub(super) halves: Option<Box<Both<Half>>>,
     pub(super) state: S,
     pub(super) link: Link,
+    /// Of each half in its brief form, place in the input of the last acknowledgement that said something new.
+    acked_index: Both<u64>,
 }
 
 /// A connection's parts, for what is out of the ordinary.
@@ -116,7 +118,7 @@ impl<S> Entries<S> {
     /// A connection's parts, if it is unfolded.
     #[inline]
     pub(super) fn entry(&mut self, handle: u32) -> Option<Entry<'_, S>> {
-        let (hot, Cold { link, state, halves }) = self.both(handle)?;
+        let (hot, Cold { link, state, halves, .. }) = self.both(handle)?;
         Some(Entry { hot, link, state, halves: halves.as_mut()? })
     }
 
@@ -136,7 +138,7 @@ impl<S> Entries<S> {
             halves: Both::default(),
         });
         // Both slabs are asked and given back together, so that the handle is the same.
-        self.cold.add(Some(Cold { halves: Some(halves), state, link }));
+        self.cold.add(Some(Cold { halves: Some(halves), state, link, acked_index: Both::default() }));
         handle
     }
 
@@ -161,7 +163,8 @@ impl<S> Entries<S> {
         let Some(hot) = self.hot.get_mut(handle).filter(|hot| !hot.full) else { return };
         let Some(Some(cold)) = self.cold.get_mut(handle) else { return };
         let mut halves = self.spare.pop().unwrap_or_default();
-        *halves = Both::new(hot.halves.of(Side::Low).half(), hot.halves.of(Side::High).half());
+        let half = |side| hot.halves.of(side).half(*cold.acked_index.of(side));
+        *halves = Both::new(half(Side::Low), half(Side::High));
         cold.halves = Some(halves);
         hot.full = true;
     }
@@ -175,6 +178,7 @@ impl<S> Entries<S> {
             && let Some(high) = Brief::of(halves.of(Side::High))
         {
             hot.halves = Both::new(low, high);
+            cold.acked_index = Both::new(halves.of(Side::Low).acked_index, halves.of(Side::High).acked_index);
             hot.full = false;
             if let Some(halves) = cold.halves.take() {
                 self.spare(halves);

@@ -55,6 +55,8 @@ pub(super) struct Half {
     pub(super) packets: u64,
     /// Time of the last packet from this side.
     pub(super) last: Timestamp,
+    /// Time of the last packet that brought new bytes, or of what followed a gap.
+    pub(super) last_data: Timestamp,
     /// An initial sequence number that may belong to a next connection on the same five-tuple.
     pub(super) candidate: Option<u32>,
     /// The origin that an earlier SYN offered. The first data or acknowledgement that fits it makes it the origin again.
@@ -218,9 +220,10 @@ impl Half {
 
     /// Counts bytes that the caller delivers itself, right after [`Half::is_next`].
     #[inline]
-    pub(super) fn advance(&mut self, length: u64) -> u64 {
+    pub(super) fn advance(&mut self, length: u64, ts: Timestamp) -> u64 {
         let offset = self.next;
         self.next += length;
+        self.last_data = self.last_data.max(ts);
         offset
     }
 
@@ -411,6 +414,7 @@ impl Half {
         let (offset, length) = (self.next, end - self.next);
         self.next = end;
         self.missing += length;
+        self.last_data = self.last_data.max(ts);
         Next::Gap { offset, length, ts, freed: 0 }
     }
 
@@ -424,6 +428,7 @@ impl Half {
         }
         let offset = self.next;
         self.next = stretch.end;
+        self.last_data = self.last_data.max(stretch.ts);
         if stretch.bytes.is_empty() {
             let length = stretch.end - offset;
             self.missing += length;

@@ -154,6 +154,9 @@ pub struct Totals {
     pub missing: Both<u64>,
     /// Packets from each side, duplicates included.
     pub packets: Both<u64>,
+    /// Time of the last packet from each side that brought new bytes, or of what followed a gap; where there is none
+    /// it says nothing.
+    pub last_data: Both<Timestamp>,
     /// Time of the last packet.
     pub end: Timestamp,
     /// How it ended.

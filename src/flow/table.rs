@@ -354,7 +354,7 @@ impl<A: Application> Tracker<A> {
                 }
                 let half = entry.halves.of_mut(side);
                 if half.is_next(seq) && length > 0 && segment.cut == 0 && !flags.fin() {
-                    let offset = half.advance(length);
+                    let offset = half.advance(length, segment.ts);
                     if !entry.link.deaf {
                         let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
                         self.app.data(entry.state, entry.link, data, now);
@@ -574,6 +574,7 @@ impl<A: Application> Tracker<A> {
             bytes: Both::new(low.next - low_fin, high.next - high_fin),
             missing: Both::new(low.missing - low_fin, high.missing - high_fin),
             packets: Both::new(low.packets, high.packets),
+            last_data: Both::new(low.last_data, high.last_data),
             end: low.last.max(high.last),
             ending,
         };

@@ -279,8 +279,12 @@ impl Parsers {
                 Reader::Other { protocol: other, resume, encrypted: false }
             }
         };
-        if matches!(reader, Reader::Other { protocol: Protocol::Unknown, .. }) && self.desk.may_carry(link) {
-            stream.content = Some(Box::new(Candidate::new(&self.meter)));
+        if let Reader::Other { protocol: Protocol::Unknown, resume, .. } = reader {
+            if self.desk.may_carry(link) {
+                stream.content = Some(Box::new(Candidate::new(&self.meter)));
+            } else {
+                link.deaf = !resume;
+            }
         }
         let held = std::mem::replace(&mut stream.reader, reader);
         self.replay(held, stream, link, now);
@@ -341,9 +345,15 @@ impl Application for Parsers {
         match &mut stream.reader {
             Reader::Other { protocol: Protocol::Unknown, resume: false, .. } => {
                 stream.note(data.side, data.ts);
+                if stream.content.is_none() {
+                    return;
+                }
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
             }
-            Reader::Other { resume: false, .. } => link.deaf = true,
+            Reader::Other { resume: false, .. } => {
+                link.deaf = true;
+                return;
+            }
             Reader::Other { resume: true, .. } => {
                 stream.note(data.side, data.ts);
                 self.content(stream, data.side, Piece::Bytes(data.bytes), now);
@@ -459,6 +469,14 @@ impl Application for Parsers {
                 Protocol::FtpData
             }
             Reader::Fresh | Reader::Prefix(_) | Reader::Other { protocol: Protocol::Unknown, .. } => {
+                if link.deaf {
+                    // It was not called with the later bytes.
+                    for side in [Side::Low, Side::High] {
+                        if let Some((_, last)) = stream.spans.of_mut(side) {
+                            *last = *totals.last_data.of(side);
+                        }
+                    }
+                }
                 let carried = *totals.bytes.of(Side::Low) + *totals.bytes.of(Side::High) > 0;
                 if carried && desk.stray(link, totals, (stream.spans, stream.content), &mut context) {
                     Protocol::FtpData

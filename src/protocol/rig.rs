@@ -69,7 +69,14 @@ pub(super) fn play(
         parsers.finish(&mut state, &mut link, side, now);
     }
     let none = Both::new(0, 0);
-    let totals = Totals { bytes: offsets, missing: none, packets: none, end: now.clock, ending: Ending::Finished };
+    let totals = Totals {
+        bytes: offsets,
+        missing: none,
+        packets: none,
+        last_data: Both::new(Timestamp(1), Timestamp(1)),
+        end: now.clock,
+        ending: Ending::Finished,
+    };
     parsers.close(state, &link, &totals, now);
     let (mut uploads, mut flow) = (Vec::new(), None);
     for (_, fact) in parsers.take_facts() {

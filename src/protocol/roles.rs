@@ -32,7 +32,14 @@ fn records(said: &[(Side, &[u8])]) -> Vec<Fact> {
         parsers.data(&mut stream, &mut link, Data { side: *side, offset, ts: Timestamp(1), bytes: said }, now);
     }
     let ending = crate::record::Ending::Finished;
-    let totals = Totals { bytes, missing: Both::default(), packets: Both::new(1, 1), end: Timestamp(1), ending };
+    let totals = Totals {
+        bytes,
+        missing: Both::default(),
+        packets: Both::new(1, 1),
+        last_data: Both::default(),
+        end: Timestamp(1),
+        ending,
+    };
     parsers.close(stream, &link, &totals, now);
     parsers.take_facts().map(|(_, fact)| fact).collect()
 }

@@ -240,6 +240,7 @@ fn upload(wire: &[u8], cuts: &[usize], settings: &config::Files) -> crate::recor
         bytes,
         missing: Both::default(),
         packets: Both::default(),
+        last_data: Both::new(NOW, NOW),
         end: NOW,
         ending: crate::record::Ending::Finished,
     };

@@ -290,6 +290,7 @@ impl DataStream {
             bytes: both(self.bytes),
             missing: both(self.missing),
             packets: Both::default(),
+            last_data: Both::new(self.last, self.last),
             end: self.last,
             ending: crate::record::Ending::CaptureEnd,
         };

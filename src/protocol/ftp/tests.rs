@@ -110,6 +110,7 @@ impl Tap {
             bytes: *bytes,
             missing: *missing,
             packets: Both::new(9, 9),
+            last_data: Both::new(now.clock, now.clock),
             end: now.clock,
             ending: Ending::Finished,
         };

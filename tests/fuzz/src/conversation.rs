@@ -184,6 +184,7 @@ impl Conversation {
             bytes: connection.carried,
             missing: connection.missing,
             packets: Both::new(1, 1),
+            last_data: Both::new(connection.last, connection.last),
             end: connection.last,
             ending,
         };
