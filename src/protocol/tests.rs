@@ -131,6 +131,17 @@ fn a_websocket_that_is_refused_after_it_was_reported_is_reported_again_as_partia
 }
 
 #[test]
+fn of_too_many_requests_without_an_answer_each_ends_where_it_ends_however_it_is_cut() {
+    let client = b"PUT /n HTTP/1.1\r\nContent-Length: 1\r\n\r\nx".repeat(300);
+    let ends = |pieces: &[Piece]| {
+        let (uploads, _, counters) = play(pieces, &[], [].into_iter());
+        assert!(counters.http_pending_dropped > 0);
+        uploads.iter().map(|upload| upload.client_bytes).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&whole(&client)), ends(&cut(&client, &[13; 950])));
+}
+
+#[test]
 fn an_upload_inside_a_tunnel_goes_to_the_host_of_the_connect() {
     let (client, server) = connect();
     let (uploads, flow, _) = play(&whole(&client), &whole(&server), [].into_iter());

@@ -269,8 +269,8 @@ impl Connection {
             context.counters.http_pending_dropped += 1;
             if let Some(oldest) = self.queue.pop_front() {
                 self.exchanges = self.exchanges.saturating_sub(oldest.charged());
-                let position = self.position;
-                oldest.report(link, *position.of(self.client), *position.of(self.client.peer()), context);
+                let (client_bytes, server_bytes) = (oldest.end_offset, *self.position.of(self.client.peer()));
+                oldest.report(link, client_bytes, server_bytes, context);
             }
         }
         self.report_finished(link, context);
