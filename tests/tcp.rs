@@ -721,6 +721,24 @@ fn a_response_to_a_request_before_the_capture_is_not_the_first_requests() {
 }
 
 #[test]
+fn responses_that_were_read_before_their_requests_keep_their_own_times() {
+    // The server's stream is settled first, with both of its responses.
+    let (p, request) = (Pair::new("192.168.2.9:40000", "172.16.0.1:80"), post(4) + "abcd");
+    let (asked, answered) = (request.len() as i64, OK.len() as i64);
+    let mut tap = reading(&config());
+    tap.push(&p.client(0, 0, ACK, &request));
+    tap.push(&p.server(0, asked, ACK, OK));
+    tap.push(&p.client(asked, answered, ACK, &request));
+    tap.push(&p.server(answered, 2 * asked, ACK, OK));
+    tap.others(100);
+    tap.push(&p.server(2 * answered, 2 * asked, ACK, []));
+    assert_eq!(tap.tracker.app().counters().http_unasked, 0);
+    let (uploads, _) = tap.facts();
+    let statuses: Vec<_> = uploads.iter().map(|upload| upload.http.as_ref().and_then(|http| http.status)).collect();
+    assert_eq!(statuses, [Some(200), Some(200)]);
+}
+
+#[test]
 fn a_servers_stream_that_loses_its_place_is_counted() {
     let (p, head) = (pair(), post(4));
     let mut tap = reading(&config());

@@ -134,23 +134,30 @@ pub(super) struct Waiting {
     at: u64,
     ts: Timestamp,
     rest: Vec<u8>,
+    /// The times of its stretches, and where in it each ends.
+    times: Vec<(Timestamp, usize)>,
 }
 
 impl Waiting {
     pub(super) fn new(head: ResponseHead, at: u64, ts: Timestamp) -> Self {
-        Self { head, at, ts, rest: Vec::new() }
+        Self { head, at, ts, rest: Vec::new(), times: Vec::new() }
     }
 
     /// Bytes that are held.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.head.fields.weight() + self.rest.capacity()
+        let times = self.times.capacity() * size_of::<(Timestamp, usize)>();
+        size_of::<Self>() + self.head.fields.weight() + self.rest.capacity() + times
     }
 
     /// Keeps what follows; false if it is too much.
-    pub(super) fn hold(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn hold(&mut self, bytes: &[u8], ts: Timestamp) -> bool {
         let fits = self.rest.len() + bytes.len() <= LONGEST_WAIT;
         if fits {
             self.rest.extend_from_slice(bytes);
+            match self.times.last_mut() {
+                Some((last, end)) if *last == ts => *end = self.rest.len(),
+                _ => self.times.push((ts, self.rest.len())),
+            }
         }
         fits
     }
@@ -233,9 +240,15 @@ impl Connection {
     /// A request was read: the response that waited for it goes on.
     pub(super) fn release(&mut self, link: &Link, context: &mut Context<'_>) {
         let Some(waiting) = self.waiting.take() else { return };
-        let Waiting { head, at, ts, rest } = *waiting;
+        let Waiting { head, at, ts, rest, times } = *waiting;
         self.respond(link, head, at, ts, context);
-        self.server_data(link, Data { side: self.client.peer(), offset: at, ts, bytes: &rest }, context);
+        let mut begin = 0;
+        for (ts, end) in times {
+            let bytes = rest.get(begin..end).unwrap_or_default();
+            let offset = at + begin as u64;
+            self.server_data(link, Data { side: self.client.peer(), offset, ts, bytes }, context);
+            begin = end;
+        }
     }
 
     /// The request of a waiting response is not to be had.

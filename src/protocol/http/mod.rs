@@ -346,7 +346,7 @@ impl Connection {
         let mut bytes = data.bytes;
         while !bytes.is_empty() {
             if let Some(waiting) = &mut self.waiting {
-                if !waiting.hold(bytes) {
+                if !waiting.hold(bytes, data.ts) {
                     self.give_up_waiting(link, context);
                     continue;
                 }
