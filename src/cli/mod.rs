@@ -6,6 +6,8 @@ pub mod config;
 #[cfg(target_os = "linux")]
 mod counters;
 #[cfg(target_os = "linux")]
+pub mod enroll;
+#[cfg(target_os = "linux")]
 mod events;
 mod output;
 pub mod replay;

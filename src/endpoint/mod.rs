@@ -4,6 +4,8 @@
 //! hash lookup and a binary search, who owned an address, which process held a connection, and who touched a file.
 //! Promises: no line is fatal, every line is counted, and no more memory is held than the configuration states.
 
+#[cfg(target_os = "linux")]
+pub mod authority;
 mod event;
 mod history;
 mod intake;
