@@ -9,6 +9,8 @@ mod counters;
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+#[cfg(target_os = "linux")]
+mod listening;
 mod output;
 pub mod replay;
 #[cfg(target_os = "linux")]

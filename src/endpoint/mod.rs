@@ -10,6 +10,8 @@ mod event;
 mod history;
 mod intake;
 mod line;
+#[cfg(target_os = "linux")]
+pub mod listener;
 mod text;
 
 pub use event::{

@@ -245,7 +245,8 @@ fn pair(
     let key = match read(&key_file) {
         Ok(text) => KeyPair::from_pem(&text)
             .map_err(|error| AuthorityError::Damaged { path: key_file, why: error.to_string() })?,
-        Err(AuthorityError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+        // A key that was put away is not replaced: the certificates that it signed would be worth nothing.
+        Err(AuthorityError::File { source, .. }) if source.kind() == ErrorKind::NotFound && !file.exists() => {
             let key = KeyPair::generate()?;
             write_private(&key_file, &key.serialize_pem())?;
             key

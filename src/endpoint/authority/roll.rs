@@ -121,6 +121,12 @@ impl Roll {
         Ok(Self::parse(&text))
     }
 
+    /// When the roll in a state directory was last written, and its length: where both are the same, so is the roll.
+    pub fn changed(folder: &Path) -> Option<(std::time::SystemTime, u64)> {
+        let metadata = std::fs::metadata(folder.join(ROLL)).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+
     fn parse(text: &[u8]) -> Self {
         let mut roll = Self::default();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {

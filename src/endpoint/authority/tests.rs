@@ -40,6 +40,8 @@ fn a_damaged_key_is_said_and_not_replaced() {
     std::fs::write(folder.path().join("authority.key"), "no key").unwrap();
     assert!(matches!(Authority::open(folder.path()), Err(AuthorityError::Damaged { .. })));
     assert_eq!(std::fs::read_to_string(folder.path().join("authority.key")).unwrap(), "no key");
+    std::fs::remove_file(folder.path().join("authority.key")).unwrap();
+    assert!(matches!(Authority::open(folder.path()), Err(AuthorityError::File { .. })));
 }
 
 #[test]
