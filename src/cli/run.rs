@@ -93,12 +93,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         sandbox::lock(listening.is_some())?;
     }
     sensor.begin();
-    if let Some(listening) = &mut listening {
-        listening.begin(&mut |line| log(&line));
-    }
     let threads = config.capture.threads;
     let plural = if threads == 1 { "" } else { "s" };
     log(&format!("capturing on {} with {threads} thread{plural}", interfaces.join(", ")));
+    if let Some(listening) = &mut listening {
+        listening.begin(&mut |line| log(&line));
+    }
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
