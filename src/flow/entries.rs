@@ -2,6 +2,7 @@
 
 use super::brief::Brief;
 use super::half::Half;
+use super::near;
 use super::slab::Slab;
 use super::{Both, Link, Moment, Side};
 use crate::net::{Endpoint, Timestamp};
@@ -27,6 +28,29 @@ pub(super) struct Hot {
     pub(super) halves: Both<Brief>,
 }
 
+impl Hot {
+    /// In brief form only.
+    pub(super) fn closed(&self) -> bool {
+        self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
+    }
+
+    fn established(&self) -> bool {
+        let (low, high) = (self.halves.of(Side::Low), self.halves.of(Side::High));
+        low.next() > 0 || high.next() > 0 || (low.placed() && high.placed())
+    }
+}
+
+/// How far a connection's life has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// Both sides have finished, or one has reset it.
+    pub(super) closed: bool,
+    /// Both sides were seen, or bytes.
+    pub(super) established: bool,
+    /// A hole or an unplaced beginning keeps something waiting.
+    pub(super) waits: bool,
+}
+
 /// The rest of a connection. In this order, what new bytes need is in the first two cache lines.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -35,7 +59,7 @@ pub(super) struct Cold<S> {
     pub(super) state: S,
     pub(super) link: Link,
     /// Of each half in its brief form, place in the input of the last acknowledgement that said something new.
-    acked_index: Both<u64>,
+    pub(super) acked_index: Both<u64>,
 }
 
 /// A connection's parts, for what is out of the ordinary.
@@ -103,6 +127,14 @@ impl<S> Entries<S> {
         self.cold.get(handle)?.as_ref()
     }
 
+    /// Brings the rest near, as far as new bytes need it.
+    #[inline]
+    pub(super) fn fetch_cold(&self, handle: u32) {
+        if let Some(place) = self.cold.get(handle) {
+            near::fetch::<2, _>(place);
+        }
+    }
+
     /// What ordinary segments need, to change.
     #[inline]
     pub(super) fn hot_mut(&mut self, handle: u32) -> Option<&mut Hot> {
@@ -122,14 +154,23 @@ impl<S> Entries<S> {
         Some(Entry { hot, link, state, halves: halves.as_mut()? })
     }
 
-    /// Adds a connection, unfolded, of which nothing was seen yet.
+    /// How far the connection has come, in whatever form it is.
+    pub(super) fn standing(&mut self, handle: u32) -> Option<Standing> {
+        let hot = self.hot.get(handle)?;
+        if !hot.full {
+            return Some(Standing { closed: hot.closed(), established: hot.established(), waits: false });
+        }
+        let entry = self.entry(handle)?;
+        let waits = entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits();
+        Some(Standing { closed: entry.closed(), established: entry.established(), waits })
+    }
+
+    /// Adds a connection, in brief form, of which nothing was seen yet.
     pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> u32 {
-        let mut halves = self.spare.pop().unwrap_or_default();
-        *halves = Both::default();
         let handle = self.hot.add(Hot {
             ends: link.ends,
             free: false,
-            full: true,
+            full: false,
             deaf: link.deaf,
             reset: None,
             seen: now.clock,
@@ -138,17 +179,19 @@ impl<S> Entries<S> {
             halves: Both::default(),
         });
         // Both slabs are asked and given back together, so that the handle is the same.
-        self.cold.add(Some(Cold { halves: Some(halves), state, link, acked_index: Both::default() }));
+        self.cold.add(Some(Cold { halves: None, state, link, acked_index: Both::default() }));
         handle
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove(&mut self, handle: u32) -> Option<Cold<S>> {
+    /// Takes a connection out. Its brief halves say nothing if it has full ones.
+    pub(super) fn remove(&mut self, handle: u32) -> Option<(Both<Brief>, Cold<S>)> {
         let cold = self.cold.get_mut(handle)?.take()?;
-        self.hot.get_mut(handle)?.free = true;
+        let hot = self.hot.get_mut(handle)?;
+        hot.free = true;
+        let brief = hot.halves;
         self.hot.forget(handle);
         self.cold.forget(handle);
-        Some(cold)
+        Some((brief, cold))
     }
 
     /// Keeps a box for the next time.

@@ -56,6 +56,13 @@ impl SensorCounters {
     }
 }
 
+/// A segment of the common shape that was looked at and not yet followed.
+struct Seen<'p> {
+    segment: Segment<'p>,
+    lane: u8,
+    key: Key,
+}
+
 /// One worker's lanes.
 pub(super) struct Worker {
     decoder: Decoder,
@@ -83,54 +90,52 @@ impl Worker {
     /// Follows a batch; what it finished goes to `out`.
     pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
         let mut packets = batch.packets();
-        let mut ahead = ArrayVec::<_, AHEAD>::new();
+        let mut ahead = ArrayVec::<Seen<'_>, AHEAD>::new();
+        // Packets of another shape, each with how many of those in `ahead` come before it.
+        let mut uncommon = ArrayVec::<(usize, Packet<'_>), AHEAD>::new();
         loop {
-            let decoder = &mut self.decoder;
-            let lanes = &self.lanes;
-            let of = |lane: usize| lanes.get(lane).and_then(Option::as_ref);
-            ahead.extend(packets.by_ref().take(AHEAD).map(|packet| {
-                let common = decoder.common(&packet).map(|segment| {
-                    let lane = lane_of(segment.source, segment.destination);
-                    let key = of(lane).map(|tracker| tracker.key(&segment));
-                    (segment, lane, key)
-                });
-                (packet, common)
-            }));
-            if ahead.is_empty() {
+            // Each loop asks for the memory that the next one needs.
+            let mut left = AHEAD;
+            while left > 0
+                && let Some(packet) = packets.next()
+            {
+                left -= 1;
+                let Some(segment) = self.decoder.common(&packet) else {
+                    uncommon.push((ahead.len(), packet));
+                    continue;
+                };
+                let lane = lane_of(segment.source, segment.destination);
+                if let Some(Some(tracker)) = self.lanes.get(lane) {
+                    let key = tracker.key(&segment);
+                    tracker.approach(&key);
+                    ahead.push(Seen { segment, lane: lane as u8, key });
+                }
+            }
+            if left == AHEAD {
                 break;
             }
-            // Short loops over all of them, so that the processor waits for the memory of many flows at once.
-            let mut near = 0;
-            for (_, common) in &ahead {
-                if let Some((_, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.approach(key));
+            for seen in &mut ahead {
+                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                    tracker.look_up(&mut seen.key);
                 }
             }
-            for (_, common) in &mut ahead {
-                if let Some((_, lane, Some(key))) = common
-                    && let Some(tracker) = of(*lane)
-                {
-                    tracker.look_up(key);
+            for seen in &ahead {
+                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                    tracker.look_closely(&seen.key, &seen.segment);
                 }
             }
-            for (_, common) in &ahead {
-                if let Some((_, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.look_ahead(key));
+            let mut others = uncommon.iter().peekable();
+            for (n, seen) in ahead.iter().enumerate() {
+                while let Some((_, packet)) = others.next_if(|(before, _)| *before <= n) {
+                    self.uncommon(packet, out);
                 }
+                self.segment(&seen.segment, usize::from(seen.lane), &seen.key, out);
             }
-            for (_, common) in &ahead {
-                if let Some((segment, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.look_closely(key, segment));
-                }
+            for (_, packet) in others {
+                self.uncommon(packet, out);
             }
-            std::hint::black_box(near);
-            for (packet, common) in ahead.drain(..) {
-                match common {
-                    Some((segment, lane, Some(key))) => self.segment(&segment, lane, &key, out),
-                    Some((.., None)) => {}
-                    None => self.uncommon(&packet, out),
-                }
-            }
+            ahead.clear();
+            uncommon.clear();
         }
         self.advance(batch.clock(), out);
     }
