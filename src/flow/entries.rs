@@ -34,6 +34,12 @@ impl Hot {
         self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
     }
 
+    /// In brief form only: one side has finished.
+    #[inline]
+    pub(super) fn ends_soon(&self) -> bool {
+        self.halves.of(Side::Low).fin_seen() | self.halves.of(Side::High).fin_seen()
+    }
+
     fn established(&self) -> bool {
         let (low, high) = (self.halves.of(Side::Low), self.halves.of(Side::High));
         low.next() > 0 || high.next() > 0 || (low.placed() && high.placed())
@@ -56,10 +62,10 @@ pub(super) struct Standing {
 #[repr(C, align(64))]
 pub(super) struct Cold<S> {
     pub(super) halves: Option<Box<Both<Half>>>,
-    pub(super) state: S,
-    pub(super) link: Link,
     /// Of each half in its brief form, place in the input of the last acknowledgement that said something new.
     pub(super) acked_index: Both<u64>,
+    pub(super) state: S,
+    pub(super) link: Link,
 }
 
 /// A connection's parts, for what is out of the ordinary.

@@ -161,7 +161,7 @@ impl<A: Application> Tracker<A> {
     #[inline]
     pub fn look_closely(&self, key: &Key, segment: &Segment<'_>) {
         let Some(hot) = self.entries.hot(key.likely) else { return };
-        if segment.flags.goes_on() && !hot.full && (segment.payload.is_empty() || hot.deaf) {
+        if segment.flags.goes_on() && !hot.full && !hot.ends_soon() && (segment.payload.is_empty() || hot.deaf) {
             return;
         }
         self.entries.fetch_cold(key.likely);

@@ -1,12 +1,12 @@
-//! A worker: takes every packet apart and follows those of its own lanes.
+//! A worker: takes packets apart and follows those of its own lanes.
 
 use arrayvec::ArrayVec;
 
 use crate::capture::{Batch, Packet};
 use crate::config::{self, Config};
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
-use crate::net::{ByteSize, Endpoint, Span, Timestamp, host_pair_hash};
-use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
+use crate::net::{Address, ByteSize, Span, Timestamp, host_pair_hash};
+use crate::packet::{self, Audience, Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
 /// How many lanes there are, whatever the number of workers; also the most workers that are of use.
@@ -56,6 +56,25 @@ impl SensorCounters {
     }
 }
 
+/// Whom the packets of a batch go to.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    /// Each packet's lane, or [`EVERYBODY`].
+    lanes: Vec<u8>,
+}
+
+/// A packet that has to be taken apart to see whose it is.
+const EVERYBODY: u8 = u8::MAX;
+
+impl Spread {
+    /// Spreads a batch anew.
+    pub(super) fn over(&mut self, batch: &Batch) {
+        self.lanes.clear();
+        let lane = |packet| packet::hosts(&packet).map_or(EVERYBODY, |(a, b)| lane_of(a, b) as u8);
+        self.lanes.extend(batch.packets().map(lane));
+    }
+}
+
 /// A segment of the common shape that was looked at and not yet followed.
 struct Seen<'p> {
     segment: Segment<'p>,
@@ -87,32 +106,37 @@ impl Worker {
         Self { decoder: Decoder::with_limits(&packet), lanes, first: true }
     }
 
-    /// Follows a batch; what it finished goes to `out`.
-    pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
-        let mut packets = batch.packets();
+    /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
+    pub(super) fn take(&mut self, batch: &Batch, spread: Option<&Spread>, out: &mut Vec<Placed>) {
         let mut ahead = ArrayVec::<Seen<'_>, AHEAD>::new();
         // Packets of another shape, each with how many of those in `ahead` come before it.
-        let mut uncommon = ArrayVec::<(usize, Packet<'_>), AHEAD>::new();
-        loop {
+        let mut uncommon = ArrayVec::<(usize, Packet<'_>, Audience), AHEAD>::new();
+        let mut at = 0;
+        while at < batch.len() {
             // Each loop asks for the memory that the next one needs.
-            let mut left = AHEAD;
-            while left > 0
-                && let Some(packet) = packets.next()
-            {
-                left -= 1;
-                let Some(segment) = self.decoder.common(&packet) else {
-                    uncommon.push((ahead.len(), packet));
+            while !ahead.is_full() && !uncommon.is_full() && at < batch.len() {
+                let n = at;
+                at += 1;
+                let mut audience = Audience::One;
+                if let Some(Spread { lanes }) = spread {
+                    match lanes.get(n) {
+                        Some(&EVERYBODY) | None => audience = Audience::All,
+                        Some(&lane) if !self.has(lane) => continue,
+                        Some(_) => {}
+                    }
+                }
+                let Some(packet) = batch.packet(n) else { continue };
+                let common = if audience == Audience::One { self.decoder.common(&packet) } else { None };
+                let Some(segment) = common else {
+                    uncommon.push((ahead.len(), packet, audience));
                     continue;
                 };
-                let lane = lane_of(segment.source, segment.destination);
+                let lane = lane_of(segment.source.address, segment.destination.address);
                 if let Some(Some(tracker)) = self.lanes.get(lane) {
                     let key = tracker.key(&segment);
                     tracker.approach(&key);
                     ahead.push(Seen { segment, lane: lane as u8, key });
                 }
-            }
-            if left == AHEAD {
-                break;
             }
             for seen in &mut ahead {
                 if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
@@ -126,13 +150,13 @@ impl Worker {
             }
             let mut others = uncommon.iter().peekable();
             for (n, seen) in ahead.iter().enumerate() {
-                while let Some((_, packet)) = others.next_if(|(before, _)| *before <= n) {
-                    self.uncommon(packet, out);
+                while let Some((_, packet, audience)) = others.next_if(|(before, ..)| *before <= n) {
+                    self.uncommon(packet, *audience, out);
                 }
                 self.segment(&seen.segment, usize::from(seen.lane), &seen.key, out);
             }
-            for (_, packet) in others {
-                self.uncommon(packet, out);
+            for (_, packet, audience) in others {
+                self.uncommon(packet, *audience, out);
             }
             ahead.clear();
             uncommon.clear();
@@ -143,8 +167,8 @@ impl Worker {
     /// Follows a packet; what it finished goes to `out`.
     #[inline]
     pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
-        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, out) };
-        let lane = lane_of(segment.source, segment.destination);
+        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, Audience::One, out) };
+        let lane = lane_of(segment.source.address, segment.destination.address);
         let Some(Some(tracker)) = self.lanes.get(lane) else { return };
         let key = tracker.key(&segment);
         self.segment(&segment, lane, &key, out);
@@ -157,6 +181,10 @@ impl Worker {
             tracker.advance(clock);
             collect(tracker, lane, out);
         }
+    }
+
+    fn has(&self, lane: u8) -> bool {
+        self.lanes.get(usize::from(lane)).is_some_and(Option::is_some)
     }
 
     #[inline]
@@ -178,12 +206,12 @@ impl Worker {
     }
 
     /// A packet that is no TCP segment of the common shape.
-    fn uncommon(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
+    fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, out: &mut Vec<Placed>) {
         let lanes = &mut self.lanes;
-        self.decoder.uncommon(packet, &mut |decoded| {
+        self.decoder.uncommon(packet, audience, &mut |decoded| {
             let lane = match &decoded {
-                Decoded::Tcp(segment) => lane_of(segment.source, segment.destination),
-                Decoded::Udp(datagram) => lane_of(datagram.source, datagram.destination),
+                Decoded::Tcp(segment) => lane_of(segment.source.address, segment.destination.address),
+                Decoded::Udp(datagram) => lane_of(datagram.source.address, datagram.destination.address),
             };
             let Some(Some(tracker)) = lanes.get_mut(lane) else { return };
             match &decoded {
@@ -233,10 +261,11 @@ impl Worker {
         hand_on(&mut out, later);
     }
 
-    /// Adds this worker's counts. Every worker takes every packet apart, so the first one's word on that counts.
+    /// Adds this worker's counts. Of the packets that every worker takes apart the first one's word counts.
     pub(super) fn count(&mut self, into: &mut SensorCounters) {
+        into.packet.add(self.decoder.counters());
         if self.first {
-            into.packet.add(self.decoder.counters());
+            into.packet.add(self.decoder.common_counters());
             into.fragment = self.decoder.fragment_counters().clone();
         }
         for tracker in self.lanes.iter_mut().flatten() {
@@ -263,8 +292,9 @@ fn lane_in(config: &Config, lanes: usize, seed: u64) -> Tracker<Parsers> {
     Tracker::new(&config.flow, lanes, seed, Parsers::new(&config.protocol, &config.files, lanes))
 }
 
-fn lane_of(a: Endpoint, b: Endpoint) -> usize {
-    (host_pair_hash(a.address, b.address) >> 32) as usize % LANES
+#[inline]
+fn lane_of(a: Address, b: Address) -> usize {
+    (host_pair_hash(a, b) >> 32) as usize % LANES
 }
 
 fn collect(tracker: &mut Tracker<Parsers>, lane: usize, out: &mut Vec<Placed>) {

@@ -39,7 +39,8 @@ impl<A: Application> Tracker<A> {
     pub(super) fn begins(&mut self, handle: u32, side: Side, segment: &Segment<'_>) -> bool {
         let flags = segment.flags;
         let plain = flags.syn() && !flags.ack() && !flags.rst() && !flags.fin();
-        let Some(hot) = self.entries.hot_mut(handle).filter(|_| plain && segment.payload.is_empty() && segment.cut == 0)
+        let Some(hot) =
+            self.entries.hot_mut(handle).filter(|_| plain && segment.payload.is_empty() && segment.cut == 0)
         else {
             return false;
         };
