@@ -26,7 +26,7 @@ pub enum ReplayError {
 }
 
 /// How many batches are under way at once.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 16;
 
 /// A batch on its way to all workers.
 #[derive(Default)]
