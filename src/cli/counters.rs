@@ -34,6 +34,7 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
         ("gaps", flow.gaps),
         ("gap_bytes", flow.gap_bytes),
         ("evicted", flow.ended(Ending::Evicted)),
+        ("refused", flow.refused),
         ("flows_dropped", dropped.flows),
         ("names_dropped", dropped.names),
         ("uploads_dropped", dropped.uploads),

@@ -33,7 +33,8 @@ settings! {
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
         /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
-        /// ended early.
+        /// ended early for one that opens. A flow that was not seen to open gets a place only if that one was idle for
+        /// ten seconds; else its segments are counted, and no more.
         table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Memory for segments that arrived ahead of a hole, over all streams.
         /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
