@@ -180,8 +180,10 @@ impl<S> Entries<S> {
         Some(Standing { closed: entry.closed(), established: entry.established(), waits })
     }
 
-    /// Adds a connection, in brief form, of which nothing was seen yet.
-    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> u32 {
+    /// Adds a connection, in brief form, of which nothing was seen yet. Its handle, and when the last connection of
+    /// that handle was to be looked at.
+    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> (u32, Option<u64>) {
+        let before = self.hot.get(self.hot.next()).map(|hot| hot.tick);
         let handle = self.hot.add(Hot {
             ends: link.ends,
             free: false,
@@ -195,7 +197,7 @@ impl<S> Entries<S> {
         });
         // Both slabs are asked and given back together, so that the handle is the same.
         self.cold.add(Some(Cold { halves: None, state, link, acked_index: Both::default() }));
-        handle
+        (handle, before)
     }
 
     /// Takes a connection out. Its brief halves say nothing if it has full ones.

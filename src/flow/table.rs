@@ -20,6 +20,9 @@ use crate::record::Ending;
 /// How many slots are looked at to find the one idle longest when the table is full.
 const EVICTION_SAMPLE: usize = 16;
 
+/// The most ticks between two looks at a flow. What is no longer true waits in the timers for no longer than that.
+const LOOK: u64 = 30;
+
 /// What a flow's place in the index, in the timers and among the free ones costs, in bytes.
 const PLACE: usize = 6 * size_of::<u32>();
 

@@ -5,7 +5,7 @@ use super::super::entries::Entries;
 use super::super::half::Half;
 use super::super::timer::{TICK, tick_at};
 use super::super::{Application, Both, Link, Moment, Side, Totals};
-use super::{EVICTION_SAMPLE, Key, OVERDUE, PLACE, Tracker, tag};
+use super::{EVICTION_SAMPLE, Key, LOOK, OVERDUE, PLACE, Tracker, tag};
 use crate::net::{Span, Timestamp};
 use crate::packet::Segment;
 use crate::record::Ending;
@@ -40,10 +40,14 @@ impl<A: Application> Tracker<A> {
             slot: self.entries.next(),
         };
         let state = self.app.open(&mut link, side, now);
-        let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
-        let handle = self.entries.add(link, state, tick, now);
+        let tick = tick_at(now.clock.after(self.limits.half_open)).min(self.tick + LOOK).max(self.tick + 1);
+        let (handle, before) = self.entries.add(link, state, tick, now);
         self.index.insert(key.tag, handle);
-        self.timers.add(tick, handle);
+        match before {
+            // Who had the handle before is still to be looked at: it will be this one.
+            Some(earlier) if (self.tick + 1..=tick).contains(&earlier) => self.look_first(handle, earlier),
+            _ => self.timers.add(tick, handle),
+        }
         self.counters.opened += 1;
         self.counters.peak = self.counters.peak.max(self.index.len() as u64);
         handle
@@ -99,7 +103,13 @@ impl<A: Application> Tracker<A> {
                 return;
             }
         }
-        self.look_next(handle, tick_at(deadline).max(due + 1));
+        self.look_next(handle, tick_at(deadline).min(due + LOOK).max(due + 1));
+    }
+
+    fn look_first(&mut self, handle: u32, tick: u64) {
+        if let Some(hot) = self.entries.hot_mut(handle) {
+            hot.tick = tick;
+        }
     }
 
     fn look_next(&mut self, handle: u32, tick: u64) {
