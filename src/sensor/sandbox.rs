@@ -160,8 +160,9 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     Ok(program)
 }
 
-/// The state of an interface, and what the standard library asks of a file.
-const REQUESTS: [u64; 4] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::TCGETS, libc::FIONBIO];
+/// The state of an interface, its driver's counters (to set anything takes a capability that is given up), and what the
+/// standard library asks of a file.
+const REQUESTS: [u64; 5] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::SIOCETHTOOL, libc::TCGETS, libc::FIONBIO];
 
 /// System calls that stay, whatever their arguments.
 const CALLS: &[i64] = &[
@@ -244,7 +245,7 @@ impl Attempt {
 }
 
 /// Tries what a confined and locked process must not be able to do, and the little that it must: nothing that
-/// succeeds does any harm, but for a file `outfall-check` left behind. `state` is a directory that stays open.
+/// succeeds does any harm. `state` is a directory that stays open.
 pub fn try_out(state: &Path, outside: &Path) -> Vec<Attempt> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     use std::fs::{self, File};
