@@ -167,3 +167,16 @@ fn an_end_brings_everything_out_and_a_bound_does_so_early() {
     assert_eq!(said(&mut out), [r"read D:\3 3-3 1", "end Some(50)"]);
     assert!(gatherer.running.is_empty());
 }
+
+#[test]
+fn a_password_on_a_command_line_goes_no_further() {
+    let mut gatherer = Gatherer::new(&Files::default());
+    let mut out = Gathered::default();
+    let mut sighting = process(r"C:\curl.exe");
+    if let What::ProcessStart(event) = &mut sighting.what {
+        event.command_line = Some("curl -T a ftp://u:secret@h.example/".to_owned());
+    }
+    gatherer.take(sighting, ms(0), &mut out);
+    let body = out.reports[0].1.body(Source::Etw);
+    assert!(body.contains("ftp://u:***@h.example/") && !body.contains("secret"), "{body}");
+}
