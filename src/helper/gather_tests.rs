@@ -135,8 +135,7 @@ fn a_new_name_comes_after_what_was_done_under_the_old_one() {
 
 #[test]
 fn noise_is_left_out_and_counted_but_never_in_the_folders_that_matter() {
-    let mut config = Files::default();
-    config.folders = vec![r"C:\Windows\Staging".into()];
+    let config = Files { folders: vec![r"C:\Windows\Staging".into()], ..Files::default() };
     let mut gatherer = Gatherer::new(&config);
     let mut out = Gathered::default();
     for path in [r"C:\Windows\System32\x.txt", r"C:\Users\a\AppData\Local\Microsoft\x", r"D:\a.DLL"] {

@@ -10,6 +10,8 @@ pub mod config;
 mod gather;
 mod hash;
 mod host;
+#[cfg(any(windows, test))]
+mod layout;
 mod log;
 mod pattern;
 mod sighting;

@@ -1,5 +1,7 @@
 //! What watches: each source runs on a thread of its own and hands on what it sees.
 
+#[cfg(any(windows, test))]
+pub mod poll;
 pub mod script;
 
 use std::sync::atomic::{AtomicU64, Ordering};
