@@ -20,13 +20,16 @@ const DISPATCH: &[&str] = &["helper", "cli"];
 const UNSAFE: &[&str] = &[
     "capture/live/system.rs",
     "helper/windows/console.rs",
+    "helper/windows/drives.rs",
     "helper/windows/handle.rs",
     "helper/windows/handles.rs",
     "helper/windows/host.rs",
     "helper/windows/library.rs",
     "helper/windows/process.rs",
     "helper/windows/service.rs",
+    "helper/windows/subscription.rs",
     "helper/windows/tcp.rs",
+    "helper/windows/trace.rs",
     "helper/windows/watch.rs",
 ];
 

@@ -1,6 +1,8 @@
 //! What watches: each source runs on a thread of its own and hands on what it sees.
 
 #[cfg(any(windows, test))]
+pub mod etw;
+#[cfg(any(windows, test))]
 pub mod poll;
 pub mod script;
 

@@ -1,6 +1,9 @@
 //! What the helper asks of Windows. Each file wraps one part of its interface; what comes back is read elsewhere.
 
 pub mod console;
+mod drives;
+mod etw;
+mod eventlog;
 mod handle;
 mod handles;
 pub mod host;
@@ -8,8 +11,10 @@ mod library;
 mod poll;
 mod process;
 pub mod service;
+mod subscription;
 mod tcp;
 mod text;
+mod trace;
 mod watch;
 
 use super::config::{Config, When};
@@ -19,6 +24,12 @@ use super::source::Source;
 pub fn sources(config: &Config) -> Vec<Vec<Box<dyn Source>>> {
     let mut rows: Vec<Vec<Box<dyn Source>>> = Vec::new();
     let mut live: Vec<Box<dyn Source>> = Vec::new();
+    if config.sources.eventlog {
+        rows.push(vec![Box::new(eventlog::EventLog::new(config))]);
+    }
+    if config.sources.etw {
+        live.push(Box::new(etw::Etw));
+    }
     match config.sources.poll {
         When::Never => {}
         When::Fallback => live.push(Box::new(poll::Poll::new(config))),
