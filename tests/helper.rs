@@ -17,14 +17,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn helper() -> Command {
-    let mut command = match option_env!("OUTFALL_HELPER_RUNNER") {
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(env!("CARGO_BIN_EXE_outfall-helper"));
-            command
-        }
-        None => Command::new(env!("CARGO_BIN_EXE_outfall-helper")),
-    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outfall-helper"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
