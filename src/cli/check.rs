@@ -1,7 +1,7 @@
 //! `outfall check`: whether this machine is fit to capture live, and what to change.
 
 use std::io::Write as _;
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Barrier};
@@ -162,7 +162,14 @@ fn memory(config: &Config, interfaces: usize) -> Finding {
         &config.files.memory,
         &config.endpoint.memory,
     ];
-    let all = tables.iter().fold(rings, |sum, size| sum.saturating_add(size.0));
+    let listener = &config.listener;
+    // Without addresses there is no listener; its queue is one for the join, and one for the journal.
+    let listener = if listener.tls.is_empty() && listener.local.is_empty() {
+        0
+    } else {
+        listener.memory.0.saturating_add(listener.queue.0.saturating_mul(2))
+    };
+    let all = tables.iter().fold(rings.saturating_add(listener), |sum, size| sum.saturating_add(size.0));
     let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
         line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
@@ -212,7 +219,11 @@ fn sandbox_apart() -> anyhow::Result<ExitCode> {
 /// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
 fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
     let outside = std::env::temp_dir();
-    let open = Open { write: vec![state.to_owned()], ..Open::default() };
+    let listening = TcpListener::bind(("127.0.0.1", 0)).context("no socket to accept on")?;
+    let address = listening.local_addr().context("no socket to accept on")?;
+    // One for each thread to accept.
+    let clients = [0, 1].map(|_| TcpStream::connect(address));
+    let open = Open { keep: vec![state.to_owned()], ..Open::default() };
     let mut findings = vec![match sandbox::confine(&open)? {
         Files::Confined => Fine("Landlock holds, with all of its rules".to_owned()),
         Files::Partly => Fine("Landlock holds; this kernel does not know all of its rules".to_owned()),
@@ -226,16 +237,19 @@ fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
     let gate = Arc::new(Barrier::new(2));
     let other = {
         let (gate, state, outside) = (Arc::clone(&gate), state.to_owned(), outside.clone());
+        let listening = listening.try_clone().context("no socket to accept on")?;
         // It is there before the list of system calls holds, as the capture threads are.
         std::thread::spawn(move || {
             gate.wait();
-            sandbox::try_out(&state, &outside)
+            sandbox::try_out(&state, &outside, &listening)
         })
     };
-    sandbox::lock()?;
+    // As a sensor that listens, which keeps the most.
+    sandbox::lock(true)?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
-    let here = sandbox::try_out(state, &outside);
+    let here = sandbox::try_out(state, &outside, &listening);
+    drop(clients);
     for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
         for attempt in attempts {
             let result = attempt.refused.as_ref().map_or("done".to_owned(), |why| format!("refused: {why}"));
