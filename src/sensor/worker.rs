@@ -82,7 +82,12 @@ impl Worker {
 
     /// Follows a batch; what it finished goes to `out`.
     pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
-        let mut packets = batch.packets();
+        self.follow(batch.packets(), out);
+        self.advance(batch.clock(), out);
+    }
+
+    /// Follows packets, all of which lie in memory; what that finished goes to `out`.
+    pub(super) fn follow<'p>(&mut self, mut packets: impl Iterator<Item = Packet<'p>>, out: &mut Vec<Placed>) {
         let mut ahead = ArrayVec::<_, AHEAD>::new();
         loop {
             let decoder = &mut self.decoder;
@@ -132,17 +137,6 @@ impl Worker {
                 }
             }
         }
-        self.advance(batch.clock(), out);
-    }
-
-    /// Follows a packet; what it finished goes to `out`.
-    #[inline]
-    pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
-        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, out) };
-        let lane = lane_of(segment.source, segment.destination);
-        let Some(Some(tracker)) = self.lanes.get(lane) else { return };
-        let key = tracker.key(&segment);
-        self.segment(&segment, lane, &key, out);
     }
 
     /// Moves time on; what that finished goes to `out`.
