@@ -1,7 +1,7 @@
 //! Values by handle, in blocks: growing moves nothing and touches no memory before it is used.
 
-/// How many values a block takes.
-const BLOCK: usize = 256;
+/// How many values a block takes: so many that what an allocator rounds up to matters little.
+const BLOCK: usize = 4096;
 
 /// Values by handle. A handle is free again after [`Slab::forget`].
 #[derive(Debug)]

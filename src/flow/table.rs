@@ -24,7 +24,7 @@ const EVICTION_SAMPLE: usize = 16;
 const LOOK: u64 = 30;
 
 /// What a flow's place in the index, in the timers and among the free ones costs, in bytes.
-const PLACE: usize = 6 * size_of::<u32>();
+const PLACE: usize = 10 * size_of::<u32>();
 
 /// How long after a flow's last packet a hole is waited for where few packets come; where many come, their number
 /// counts.

@@ -108,24 +108,43 @@ impl Worker {
 
     /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
     pub(super) fn take(&mut self, batch: &Batch, spread: Option<&Spread>, out: &mut Vec<Placed>) {
+        match spread {
+            None => self.follow(batch.packets(), out),
+            Some(Spread { lanes }) => {
+                let own: [bool; LANES] = std::array::from_fn(|lane| self.lanes.get(lane).is_some_and(Option::is_some));
+                let spread = lanes.iter().enumerate().filter_map(|(n, &lane)| match own.get(usize::from(lane)) {
+                    Some(true) => Some((batch.packet(n)?, Audience::One)),
+                    Some(false) => None,
+                    None => Some((batch.packet(n)?, Audience::All)),
+                });
+                self.look_and_follow(spread, out);
+            }
+        }
+        self.advance(batch.clock(), out);
+    }
+
+    /// Follows packets, all of which lie in memory; what that finished goes to `out`.
+    pub(super) fn follow<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>, out: &mut Vec<Placed>) {
+        self.look_and_follow(packets.map(|packet| (packet, Audience::One)), out);
+    }
+
+    #[inline(always)]
+    fn look_and_follow<'p>(
+        &mut self,
+        mut packets: impl Iterator<Item = (Packet<'p>, Audience)>,
+        out: &mut Vec<Placed>,
+    ) {
         let mut ahead = ArrayVec::<Seen<'_>, AHEAD>::new();
         // Packets of another shape, each with how many of those in `ahead` come before it.
         let mut uncommon = ArrayVec::<(usize, Packet<'_>, Audience), AHEAD>::new();
-        let mut at = 0;
-        while at < batch.len() {
+        let mut more = true;
+        while more {
             // Each loop asks for the memory that the next one needs.
-            while !ahead.is_full() && !uncommon.is_full() && at < batch.len() {
-                let n = at;
-                at += 1;
-                let mut audience = Audience::One;
-                if let Some(Spread { lanes }) = spread {
-                    match lanes.get(n) {
-                        Some(&EVERYBODY) | None => audience = Audience::All,
-                        Some(&lane) if !self.has(lane) => continue,
-                        Some(_) => {}
-                    }
-                }
-                let Some(packet) = batch.packet(n) else { continue };
+            while !ahead.is_full() && !uncommon.is_full() {
+                let Some((packet, audience)) = packets.next() else {
+                    more = false;
+                    break;
+                };
                 let common = if audience == Audience::One { self.decoder.common(&packet) } else { None };
                 let Some(segment) = common else {
                     uncommon.push((ahead.len(), packet, audience));
@@ -161,17 +180,6 @@ impl Worker {
             ahead.clear();
             uncommon.clear();
         }
-        self.advance(batch.clock(), out);
-    }
-
-    /// Follows a packet; what it finished goes to `out`.
-    #[inline]
-    pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
-        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, Audience::One, out) };
-        let lane = lane_of(segment.source.address, segment.destination.address);
-        let Some(Some(tracker)) = self.lanes.get(lane) else { return };
-        let key = tracker.key(&segment);
-        self.segment(&segment, lane, &key, out);
     }
 
     /// Moves time on; what that finished goes to `out`.
@@ -181,10 +189,6 @@ impl Worker {
             tracker.advance(clock);
             collect(tracker, lane, out);
         }
-    }
-
-    fn has(&self, lane: u8) -> bool {
-        self.lanes.get(usize::from(lane)).is_some_and(Option::is_some)
     }
 
     #[inline]

@@ -10,6 +10,7 @@
 //! Promises: what the kernel could not put into a ring is counted, never silent; an interface that goes down or
 //! disappears ends nothing, is reported, and is taken up again when it is back.
 
+mod blocks;
 mod driver;
 mod fanout;
 mod feed;
@@ -20,7 +21,7 @@ mod system;
 use std::io;
 
 pub use driver::DriverCounters;
-pub use feed::{Feed, FeedCounters, LiveClock};
+pub use feed::{Feed, FeedCounters, LiveClock, Sink};
 pub use interfaces::{InterfaceCounters, Interfaces};
 
 use crate::config;

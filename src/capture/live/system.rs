@@ -1,8 +1,8 @@
 //! What only system calls tell or do, and no library offers safely: fan-out, a ring's statistics, the state of an
 //! interface, the settings of its driver, and whether the clock is kept right.
 //!
-//! Each function takes plain values, makes one system call on memory of its own, and gives plain values. This is the
-//! only place of live capture with unsafe code.
+//! Each function takes plain values, makes one system call on memory of its own, and gives plain values. Beside
+//! the mapped ring (`blocks.rs`), this is the only place of live capture with unsafe code.
 
 #![allow(unsafe_code)]
 
@@ -25,6 +25,52 @@ pub(super) fn join_fanout(socket: BorrowedFd<'_>, group: Option<u16>, program: &
     set(socket, libc::PACKET_FANOUT_DATA, &sock_fprog { len, filter: program.as_mut_ptr() })?;
     let joined: u32 = get(socket, libc::PACKET_FANOUT)?;
     Ok((joined & 0xffff) as u16)
+}
+
+/// Makes a ring (TPACKET_V3) of so many blocks of so many bytes. `room` bytes are left free before each frame; a block is
+/// handed over at the latest after `timeout` milliseconds.
+pub(super) fn make_ring(socket: BorrowedFd<'_>, room: u32, size: u32, blocks: u32, timeout: u32) -> io::Result<()> {
+    set(socket, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as c_int))?;
+    set(socket, libc::PACKET_RESERVE, &room)?;
+    let request = libc::tpacket_req3 {
+        tp_block_size: size,
+        tp_block_nr: blocks,
+        // Of no meaning in this version, but that the numbers must fit.
+        tp_frame_size: size,
+        tp_frame_nr: blocks,
+        tp_retire_blk_tov: timeout,
+        tp_sizeof_priv: 0,
+        tp_feature_req_word: 0,
+    };
+    set(socket, libc::PACKET_RX_RING, &request)
+}
+
+/// Lets only packets through that the program lets through, cut to the length that it gives.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &mut [sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // The kernel copies the program and keeps no pointer.
+    let program = sock_fprog { len, filter: program.as_mut_ptr() };
+    set_at(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// The kind of hardware (`ARPHRD_`) of an interface.
+pub(super) fn hardware(socket: BorrowedFd<'_>, name: &str) -> io::Result<u16> {
+    let mut request = request(name)?;
+    ask(socket, libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: the call succeeded, so the kernel wrote this field of the union.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr }.sa_family)
+}
+
+/// Whether the adapter stamps every packet that it receives with a time of its own.
+pub(super) fn stamps(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    // ETHTOOL_GET_TS_INFO, and struct ethtool_ts_info: command, what stamps there are, the number of the clock, two
+    // masks with two reserved words behind each; the last is of what can be stamped on arrival.
+    const GET_STAMPS: u32 = 0x41;
+    const ALL: u32 = 1 << 1;
+    let mut command = [0; 11];
+    command[0] = GET_STAMPS;
+    let [_, stamps, _, _, _, _, _, arriving, ..] = driver(socket, name, command)?;
+    Ok(stamps & libc::SOF_TIMESTAMPING_RX_HARDWARE != 0 && arriving & ALL != 0)
 }
 
 /// What the kernel did with the packets of a ring since it was last asked.
@@ -214,9 +260,14 @@ fn ask(socket: BorrowedFd<'_>, what: libc::c_ulong, request: &mut libc::ifreq) -
 }
 
 fn set<T>(socket: BorrowedFd<'_>, option: c_int, value: &T) -> io::Result<()> {
+    set_at(socket, libc::SOL_PACKET, option, value)
+}
+
+fn set_at<T>(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     let value = std::ptr::from_ref(value).cast::<c_void>();
-    // SAFETY: the pointer and the length are those of `value`, which the kernel only reads.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, value, size_of::<T>() as socklen_t) })
+    // SAFETY: the pointer and the length are those of `value`, which the kernel only reads; a program that it points to
+    // is borrowed by the caller until the call returns.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, size_of::<T>() as socklen_t) })
 }
 
 /// Only for types that any bytes make a value of.
