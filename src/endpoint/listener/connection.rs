@@ -11,8 +11,8 @@ use super::lines::{BASE, Lines};
 use super::reason::Reason;
 use super::session::{Batch, Peer, Session};
 use super::shared::Shared;
-use crate::endpoint::Intake;
 use crate::endpoint::authority::{Fingerprint, Standing, now};
+use crate::endpoint::{Intake, Observation};
 use crate::net::Span;
 
 /// How often it is looked at what is no line: time that passes, certificates that are revoked.
@@ -171,8 +171,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let observations = std::mem::take(&mut batch.observations);
         let mut events = None;
         if !observations.is_empty() {
+            let bytes = size(&observations, batch.bytes);
             let room = loop {
-                match self.shared.events.reserve(batch.bytes, PATIENCE).await {
+                match self.shared.events.reserve(bytes, PATIENCE).await {
                     Some(room) => break room,
                     None => self.wait()?,
                 }
@@ -290,6 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let _ = timeout(FAREWELL, self.stream.shutdown()).await;
         }
     }
+}
+
+/// What events take that were read from lines of so many bytes: their texts are no longer than the lines.
+pub(super) fn size(observations: &[Observation], lines: usize) -> usize {
+    lines + std::mem::size_of_val(observations)
 }
 
 /// Tells a client why it is not served.

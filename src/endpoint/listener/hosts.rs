@@ -202,13 +202,14 @@ impl Tally {
 
 /// All hosts, bounded in number.
 #[derive(Debug)]
-pub(super) struct Hosts {
+pub struct Hosts {
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     most: usize,
 }
 
 impl Hosts {
-    pub(super) fn new(most: usize) -> Self {
+    /// At most so many.
+    pub fn new(most: usize) -> Self {
         Self { hosts: Mutex::default(), most }
     }
 
@@ -248,7 +249,7 @@ impl Hosts {
     }
 
     /// How all of them are, by name.
-    pub(super) fn statuses(&self) -> Vec<HelperStatus> {
+    pub fn statuses(&self) -> Vec<HelperStatus> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<HelperStatus> = hosts.values().map(|host| host.status()).collect();
         all.sort_by(|a, b| a.host.cmp(&b.host));

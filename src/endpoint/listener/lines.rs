@@ -83,6 +83,7 @@ impl Lines {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(end + 1);
             bytes = rest;
+            self.check_end(end)?;
             if self.skipped > 0 || self.rest.len() + end > self.max {
                 self.oversized += 1;
                 self.skipped = 0;
@@ -98,12 +99,10 @@ impl Lines {
                 taken?;
             }
         }
+        self.check_end(bytes.len())?;
         if self.skipped > 0 || self.rest.len() + bytes.len() > self.max {
             self.skipped = self.skipped.saturating_add(self.rest.len()).saturating_add(bytes.len());
             self.clear();
-            if self.skipped > self.max.saturating_mul(ENDLESS) {
-                return Err(Refused::Endless.into());
-            }
             return Ok(());
         }
         let needed = (self.rest.len() + bytes.len()) as u64;
@@ -117,6 +116,12 @@ impl Lines {
         }
         self.rest.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Whether the line may have so many bytes more.
+    fn check_end(&self, more: usize) -> Result<(), Refused> {
+        let length = self.skipped.saturating_add(self.rest.len()).saturating_add(more);
+        if length > self.max.saturating_mul(ENDLESS) { Err(Refused::Endless) } else { Ok(()) }
     }
 
     fn clear(&mut self) {

@@ -35,12 +35,14 @@ use super::intake::{Following, Intake};
 use super::{Counters, History, Observation};
 use crate::config::Config;
 use crate::net::{ByteSize, Span};
-pub use hosts::HelperStatus;
+pub use hosts::{HelperStatus, Hosts};
 use journal::Journal;
 pub use journal::{Entry, JournalCounters, Kind, Limits, Past};
+pub use lines::{Lines, Pool, Refused};
 use queue::{Receiver, Sender};
 pub use reason::Reason;
 use server::Thread;
+pub use session::{Batch, Peer, Session};
 use shared::Shared;
 use sockets::Sockets;
 
@@ -363,7 +365,8 @@ fn restore(past: Past, max_line: ByteSize, shared: &Shared, events: &Sender<Vec<
         });
         count += observations.len() as u64;
         shared.tally.restored.store(count, Ordering::Relaxed);
-        observations.is_empty() || (!shared.is_stopping() && events.put_blocking(entry.lines.len(), observations))
+        let bytes = connection::size(&observations, entry.lines.len());
+        observations.is_empty() || (!shared.is_stopping() && events.put_blocking(bytes, observations))
     });
     match &read {
         Ok(()) if count > 0 => shared.log(format!("listener: {count} events of earlier runs were taken up")),

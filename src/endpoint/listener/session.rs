@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// What a client that is to know what is stored is told.
-    pub(super) fn acknowledgement(&self, seq: u64) -> Option<String> {
+    pub fn acknowledgement(&self, seq: u64) -> Option<String> {
         match &self.role {
             Role::Helper { stream, .. } => {
                 Some(format!("{{\"type\":\"ack\",\"stream\":\"{stream:016x}\",\"seq\":{seq}}}\n"))
@@ -154,7 +154,7 @@ impl Session {
     ///
     /// # Errors
     /// If the connection is to be dropped for it.
-    pub(super) fn line(
+    pub fn line(
         &mut self,
         line: &[u8],
         intake: &mut Intake,
@@ -258,7 +258,7 @@ impl Session {
     }
 
     /// What is to be stored of a batch.
-    pub(super) fn entry(&self, batch: &mut Batch) -> Option<Entry> {
+    pub fn entry(&self, batch: &mut Batch) -> Option<Entry> {
         let lines = std::mem::take(&mut batch.lines);
         match &self.role {
             Role::Helper { host, stream, progress } => {
@@ -276,14 +276,14 @@ impl Session {
     }
 
     /// Gives up storing a batch.
-    pub(super) fn unstore(&self, batch: &mut Batch) {
+    pub fn unstore(&self, batch: &mut Batch) {
         if let Role::Helper { progress, .. } = &self.role {
             batch.progress.queued = progress.queued;
         }
     }
 
     /// The number up to which the journal was given the stream.
-    pub(super) fn queued(&self) -> u64 {
+    pub fn queued(&self) -> u64 {
         match &self.role {
             Role::Helper { progress, .. } => progress.queued,
             _ => 0,
@@ -294,7 +294,7 @@ impl Session {
     ///
     /// # Errors
     /// If another connection of the host counts now.
-    pub(super) fn commit(&mut self, batch: &Batch, send: impl FnOnce()) -> Result<(), Reason> {
+    pub fn commit(&mut self, batch: &Batch, send: impl FnOnce()) -> Result<(), Reason> {
         match &mut self.role {
             Role::Helper { host, progress, .. } => {
                 if !host.advance(self.number, batch.progress, send) {
