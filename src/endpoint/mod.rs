@@ -2,20 +2,26 @@
 //!
 //! In come lines of event schema version 1 ([`Intake`]); out goes a [`History`] that answers, in the time of a
 //! hash lookup and a binary search, who owned an address, which process held a connection, and who touched a file.
+//! The schema alone ([`Event`]) is also what the helper writes, and is built for both.
 //! Promises: no line is fatal, every line is counted, and no more memory is held than the configuration states.
 
 mod event;
+#[cfg(feature = "sensor")]
 mod history;
+#[cfg(feature = "sensor")]
 mod intake;
+#[cfg(feature = "sensor")]
 mod line;
 mod text;
 
 pub use event::{
     ConnectionEvent, Event, FileEvent, Heartbeat, Hello, HostDescription, Line, Observation, Operation, ProcessEnd,
-    ProcessStart, Source, Transport,
+    ProcessStart, Source, SourceState, Transport,
 };
+#[cfg(feature = "sensor")]
 pub use history::{
     ConnectionRecord, Connections, FileRecord, Files, History, HistoryCounters, HostHistory, ProcessRecord, Processes,
 };
+#[cfg(feature = "sensor")]
 pub use intake::{Counters, Following, Intake, IntakeError, MAX_WARNINGS, Warning};
 pub use text::{base_name, printable, shortened};
