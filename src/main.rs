@@ -26,6 +26,9 @@ enum Command {
     /// Check whether this machine is fit to capture live, and say what to change
     #[cfg(target_os = "linux")]
     Check(cli::check::CheckArgs),
+    /// Let a host's helper in: make its certificate, key and configuration; or end it
+    #[cfg(target_os = "linux")]
+    Enroll(cli::enroll::EnrollArgs),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         #[cfg(target_os = "linux")]
         Command::Check(args) => cli::check::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Enroll(args) => cli::enroll::run(&args),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

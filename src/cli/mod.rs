@@ -6,7 +6,11 @@ pub mod config;
 #[cfg(target_os = "linux")]
 mod counters;
 #[cfg(target_os = "linux")]
+pub mod enroll;
+#[cfg(target_os = "linux")]
 mod events;
+#[cfg(target_os = "linux")]
+mod listening;
 mod output;
 pub mod replay;
 #[cfg(target_os = "linux")]

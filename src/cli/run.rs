@@ -12,11 +12,13 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::events::Events;
+use super::listening::{self, Listening};
 use super::output::Output;
 use super::service::Service;
 use super::{counters, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
+use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
 use crate::sensor::Judgement;
 use crate::sensor::live::{Live, LiveCounters};
@@ -83,15 +85,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if !watched.readable() {
         log("warning: /proc/self/net/dev cannot be read: what the interfaces themselves drop is not known");
     }
-    confine(args, &config)?;
+    let bound = Listening::bind(&config)?;
+    confine(args, &config, bound.as_ref())?;
+    let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
-        sandbox::lock()?;
+        sandbox::lock(listening.is_some())?;
     }
     sensor.begin();
     let threads = config.capture.threads;
     let plural = if threads == 1 { "" } else { "s" };
     log(&format!("capturing on {} with {threads} thread{plural}", interfaces.join(", ")));
+    if let Some(listening) = &mut listening {
+        listening.begin(&mut |line| log(&line));
+    }
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
@@ -113,6 +120,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         kept = Instant::now();
         // One piece at a time, lest a file that grows fast keeps facts waiting.
         events.follow(judgement.history_mut(), &mut say);
+        if let Some(listening) = &mut listening {
+            listening.take(judgement.history_mut(), &mut say);
+        }
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);
@@ -120,6 +130,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
             reported = Instant::now();
             counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
+            listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
         }
         let now_stuck = sensor.stuck();
         if now_stuck.is_empty() {
@@ -131,10 +142,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     service.stopping();
     log("ending: writing what is open");
+    // What helpers have said by now counts for what is judged now.
+    let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
     let finished = sensor.finish(&mut judgement, &mut |outcome| output.put(&outcome));
     let counted = finished?;
     counters::lines(&counted).iter().for_each(|line| log(line));
-    close(args, output, &counted, &judgement, &events)?;
+    close(args, output, &counted, &judgement, &events, listened.as_ref())?;
     // All is written before the reason for an early end is said.
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -158,7 +171,7 @@ fn explained(error: live::LiveError) -> anyhow::Error {
     }
 }
 
-fn confine(args: &RunArgs, config: &Config) -> anyhow::Result<()> {
+fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>) -> anyhow::Result<()> {
     if !config.capture.sandbox {
         log("warning: `capture.sandbox` is off: the sensor keeps every right that it was started with");
         return Ok(());
@@ -167,8 +180,12 @@ fn confine(args: &RunArgs, config: &Config) -> anyhow::Result<()> {
         log("`capture.user` is for a start as root: goes on as the user that it was started as");
     }
     let directory = |file: &Option<PathBuf>| file.as_deref().map(directory_of).into_iter().collect();
-    let open =
-        Open { user: config.capture.user.clone(), write: directory(&args.output), read: directory(&args.config) };
+    let open = Open {
+        user: config.capture.user.clone(),
+        keep: bound.map(|bound| bound.state().to_owned()).into_iter().collect(),
+        write: directory(&args.output),
+        read: directory(&args.config),
+    };
     match sandbox::confine(&open)? {
         Files::Confined => {}
         Files::Partly => log("this kernel's Landlock is old: not all of the sandbox's rules for files hold"),
@@ -219,9 +236,15 @@ fn close(
     counted: &LiveCounters,
     judgement: &Judgement,
     events: &Events,
+    listened: Option<&ListenerCounters>,
 ) -> anyhow::Result<()> {
     let (capture, sensor) = counters::totals(counted);
-    let text = summary::live(&capture, &sensor, judgement, &events.counters(), &counters::losses(counted));
+    let (mut intake, mut losses) = (events.counters(), counters::losses(counted));
+    if let Some(listened) = listened {
+        intake.add(&listened.intake);
+        losses.extend(listening::losses(listened));
+    }
+    let text = summary::live(&capture, &sensor, judgement, &intake, &losses);
     if args.json {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());

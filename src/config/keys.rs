@@ -6,7 +6,7 @@ use super::settings::{Entry, Named, Section, settings};
 use super::value::{List, Node, Setting, Text, read_text};
 use crate::net::{ByteSize, Span};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 settings! {
     /// Which hosts are ours.
@@ -33,7 +33,8 @@ settings! {
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
         /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
-        /// ended early.
+        /// ended early for one that opens. A flow that was not seen to open gets a place only if that one was idle for
+        /// ten seconds; else its segments are counted, and no more.
         table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Memory for segments that arrived ahead of a hole, over all streams.
         /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
@@ -112,6 +113,61 @@ settings! {
         memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// The longest line of an event. Longer: the line is counted as malformed and skipped.
         max_line: ByteSize = ByteSize(MIB), ByteSize(KIB)..=ByteSize(64 * MIB);
+    }
+
+    /// Taking events from endpoints over the network, with `outfall run`. What is received is kept in a journal, so that
+    /// nothing that was acknowledged is lost when the sensor ends. See `outfall enroll`.
+    listener: Listener {
+        /// Addresses on which helpers are listened to, over TLS 1.3, each with a certificate of the sensor's own authority
+        /// (`outfall enroll`). Empty: none.
+        tls: Vec<String> = Vec::new(), ADDRESSES;
+        /// Unix domain sockets and loopback addresses on which events are taken without TLS, from this machine: whoever can
+        /// reach them may speak for any host. Empty: none.
+        local: Vec<String> = Vec::new(), PLACES;
+        /// The directory for the authority, its list of certificates, and the journal.
+        state: String = "/var/lib/outfall".to_owned(), DIRECTORY;
+        /// Threads that read connections and decode events.
+        threads: u64 = 1, 1..=16;
+        /// Connections at a time. Reached: a further one is closed at once, and counted as `full`.
+        connections: u64 = 4_096, 1..=100_000;
+        /// Connections at a time, for each thread, that have not said who they are. Reached: the one that took longest
+        /// is dropped, and counted as `crowded-out`.
+        handshakes: u64 = 512, 1..=100_000;
+        /// Memory for lines that are not complete, over all connections; the first 8 KiB of each are not counted.
+        /// Reached: the connection that needs more is dropped, and counted as `memory`.
+        memory: ByteSize = ByteSize(64 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// Memory for events that wait for the join, and as much for lines that wait for the journal.
+        /// Reached: connections are not read until there is room.
+        queue: ByteSize = ByteSize(32 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// The longest line of an event on a connection. Longer: the line is skipped, and counted.
+        max_line: ByteSize = ByteSize(256 * KIB), ByteSize(KIB)..=ByteSize(16 * MIB);
+        /// Lines of a connection per second; one of several KiB counts as so many. Reached: the connection is not read for
+        /// a while, and the helper waits.
+        rate: u64 = 5_000, 1..=10_000_000;
+        /// Lines of a connection that are no events. Reached: it is dropped, and counted as `malformed`.
+        malformed: u64 = 100, 1..=1_000_000;
+        /// How long a connection may take to say who it is. Reached: it is dropped, and counted as `handshake-timeout`.
+        handshake_timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
+        /// How long a connection may be without a whole line; a helper has its heartbeats. Reached: it is dropped, and
+        /// counted as `silent`, or as `slow` if a part of a line has come.
+        idle_timeout: Span = Span::seconds(5 * MINUTE), Span(100_000_000)..=Span::seconds(DAY);
+        /// How long a connection may leave what is sent to it unread. Reached: it is dropped, and counted as `not-reading`.
+        write_timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
+        /// Hosts whose place is remembered. Reached: the one that was silent longest is forgotten; what it has not been told
+        /// to be stored it sends again.
+        hosts: u64 = 16_384, 1..=1_000_000;
+        /// How long what came is gathered before it is written to the disk at once.
+        commit: Span = Span(100_000_000), Span(1_000_000)..=Span::seconds(10);
+        /// How often a helper is told what is stored.
+        acknowledge: Span = Span(500_000_000), Span(100_000_000)..=Span::seconds(MINUTE);
+        /// How long the disk may take. Reached, or the disk refuses: events go to the join alone and nothing is acknowledged;
+        /// when the disk takes more, helpers are told to send again.
+        disk_timeout: Span = Span::seconds(5), Span(100_000_000)..=Span::seconds(10 * MINUTE);
+        /// The journal's size on the disk. Reached: its oldest part is deleted, and counted.
+        journal: ByteSize = ByteSize(GIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// How long the journal keeps what came, but at least `join.look_back`. Processes that run for longer are not known
+        /// after a restart. Reached: that part is deleted, and counted.
+        journal_time: Span = Span::seconds(DAY), Span::seconds(1)..=Span::seconds(365 * DAY);
     }
 
     /// How an upload is joined to its process and its files.
@@ -336,6 +392,30 @@ const USER: Text = Text {
     what: "the name of a user such as \"outfall\", or \"\"",
     fits: |text| !text.contains(['\0', ':', '/']) && !text.contains(char::is_whitespace),
 };
+
+const ADDRESSES: List<String> = List {
+    item: "an address and a port such as \"0.0.0.0:5515\"",
+    may_be_empty: true,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| text.parse::<SocketAddr>().ok().map(|_| text.to_owned()))
+    },
+};
+
+const PLACES: List<String> = List {
+    item: "an absolute path, or a loopback address and a port such as \"127.0.0.1:5514\"",
+    may_be_empty: true,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| {
+            let loopback = text.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+            // A longer path fits no socket's address.
+            let path = text.starts_with('/') && text.len() < 108 && !text.contains('\0');
+            (loopback || path).then(|| text.to_owned())
+        })
+    },
+};
+
+const DIRECTORY: Text =
+    Text { what: "a directory such as \"/var/lib/outfall\"", fits: |text| !text.is_empty() && !text.contains('\0') };
 
 const PROCESSES: List<ExpectedProcess> =
     List { item: "a table with an `image`", may_be_empty: true, read: ExpectedProcess::read };

@@ -16,7 +16,9 @@ mod value;
 use std::io::Read as _;
 use std::path::Path;
 
-pub use keys::{Capture, Config, Detect, Endpoint, Files, Flow, Join, Network, Packet, Protocol, Replay, is_interface};
+pub use keys::{
+    Capture, Config, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, is_interface,
+};
 pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;

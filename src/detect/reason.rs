@@ -1,7 +1,5 @@
 //! The reasons of a verdict, each with its numbers and its sentence.
 
-use serde_json::Value;
-
 use crate::endpoint::shortened;
 use crate::join::{Confidence, FileRule, Why};
 use crate::net::ByteSize;
@@ -123,7 +121,7 @@ impl Reason {
     }
 
     /// The reason as an object: `id`, `text` and its numbers.
-    pub fn value(&self) -> Value {
+    pub fn document(&self) -> Document {
         let mut object = Document::new();
         object.set("id", self.id());
         object.set("text", self.text());
@@ -155,6 +153,6 @@ impl Reason {
             Self::NoDataAccess { weak_links } => object.set("weak_links", *weak_links),
             Self::ProcessUnknown { why } => object.set("why", why.map_or("no-image", Why::name)),
         }
-        object.into_value()
+        object
     }
 }

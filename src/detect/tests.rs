@@ -238,7 +238,7 @@ fn the_strongest_rule_and_confidence_are_stated() {
     let verdict = detector().judge(&upload(10), &known(FTP, &[]), &links).unwrap();
     let staged = Reason::DataStaged { files: 2, rule: FileRule::NameAndSize, confidence: Confidence::High };
     assert_eq!(verdict.reasons.first(), Some(&staged));
-    let value = staged.value();
+    let value = serde_json::to_value(staged.document()).unwrap();
     assert_eq!((value["id"].as_str(), value["files"].as_u64()), (Some("data-staged"), Some(2)));
 }
 

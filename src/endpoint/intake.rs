@@ -64,6 +64,44 @@ impl Counters {
         self.hello + self.process_start + self.process_end + self.connection + self.file + self.heartbeat
     }
 
+    /// Adds what another intake counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            lines,
+            hello,
+            process_start,
+            process_end,
+            connection,
+            file,
+            heartbeat,
+            kinds,
+            unused,
+            malformed,
+            unknown_type,
+            oversized,
+            before_hello,
+            warnings,
+            read_errors,
+        } = other;
+        self.lines += lines;
+        self.hello += hello;
+        self.process_start += process_start;
+        self.process_end += process_end;
+        self.connection += connection;
+        self.file += file;
+        self.heartbeat += heartbeat;
+        for (count, more) in self.kinds.iter_mut().zip(kinds) {
+            *count += more;
+        }
+        self.unused += unused;
+        self.malformed += malformed;
+        self.unknown_type += unknown_type;
+        self.oversized += oversized;
+        self.before_hello += before_hello;
+        self.warnings += warnings;
+        self.read_errors += read_errors;
+    }
+
     fn count(&mut self, event: &Event) {
         let counter = match event {
             Event::Hello(_) => &mut self.hello,
@@ -129,6 +167,18 @@ impl Following {
     /// From the beginning of an input, which warnings call `file`.
     pub fn new(file: String) -> Self {
         Self { file, place: Place::default(), rest: Vec::new() }
+    }
+
+    /// The same, as if a `hello` of this host stood before it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_host(file: String, host: Arc<str>) -> Self {
+        Self { file, place: Place { number: 0, host: Some(host) }, rest: Vec::new() }
+    }
+
+    /// The host of the last `hello`.
+    #[cfg(target_os = "linux")]
+    pub(super) fn host(&self) -> Option<&Arc<str>> {
+        self.place.host.as_ref()
     }
 }
 

@@ -253,7 +253,7 @@ impl Brief {
     }
 
     /// Takes a segment that [`Brief::is_ordinary`]; the offset of its payload.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, length: usize, ts: Timestamp) -> u64 {
         let offset = self.next;
         self.next = self.next.wrapping_add(length as u64);

@@ -99,17 +99,26 @@ pub(super) struct Entries<S> {
     /// Boxes that were needed for a while; they go back to the connections as they are.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Both<Half>>>,
+    /// How many are unfolded.
+    unfolded: usize,
 }
 
 impl<S> Default for Entries<S> {
     fn default() -> Self {
-        Self { hot: Slab::default(), cold: Slab::default(), spare: Vec::new() }
+        Self { hot: Slab::default(), cold: Slab::default(), spare: Vec::new(), unfolded: 0 }
     }
 }
 
 impl<S> Entries<S> {
+    const EACH: usize = size_of::<Hot>() + size_of::<Option<Cold<S>>>();
+
     /// The most bytes that a connection takes.
-    pub(super) const COST: usize = size_of::<Hot>() + size_of::<Option<Cold<S>>>() + size_of::<Both<Half>>();
+    pub(super) const MOST: usize = Self::EACH + size_of::<Both<Half>>();
+
+    /// Bytes that all connections take.
+    pub(super) fn cost(&self) -> usize {
+        self.hot.used() * Self::EACH + (self.unfolded + self.spare.len()) * size_of::<Both<Half>>()
+    }
 
     /// The handle that [`Entries::add`] will give next.
     pub(super) fn next(&self) -> u32 {
@@ -171,8 +180,10 @@ impl<S> Entries<S> {
         Some(Standing { closed: entry.closed(), established: entry.established(), waits })
     }
 
-    /// Adds a connection, in brief form, of which nothing was seen yet.
-    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> u32 {
+    /// Adds a connection, in brief form, of which nothing was seen yet. Its handle, and when the last connection of
+    /// that handle was to be looked at.
+    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> (u32, Option<u64>) {
+        let before = self.hot.get(self.hot.next()).map(|hot| hot.tick);
         let handle = self.hot.add(Hot {
             ends: link.ends,
             free: false,
@@ -186,7 +197,7 @@ impl<S> Entries<S> {
         });
         // Both slabs are asked and given back together, so that the handle is the same.
         self.cold.add(Some(Cold { halves: None, state, link, acked_index: Both::default() }));
-        handle
+        (handle, before)
     }
 
     /// Takes a connection out. Its brief halves say nothing if it has full ones.
@@ -195,6 +206,7 @@ impl<S> Entries<S> {
         let hot = self.hot.get_mut(handle)?;
         hot.free = true;
         let brief = hot.halves;
+        self.unfolded -= usize::from(cold.halves.is_some());
         self.hot.forget(handle);
         self.cold.forget(handle);
         Some((brief, cold))
@@ -216,6 +228,7 @@ impl<S> Entries<S> {
         *halves = Both::new(half(Side::Low), half(Side::High));
         cold.halves = Some(halves);
         hot.full = true;
+        self.unfolded += 1;
     }
 
     /// Gives the halves their brief form again, if that says all.
@@ -230,6 +243,7 @@ impl<S> Entries<S> {
             cold.acked_index = Both::new(halves.of(Side::Low).acked_index, halves.of(Side::High).acked_index);
             hot.full = false;
             if let Some(halves) = cold.halves.take() {
+                self.unfolded -= 1;
                 self.spare(halves);
             }
         }

@@ -18,6 +18,11 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// How many values there are.
+    pub(super) fn used(&self) -> usize {
+        self.len as usize - self.free.len()
+    }
+
     /// One more than the highest handle that was ever given.
     pub(super) fn reach(&self) -> u32 {
         self.len

@@ -20,6 +20,12 @@ use crate::record::Ending;
 /// How many slots are looked at to find the one idle longest when the table is full.
 const EVICTION_SAMPLE: usize = 16;
 
+/// The most ticks between two looks at a flow. What is no longer true waits in the timers for no longer than that.
+const LOOK: u64 = 30;
+
+/// What a flow's place in the index, in the timers and among the free ones costs, in bytes.
+const PLACE: usize = 6 * size_of::<u32>();
+
 /// How long after a flow's last packet a hole is waited for where few packets come; where many come, their number
 /// counts.
 const OVERDUE: Span = Span::seconds(10);
@@ -34,7 +40,7 @@ pub struct Key {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    flows: usize,
+    table_memory: usize,
     lane_memory: usize,
     stream_memory: usize,
     patience: u64,
@@ -73,7 +79,6 @@ impl<A: Application> Tracker<A> {
     /// could guess; it changes no result.
     pub fn new(config: &config::Flow, lanes: usize, seed: u64, app: A) -> Self {
         let share = |size: crate::net::ByteSize| (size.0 as usize / lanes.max(1)).max(1);
-        let per_flow = Entries::<A::State>::COST + 6 * size_of::<u32>();
         Self {
             app,
             index: Index::default(),
@@ -86,7 +91,7 @@ impl<A: Application> Tracker<A> {
             held: 0,
             hand: 0,
             limits: Limits {
-                flows: (share(config.table_memory) / per_flow).max(EVICTION_SAMPLE),
+                table_memory: share(config.table_memory),
                 lane_memory: share(config.reassembly_memory),
                 stream_memory: config.reassembly_per_stream.0 as usize,
                 patience: config.reorder_packets,
@@ -204,6 +209,10 @@ impl<A: Application> Tracker<A> {
                     self.counters.strays += 1;
                     return;
                 }
+                if !self.make_place(segment, now) {
+                    self.counters.refused += 1;
+                    return;
+                }
                 let handle = self.open(key, segment, now);
                 if self.begins(handle, side, segment) {
                     return;
@@ -214,6 +223,10 @@ impl<A: Application> Tracker<A> {
         self.entries.unfold(handle);
         self.take(handle, side, segment, now);
         self.entries.fold(handle);
+        if !self.has_room(0) {
+            // What is out of the ordinary takes more of it.
+            self.evict(Span::default(), now);
+        }
         self.make_room(now);
     }
 

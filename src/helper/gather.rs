@@ -4,6 +4,7 @@
 //! straight through; a connection first brings out what its process did to files, so that the sensor knows of them when
 //! it sees the upload. Nothing here reads a clock: `now` is any time that does not go back.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::config::Files;
 use super::pattern::{Pattern, folded};
 use super::sighting::{FileReport, Report, Sighting, Touch, What};
 use crate::endpoint::{ConnectionEvent, FileEvent, Operation, ProcessStart, Source};
-use crate::net::Timestamp;
+use crate::net::{Timestamp, without_passwords};
 
 /// A process's id and start.
 type Process = (u32, Option<Timestamp>);
@@ -108,7 +109,11 @@ impl Gatherer {
     pub fn take(&mut self, sighting: Sighting, now: Duration, out: &mut Gathered) {
         let source = sighting.source;
         match sighting.what {
-            What::ProcessStart(event) => {
+            What::ProcessStart(mut event) => {
+                // A password on a command line is nothing that the disk or the sensor needs.
+                if let Some(Cow::Owned(clean)) = event.command_line.as_deref().map(without_passwords) {
+                    event.command_line = Some(clean);
+                }
                 self.remember(&event);
                 out.reports.push((source, Report::ProcessStart(event)));
             }

@@ -135,8 +135,7 @@ fn a_new_name_comes_after_what_was_done_under_the_old_one() {
 
 #[test]
 fn noise_is_left_out_and_counted_but_never_in_the_folders_that_matter() {
-    let mut config = Files::default();
-    config.folders = vec![r"C:\Windows\Staging".into()];
+    let config = Files { folders: vec![r"C:\Windows\Staging".into()], ..Files::default() };
     let mut gatherer = Gatherer::new(&config);
     let mut out = Gathered::default();
     for path in [r"C:\Windows\System32\x.txt", r"C:\Users\a\AppData\Local\Microsoft\x", r"D:\a.DLL"] {
@@ -166,4 +165,17 @@ fn an_end_brings_everything_out_and_a_bound_does_so_early() {
     gatherer.take(Sighting { source: Source::Etw, what: What::ProcessEnd(end) }, ms(9), &mut out);
     assert_eq!(said(&mut out), [r"read D:\3 3-3 1", "end Some(50)"]);
     assert!(gatherer.running.is_empty());
+}
+
+#[test]
+fn a_password_on_a_command_line_goes_no_further() {
+    let mut gatherer = Gatherer::new(&Files::default());
+    let mut out = Gathered::default();
+    let mut sighting = process(r"C:\curl.exe");
+    if let What::ProcessStart(event) = &mut sighting.what {
+        event.command_line = Some("curl -T a ftp://u:secret@h.example/".to_owned());
+    }
+    gatherer.take(sighting, ms(0), &mut out);
+    let body = out.reports[0].1.body(Source::Etw);
+    assert!(body.contains("ftp://u:***@h.example/") && !body.contains("secret"), "{body}");
 }

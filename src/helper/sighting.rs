@@ -104,6 +104,16 @@ impl Report {
     }
 }
 
+/// The class of a rendered Windows event, by its number (Sysmon's and Security's do not overlap).
+pub fn record_class(xml: &str) -> Class {
+    let number = xml.split_once("<EventID").and_then(|(_, rest)| rest.split_once('>')?.1.split_once('<'));
+    match number.and_then(|(digits, _)| digits.trim().parse::<u32>().ok()) {
+        Some(1 | 5 | 4688 | 4689) => Class::Process,
+        Some(3 | 5156) => Class::Connection,
+        _ => Class::File,
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a, T> {
     #[serde(rename = "type")]
@@ -138,6 +148,16 @@ struct RecordLine<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_classed_by_its_number() {
+        let class =
+            |id: &str| record_class(&format!("<Event xmlns='x'><System><EventID{id}</EventID></System></Event>"));
+        assert_eq!(class(">3"), Class::Connection);
+        assert_eq!(class(" Qualifiers='0'>4688"), Class::Process);
+        assert_eq!(class(">11"), Class::File);
+        assert_eq!(record_class("<Event>"), Class::File);
+    }
 
     #[test]
     fn a_report_becomes_a_line_of_the_schema() {

@@ -1,7 +1,5 @@
 //! The join's part of a record's document.
 
-use serde_json::Value;
-
 use super::{Attribution, FileLink, Process};
 use crate::record::Document;
 
@@ -33,7 +31,7 @@ pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
 /// Writes the linked files, if there are any.
 pub fn write_files(document: &mut Document, links: &[FileLink]) {
     if !links.is_empty() {
-        document.set("outfall.join.files", links.iter().map(link).collect::<Vec<Value>>());
+        document.set_list("outfall.join.files", links.iter().map(link).collect());
     }
 }
 
@@ -61,7 +59,7 @@ fn write_process(document: &mut Document, process: &Process) {
     document.set_some("user.id", process.sid.as_deref());
 }
 
-fn link(link: &FileLink) -> Value {
+fn link(link: &FileLink) -> Document {
     let mut document = Document::new();
     document.set("path", link.path.as_ref());
     document.set("name", link.name());
@@ -74,5 +72,5 @@ fn link(link: &FileLink) -> Value {
     document.set_some("process.pid", link.staged_by.pid);
     document.set_some("process.executable", link.staged_by.image.as_deref());
     document.set_some("process.command_line", link.staged_by.command_line.as_deref());
-    document.into_value()
+    document
 }

@@ -71,7 +71,7 @@ pub(super) fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
 }
 
 /// The segment, or nothing if the packet has another shape.
-#[inline]
+#[inline(always)]
 pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
     let mut layers = Layers::default();
     let (ethertype, bytes) = behind_ethernet(packet, &mut layers)?;

@@ -290,7 +290,7 @@ impl Decoder {
 
     /// The first half of [`Decoder::decode`]: the segment in a packet of the common shape, which borrows nothing but
     /// the packet, so that several can be looked at together. A packet that yields none goes to [`Decoder::uncommon`].
-    #[inline]
+    #[inline(always)]
     pub fn common<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
         if packet.link != link::ETHERNET {
             return None;

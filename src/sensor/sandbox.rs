@@ -6,6 +6,7 @@
 //! is not on a short list, so no socket is opened, no program or thread started, and no process traced any more.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
@@ -54,6 +55,8 @@ pub enum SandboxError {
 /// What stays open.
 #[derive(Clone, Debug, Default)]
 pub struct Open {
+    /// Directories in which files may be read, written and deleted.
+    pub keep: Vec<PathBuf>,
     /// The user to become, if the process is root; empty for none.
     pub user: String,
     /// Directories in which files may be read and written.
@@ -115,7 +118,8 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
         .create()?;
-    for (paths, access) in [(&open.read, read), (&open.write, write)] {
+    let keep = write | AccessFs::RemoveFile;
+    for (paths, access) in [(&open.read, read), (&open.write, write), (&open.keep, keep)] {
         for path in paths {
             let directory =
                 PathFd::new(path).map_err(|source| SandboxError::Directory { path: path.clone(), source })?;
@@ -129,18 +133,24 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
     })
 }
 
-/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads.
+/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads; where it
+/// listens, also those that accept connections on sockets that are there, and that keep a journal.
 ///
 /// # Errors
 /// If this kernel has no seccomp, or a thread does not take part.
-pub fn lock() -> Result<(), SandboxError> {
+pub fn lock(listens: bool) -> Result<(), SandboxError> {
     let refused = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Calls(error);
-    let program = program().map_err(|error| refused(Box::new(error)))?;
+    let program = program(listens).map_err(|error| refused(Box::new(error)))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(Box::new(error)))
 }
 
-fn program() -> Result<BpfProgram, seccompiler::Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+fn program(listens: bool) -> Result<BpfProgram, seccompiler::Error> {
+    let more = if listens { LISTENING } else { &[] };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
+    #[cfg(target_arch = "x86_64")]
+    if listens {
+        rules.extend([libc::SYS_epoll_wait, libc::SYS_unlink].map(|call| (call, Vec::new())));
+    }
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_poll, libc::SYS_time].map(|call| (call, Vec::new())));
     let one = |argument: u8, operator: SeccompCmpOp, value: u64| {
@@ -160,8 +170,9 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     Ok(program)
 }
 
-/// The state of an interface, and what the standard library asks of a file.
-const REQUESTS: [u64; 4] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::TCGETS, libc::FIONBIO];
+/// The state of an interface, its driver's counters (to set anything takes a capability that is given up), and what the
+/// standard library asks of a file.
+const REQUESTS: [u64; 5] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::SIOCETHTOOL, libc::TCGETS, libc::FIONBIO];
 
 /// System calls that stay, whatever their arguments.
 const CALLS: &[i64] = &[
@@ -220,6 +231,17 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
+/// What a listener needs besides: connections of sockets that listen already, their events, and its journal.
+const LISTENING: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_shutdown,
+    libc::SYS_pwrite64,
+    // Landlock says where a file may be deleted.
+    libc::SYS_unlinkat,
+];
+
 /// Whether this process holds a capability; for those who want to know before they start.
 pub fn holds_net_raw() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false)
@@ -243,9 +265,10 @@ impl Attempt {
     }
 }
 
-/// Tries what a confined and locked process must not be able to do, and the little that it must: nothing that
-/// succeeds does any harm, but for a file `outfall-check` left behind. `state` is a directory that stays open.
-pub fn try_out(state: &Path, outside: &Path) -> Vec<Attempt> {
+/// Tries what a confined and locked process that listens must not be able to do, and the little that it must: nothing
+/// that succeeds does any harm. `state` is a directory that stays open; `listening` is a socket to which somebody has
+/// connected.
+pub fn try_out(state: &Path, outside: &Path, listening: &TcpListener) -> Vec<Attempt> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     use std::fs::{self, File};
     use std::io;
@@ -257,16 +280,23 @@ pub fn try_out(state: &Path, outside: &Path) -> Vec<Attempt> {
     let never = |what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted: false, refused };
     let raw = |family, kind, protocol| told(socket(family, kind, SockFlag::empty(), protocol));
     let socket_of = |family| told(socket(family, SockType::Datagram, SockFlag::empty(), None));
-    let written = fs::write(&inside, b"x").and_then(|()| fs::read(&inside));
+    let written = fs::write(&inside, b"x").and_then(|()| fs::read(&inside)).and_then(|_| fs::remove_file(&inside));
+    let accepted = listening.accept().and_then(|(mut client, _)| io::Write::write_all(&mut client, b"x"));
     let program = std::process::Command::new("/bin/true").status();
     let replaced: io::Error = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/bin/true"));
     let thread = std::thread::Builder::new().spawn(|| ());
     vec![
         Attempt {
-            what: "write and read a file in the state directory".to_owned(),
+            what: "write, read and delete a file in the state directory".to_owned(),
             wanted: true,
             refused: told(written),
         },
+        Attempt {
+            what: "accept a connection on a socket that listens".to_owned(),
+            wanted: true,
+            refused: told(accepted),
+        },
+        never("listen on a new socket", told(TcpListener::bind(("127.0.0.1", 0)))),
         never("read /etc/passwd", told(File::open("/etc/passwd"))),
         never("read /proc/self/environ", told(File::open("/proc/self/environ"))),
         never("list /", told(fs::read_dir("/").map(Iterator::count))),
@@ -294,6 +324,6 @@ mod tests {
 
     #[test]
     fn the_list_of_calls_makes_a_program() {
-        assert!(!program().unwrap().is_empty());
+        assert!(program(true).unwrap().len() > program(false).unwrap().len());
     }
 }

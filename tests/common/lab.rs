@@ -102,11 +102,21 @@ impl Lab {
         interfaces.iter().for_each(|interface| {
             command.args(["--interface", interface]);
         });
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let mut sensor = Sensor { records: lines(out), log: lines(err), said: Arc::default(), seen: Vec::new(), child };
+        let mut sensor = Sensor::start(command);
         sensor.says("capturing on");
         sensor
+    }
+
+    /// Runs something in the sensor's namespace: sockets that it opens are there.
+    pub fn inside<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(Path::new("/run/netns").join(self.namespace("sensor"))).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                run()
+            });
+            thread.join().unwrap()
+        })
     }
 
     /// Sends frames, each on its pair at its time, counted from `start`.
@@ -167,6 +177,19 @@ pub struct Sensor {
 }
 
 impl Sensor {
+    /// Starts the program.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Self { records: lines(out), log: lines(err), said: Arc::default(), seen: Vec::new(), child }
+    }
+
+    /// Ends it without any warning.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for a line of the log that holds this, and gives it.
     #[track_caller]
     pub fn says(&mut self, what: &str) -> String {

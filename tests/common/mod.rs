@@ -4,6 +4,8 @@
 
 pub mod expect;
 #[cfg(target_os = "linux")]
+pub mod helper;
+#[cfg(target_os = "linux")]
 pub mod lab;
 pub mod pcap;
 

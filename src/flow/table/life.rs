@@ -1,10 +1,11 @@
 //! The life of a connection in the table: it is opened, looked at from time to time, and ended.
 
 use super::super::brief::Brief;
+use super::super::entries::Entries;
 use super::super::half::Half;
 use super::super::timer::{TICK, tick_at};
 use super::super::{Application, Both, Link, Moment, Side, Totals};
-use super::{EVICTION_SAMPLE, Key, OVERDUE, Tracker, tag};
+use super::{EVICTION_SAMPLE, Key, LOOK, OVERDUE, PLACE, Tracker, tag};
 use crate::net::{Span, Timestamp};
 use crate::packet::Segment;
 use crate::record::Ending;
@@ -12,9 +13,6 @@ use crate::record::Ending;
 impl<A: Application> Tracker<A> {
     /// Adds the connection of a segment that belongs to none.
     pub(super) fn open(&mut self, key: &Key, segment: &Segment<'_>, now: Moment) -> u32 {
-        if self.index.len() >= self.limits.flows {
-            self.evict(now);
-        }
         let side = key.side;
         let ends = match side {
             Side::Low => Both::new(segment.source, segment.destination),
@@ -42,10 +40,14 @@ impl<A: Application> Tracker<A> {
             slot: self.entries.next(),
         };
         let state = self.app.open(&mut link, side, now);
-        let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
-        let handle = self.entries.add(link, state, tick, now);
+        let tick = tick_at(now.clock.after(self.limits.half_open)).min(self.tick + LOOK).max(self.tick + 1);
+        let (handle, before) = self.entries.add(link, state, tick, now);
         self.index.insert(key.tag, handle);
-        self.timers.add(tick, handle);
+        match before {
+            // Who had the handle before is still to be looked at: it will be this one.
+            Some(earlier) if (self.tick + 1..=tick).contains(&earlier) => self.look_first(handle, earlier),
+            _ => self.timers.add(tick, handle),
+        }
         self.counters.opened += 1;
         self.counters.peak = self.counters.peak.max(self.index.len() as u64);
         handle
@@ -101,7 +103,13 @@ impl<A: Application> Tracker<A> {
                 return;
             }
         }
-        self.look_next(handle, tick_at(deadline).max(due + 1));
+        self.look_next(handle, tick_at(deadline).min(due + LOOK).max(due + 1));
+    }
+
+    fn look_first(&mut self, handle: u32, tick: u64) {
+        if let Some(hot) = self.entries.hot_mut(handle) {
+            hot.tick = tick;
+        }
     }
 
     fn look_next(&mut self, handle: u32, tick: u64) {
@@ -111,8 +119,29 @@ impl<A: Application> Tracker<A> {
         }
     }
 
-    /// Makes room: the flow that was idle longest, among a few.
-    fn evict(&mut self, now: Moment) {
+    /// Makes room in the table for the connection of a segment that belongs to none; false if it has to stay out.
+    ///
+    /// Whoever opens a connection gets the place of the one that was silent longest. What goes on without having been
+    /// seen to open gets it only if that one was silent for a while: of more connections than there is room for, as
+    /// many as possible are followed from beginning to end, rather than each for a segment at a time.
+    pub(super) fn make_place(&mut self, segment: &Segment<'_>, now: Moment) -> bool {
+        let patience = if segment.flags.syn() { Span::default() } else { OVERDUE };
+        while !self.has_room(Entries::<A::State>::MOST + PLACE) {
+            if !self.evict(patience, now) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the table has room for so many more bytes.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        let bytes = self.entries.cost() + self.index.len() * PLACE;
+        bytes + more <= self.limits.table_memory || self.index.len() < EVICTION_SAMPLE
+    }
+
+    /// Ends the flow that was idle longest, among a few; false if none was for so long.
+    pub(super) fn evict(&mut self, patience: Span, now: Moment) -> bool {
         let mut victim: Option<(Timestamp, u32)> = None;
         let mut looked = 0;
         for _ in 0..self.entries.reach() {
@@ -127,8 +156,12 @@ impl<A: Application> Tracker<A> {
                 }
             }
         }
-        if let Some((_, handle)) = victim {
-            self.close(handle, Ending::Evicted, now);
+        match victim {
+            Some((seen, handle)) if seen.after(patience) <= now.clock => {
+                self.close(handle, Ending::Evicted, now);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -1,0 +1,137 @@
+//! The listener of a live sensor: its start, what it says in the log, and its part of the closing summary.
+
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+
+use crate::config::Config;
+use crate::endpoint::History;
+use crate::endpoint::listener::{Bound, HelperStatus, Listener, ListenerCounters, ListenerError};
+use crate::net::Span;
+
+/// How long events are handed on at a time, so that what was captured does not wait.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// A listener at work.
+pub struct Listening {
+    listener: Listener,
+    places: String,
+}
+
+impl Listening {
+    /// Opens the sockets; none if the configuration names none.
+    ///
+    /// # Errors
+    /// If the state directory cannot be used, or an address not be listened on.
+    pub fn bind(config: &Config) -> Result<Option<Bound>, ListenerError> {
+        let user = &config.capture.user;
+        // The user that the process becomes is to own what it writes.
+        let becomes = config.capture.sandbox && !user.is_empty() && Uid::effective().is_root();
+        let user = if becomes { User::from_name(user).ok().flatten() } else { None };
+        Bound::open(config, user.map(|user| (user.uid.as_raw(), user.gid.as_raw())))
+    }
+
+    /// Takes up the journal and starts the threads.
+    ///
+    /// # Errors
+    /// If the journal cannot be taken up, or a thread not be started.
+    pub fn start(bound: Bound, config: &Config) -> Result<Self, ListenerError> {
+        let (tls, tcp) = bound.addresses();
+        let unix = config.listener.local.iter().filter(|place| place.starts_with('/')).cloned();
+        let tls = tls.iter().map(|address| format!("{address} (TLS)"));
+        let tcp = tcp.iter().map(ToString::to_string);
+        let places = tls.chain(tcp).chain(unix).collect::<Vec<_>>().join(", ");
+        Ok(Self { listener: Listener::start(bound, config)?, places })
+    }
+
+    /// Lets connections in.
+    pub fn begin(&mut self, log: &mut impl FnMut(String)) {
+        self.listener.begin();
+        log(format!("listening on {}", self.places));
+    }
+
+    /// Hands on what came, and says what there is to say.
+    pub fn take(&mut self, history: &mut History, log: &mut impl FnMut(String)) {
+        self.listener.take(history, AT_ONCE);
+        self.listener.log().into_iter().for_each(log);
+    }
+
+    /// Lines for the log: all counts since the start, and the hosts whose helpers need a look.
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = vec![counters(&self.listener.counters())];
+        lines.push(helpers(&self.listener.helpers()));
+        lines
+    }
+
+    /// Ends it: what came is handed on and stored.
+    pub fn finish(self, history: &mut History, log: &mut impl FnMut(String)) -> ListenerCounters {
+        let helpers = helpers(&self.listener.helpers());
+        let counted = self.listener.finish(history);
+        log(counters(&counted));
+        log(helpers);
+        counted
+    }
+}
+
+fn counters(counted: &ListenerCounters) -> String {
+    let journal = &counted.journal;
+    let counts = [
+        ("open", counted.open),
+        ("accepted", counted.accepted),
+        ("accept_errors", counted.accept_errors),
+        ("events", counted.events),
+        ("restored", counted.restored),
+        ("missing", counted.missing),
+        ("repeated", counted.repeated),
+        ("refused", counted.refused),
+        ("malformed", counted.intake.malformed),
+        ("unknown_type", counted.intake.unknown_type),
+        ("oversized", counted.oversized),
+        ("paced", counted.paced),
+        ("line_bytes", counted.lines_memory),
+        ("journal_bytes", journal.size),
+        ("journal_blocks", journal.blocks),
+        ("journal_evicted", journal.evicted),
+        ("journal_expired", journal.expired),
+        ("journal_torn", journal.torn),
+        ("journal_refused", journal.refused),
+    ];
+    let ends = counted.ends.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name(), *count));
+    let counts: Vec<String> = counts.into_iter().chain(ends).map(|(name, count)| format!("{name}={count}")).collect();
+    format!("counters listener {}", counts.join(" "))
+}
+
+/// All helpers in a line, and the worst of each kind by name.
+fn helpers(all: &[HelperStatus]) -> String {
+    let connected = all.iter().filter(|helper| helper.connected).count();
+    let mut text = format!("counters helpers known={} connected={connected}", all.len());
+    let mut worst = |name: &str, of: &dyn Fn(&HelperStatus) -> u64| {
+        if let Some((value, helper)) = all.iter().map(|helper| (of(helper), helper)).max_by_key(|(value, _)| *value)
+            && value > 0
+        {
+            text.push_str(&format!(" {name}={value}@{}", crate::endpoint::printable(&helper.host)));
+        }
+    };
+    let milliseconds = |span: Span| span.0 / 1_000_000;
+    worst("lag_ms", &|helper| if helper.connected { milliseconds(helper.lag) } else { 0 });
+    worst("offset_ms", &|helper| helper.offset.unwrap_or(0).unsigned_abs() / 1_000_000);
+    worst("missing", &|helper| helper.missing);
+    worst("dropped", &|helper| helper.dropped);
+    text
+}
+
+/// What a listener can lose; only what happened is for the summary.
+pub fn losses(counted: &ListenerCounters) -> Vec<(&'static str, u64)> {
+    let faults = counted.ends.iter().filter(|(reason, _)| reason.is_fault()).map(|(_, count)| count).sum();
+    let journal = &counted.journal;
+    vec![
+        ("events that helpers lost before sending them", counted.missing),
+        ("events for a host of another certificate, refused", counted.refused),
+        ("lines of connections that were too long", counted.oversized),
+        ("connections refused or dropped", faults),
+        ("connections that the system could not accept", counted.accept_errors),
+        ("times that the journal could not be written", journal.refused),
+        ("parts of the journal deleted for want of room", journal.evicted),
+        ("bytes of the journal torn by a sudden end", journal.torn),
+    ]
+}
