@@ -10,10 +10,11 @@ fn end(text: &str) -> Endpoint {
 }
 
 fn process(image: &str) -> Process {
-    let ancestor = Ancestor { pid: 3, start: None, image: Some("C:\\cmd.exe".into()), command_line: None };
+    let ancestor = Ancestor { pid: Some(3), start: None, image: Some("C:\\cmd.exe".into()), command_line: None };
     Process {
         host: HostName { id: "A".into(), name: Some("WKS-1".into()), domain: None },
-        pid: 7,
+        pid: Some(7),
+        key: None,
         start: Some(Timestamp(5)),
         image: Some(image.into()),
         command_line: Some("ftp\n-s:x".into()),
@@ -71,7 +72,7 @@ fn alert(name: &str) -> Alert {
         },
     };
     let process = Box::new(process("C:\\ftp.exe"));
-    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain };
+    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain, offset: None };
     Alert::new(upload, attribution, vec![link], verdict)
 }
 

@@ -41,7 +41,7 @@ pub enum Reason {
         /// The file name of that program.
         parent: String,
         /// Its process id.
-        pid: u32,
+        pid: Option<u32>,
         /// How many levels above the process; its parent is 1.
         levels: u64,
     },
@@ -102,7 +102,8 @@ impl Reason {
             }
             Self::ParentDenied { parent, pid, levels } => {
                 let levels = if *levels == 1 { "1 level".to_owned() } else { format!("{levels} levels") };
-                format!("{} (pid {pid}), {levels} above the process, must not start what uploads", shown(parent))
+                let pid = pid.map_or("pid not told".to_owned(), |pid| format!("pid {pid}"));
+                format!("{} ({pid}), {levels} above the process, must not start what uploads", shown(parent))
             }
             Self::Volume { bytes, threshold } => {
                 format!("{} is at or above the threshold of {}", ByteSize(*bytes), ByteSize(*threshold))
@@ -141,7 +142,7 @@ impl Reason {
             }
             Self::ParentDenied { parent, pid, levels } => {
                 object.set("parent", parent.as_str());
-                object.set("pid", *pid);
+                object.set_some("pid", *pid);
                 object.set("levels", *levels);
             }
             Self::Volume { bytes, threshold } => {

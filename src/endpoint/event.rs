@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Origin;
 use crate::net::{Endpoint, Timestamp};
 
 /// What saw an event. A source that polls misses what is short: its silence proves nothing.
@@ -48,6 +49,8 @@ pub struct Observation {
     pub host: Arc<str>,
     /// The line.
     pub line: Line,
+    /// What a Windows event log tells beside it.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// One event.

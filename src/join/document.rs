@@ -11,10 +11,15 @@ pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
         document.set_some("host.domain", host.domain.as_deref());
     }
     match attribution {
-        Attribution::Known { process, rule, confidence } => {
+        Attribution::Known { process, rule, confidence, offset } => {
             write_process(document, process);
             document.set("outfall.join.rule", *rule);
             document.set("outfall.join.confidence", confidence.name());
+            if let Some(offset) = offset {
+                document.set("outfall.join.clock.field", offset.clock.name());
+                document.set("outfall.join.clock.offset", offset.ahead as f64 / 1e9);
+                document.set("outfall.join.clock.flows", offset.flows as u64);
+            }
         }
         Attribution::Unknown { why, .. } => {
             document.set("outfall.join.why", why.name());
@@ -33,7 +38,7 @@ pub fn write_files(document: &mut Document, links: &[FileLink]) {
 fn write_process(document: &mut Document, process: &Process) {
     document.set_some("process.name", process.name());
     document.set_some("process.executable", process.image.as_deref());
-    document.set("process.pid", process.pid);
+    document.set_some("process.pid", process.pid);
     document.set_some("process.start", process.start.map(|start| start.to_string()));
     document.set_some("process.command_line", process.command_line.as_deref());
     document.set_some("process.hash.sha256", process.sha256.as_deref());
@@ -41,7 +46,7 @@ fn write_process(document: &mut Document, process: &Process) {
     if let Some(parent) = process.ancestors.first() {
         document.set_some("process.parent.name", parent.name());
         document.set_some("process.parent.executable", parent.image.as_deref());
-        document.set("process.parent.pid", parent.pid);
+        document.set_some("process.parent.pid", parent.pid);
         document.set_some("process.parent.start", parent.start.map(|start| start.to_string()));
         document.set_some("process.parent.command_line", parent.command_line.as_deref());
     }
@@ -64,7 +69,7 @@ fn link(link: &FileLink) -> Document {
     document.set("rule", link.rule.name());
     document.set("confidence", link.confidence.name());
     document.set_some("process.name", link.staged_by.name());
-    document.set("process.pid", link.staged_by.pid);
+    document.set_some("process.pid", link.staged_by.pid);
     document.set_some("process.executable", link.staged_by.image.as_deref());
     document.set_some("process.command_line", link.staged_by.command_line.as_deref());
     document
