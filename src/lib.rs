@@ -15,7 +15,7 @@ pub mod packet;
 pub mod flow;
 #[cfg(feature = "sensor")]
 pub mod protocol;
-#[cfg(feature = "sensor")]
+#[cfg(any(feature = "sensor", feature = "helper"))]
 pub mod endpoint;
 #[cfg(feature = "sensor")]
 pub mod join;
@@ -25,5 +25,7 @@ pub mod detect;
 pub mod alert;
 #[cfg(feature = "sensor")]
 pub mod sensor;
+#[cfg(feature = "helper")]
+pub mod helper;
 #[cfg(feature = "sensor")]
 pub mod cli;

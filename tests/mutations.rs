@@ -252,7 +252,7 @@ fn shown(upload: &Upload, ease: Ease) -> String {
         bare.files = bare.files.iter().map(bare_file).collect();
         bare.body = Body::default();
     }
-    let mut document = upload_document(&bare).into_value();
+    let mut document = serde_json::to_value(upload_document(&bare)).unwrap();
     if ease.times {
         for path in ["/@timestamp", "/event/start", "/event/end", "/event/id"] {
             if let Some(value) = document.pointer_mut(path) {

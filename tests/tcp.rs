@@ -683,6 +683,36 @@ fn a_million_half_open_connections_stay_within_the_table_and_are_counted() {
 }
 
 #[test]
+fn of_more_connections_than_there_is_room_for_some_are_followed_to_their_end() {
+    let mut config = config();
+    config.flow.table_memory = ByteSize(100 << 10);
+    let mut tap = recording(&config);
+    let address = |n: u32| outfall::net::Address::v4((0x0b00_0000 + n).to_be_bytes());
+    let pairs: Vec<_> = (0..500)
+        .map(|n| {
+            let mut p = pair();
+            p.client.address = address(n);
+            p
+        })
+        .collect();
+    pairs.iter().for_each(|p| tap.push_all(&p.handshake()));
+    let (room, evicted) = (tap.counters().peak, tap.counters().ended(Ending::Evicted));
+    // Each in turn: whatever was given up for one segment would be given up again for the next.
+    for round in 0..5 {
+        pairs.iter().for_each(|p| tap.push(&p.client(round * 100, 0, ACK, "x".repeat(100))));
+    }
+    let counters = tap.counters();
+    assert_eq!((counters.peak, counters.ended(Ending::Evicted)), (room, evicted));
+    assert_eq!(counters.refused, 5 * (500 - room));
+    for p in &pairs {
+        tap.push_all(&p.close(500, 0));
+    }
+    tap.silence(60);
+    let whole = tap.heard().iter().filter(|heard| (heard.client_bytes, heard.client_missing) == (500, 0)).count();
+    assert_eq!(whole as u64, room);
+}
+
+#[test]
 fn half_open_connections_are_forgotten_in_time() {
     let mut tap = recording(&config());
     flood(&mut tap, 10_000);

@@ -44,10 +44,11 @@ pub fn upload(
         };
         let (request, bytes) = request(framing, host, size, random);
         totals.http_uploads.add(bytes);
+        let said = format!("{{\"id\":\"{:016x}\",\"ok\":true}}", random.any());
         let answer = format!(
             "HTTP/1.1 201 Created\r\nServer: nginx\r\nDate: Mon, 05 Jan 2026 09:00:00 GMT\r\nContent-Type: application/json\r\n\
-             Content-Length: 34\r\nConnection: keep-alive\r\n\r\n{{\"id\":\"{:016x}\",\"ok\":true}}\r\n\r\n",
-            random.any()
+             Content-Length: {}\r\nConnection: keep-alive\r\n\r\n{said}",
+            said.len()
         );
         steps.push_back(Step::Send { connection: 0, side: CLIENT, pieces: request });
         steps.push_back(Step::Send { connection: 0, side: SERVER, pieces: [Piece::Text(answer.into_bytes())].into() });

@@ -1,7 +1,5 @@
 //! An alert as an ECS document.
 
-use serde_json::Value;
-
 use super::Alert;
 use crate::detect::{Presence, Reason};
 use crate::join::{write_attribution, write_files};
@@ -32,17 +30,19 @@ pub(super) fn document(alert: &Alert) -> Document {
     document.set("threat.technique.id", TECHNIQUE.0);
     document.set("threat.technique.name", TECHNIQUE.1);
     document.set("outfall.alert.severity", alert.verdict.severity.name());
-    for (presence, name) in
-        [(Presence::Present, "present"), (Presence::Absent, "absent"), (Presence::Missing, "missing")]
-    {
+    for (presence, path) in [
+        (Presence::Present, "outfall.alert.legs.present"),
+        (Presence::Absent, "outfall.alert.legs.absent"),
+        (Presence::Missing, "outfall.alert.legs.missing"),
+    ] {
         let legs: Vec<&str> = alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()).collect();
-        document.set(&format!("outfall.alert.legs.{name}"), legs);
+        document.set(path, legs);
     }
     if let Some(loss) = alert.loss {
         document.set("outfall.alert.notes", vec!["sensor-loss"]);
         document.set("outfall.alert.sensor_loss.lost_packets", loss.lost);
         document.set("outfall.alert.sensor_loss.per_million", loss.per_million());
     }
-    document.set("outfall.reasons", alert.verdict.reasons.iter().map(Reason::value).collect::<Vec<Value>>());
+    document.set_list("outfall.reasons", alert.verdict.reasons.iter().map(Reason::document).collect());
     document
 }

@@ -98,7 +98,7 @@ mod tests {
         let over = Health { end, trouble: Trouble::PacketLoss(Loss { lost: 15, of: 9_000 }), ..begun.clone() };
         let (begun, over) = (begun.document(), over.document());
         assert_eq!(begun.get("event.id"), over.get("event.id"));
-        assert_eq!(begun.get("outfall.health.lost_per_million"), Some(&5_000.into()));
-        assert_eq!(over.get("message"), Some(&"SENSOR over: 15 of 9,000 packets lost".into()));
+        assert_eq!(begun.get("outfall.health.lost_per_million"), Some(5_000.into()));
+        assert_eq!(over.get("message"), Some("SENSOR over: 15 of 9,000 packets lost".into()));
     }
 }

@@ -10,10 +10,11 @@ fn end(text: &str) -> Endpoint {
 }
 
 fn process(image: &str) -> Process {
-    let ancestor = Ancestor { pid: 3, start: None, image: Some("C:\\cmd.exe".into()), command_line: None };
+    let ancestor = Ancestor { pid: Some(3), start: None, image: Some("C:\\cmd.exe".into()), command_line: None };
     Process {
         host: HostName { id: "A".into(), name: Some("WKS-1".into()), domain: None },
-        pid: 7,
+        pid: Some(7),
+        key: None,
         start: Some(Timestamp(5)),
         image: Some(image.into()),
         command_line: Some("ftp\n-s:x".into()),
@@ -71,7 +72,7 @@ fn alert(name: &str) -> Alert {
         },
     };
     let process = Box::new(process("C:\\ftp.exe"));
-    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain };
+    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain, offset: None };
     Alert::new(upload, attribution, vec![link], verdict)
 }
 
@@ -92,16 +93,16 @@ fn the_document_is_the_uploads_with_the_alerts_part() {
         ("outfall.alert.severity", "high"),
         ("outfall.upload.state", "complete"),
     ] {
-        assert_eq!(document.get(path).and_then(|value| value.as_str()), Some(value), "{path}");
+        assert_eq!(document.get(path), Some(value.into()), "{path}");
     }
-    assert_eq!(document.get("event.severity"), Some(&73.into()));
-    assert_eq!(document.get("event.id"), Some(&alert.id.to_string().into()));
-    assert_eq!(document.get("outfall.upload.id"), Some(&alert.upload.id.to_string().into()));
+    assert_eq!(document.get("event.severity"), Some(73.into()));
+    assert_eq!(document.get("event.id"), Some(alert.id.to_string().into()));
+    assert_eq!(document.get("outfall.upload.id"), Some(alert.upload.id.to_string().into()));
     assert_ne!(alert.id, alert.upload.id);
     let legs = serde_json::json!({
         "present": ["data-access", "outbound-cleartext", "unexpected-process"], "absent": ["rare-destination"], "missing": [],
     });
-    assert_eq!(document.get("outfall.alert.legs"), Some(&legs));
+    assert_eq!(document.get("outfall.alert.legs"), Some(legs));
     let reasons = document.get("outfall.reasons").unwrap();
     assert_eq!(reasons[0]["id"], "process-unexpected");
     assert_eq!(document.get("outfall.join.files").unwrap()[0]["process"]["name"], "7z.exe");

@@ -52,7 +52,7 @@ pub(super) fn text(alert: &Alert) -> String {
     };
     add("time", alert.upload.start.to_string());
     match &alert.attribution {
-        Attribution::Known { process, rule, confidence } => {
+        Attribution::Known { process, rule, confidence, .. } => {
             add("process", format!("{} ({rule}, {})", described(process), confidence.name()));
             if let Some(command_line) = &process.command_line {
                 add("command", shortened(command_line, LONG));
@@ -60,7 +60,7 @@ pub(super) fn text(alert: &Alert) -> String {
             let above: Vec<String> = process
                 .ancestors
                 .iter()
-                .map(|ancestor| ancestor.name().map_or(format!("pid {}", ancestor.pid), |name| shortened(name, NAME)))
+                .map(|ancestor| ancestor.name().map_or(numbered(ancestor.pid), |name| shortened(name, NAME)))
                 .collect();
             if !above.is_empty() {
                 add("parents", above.join(" < "));
@@ -97,13 +97,17 @@ fn destination(alert: &Alert) -> String {
 }
 
 fn name_of(process: &Process) -> String {
-    process.name().map_or(format!("pid {}", process.pid), |name| shortened(name, NAME))
+    process.name().map_or(numbered(process.pid), |name| shortened(name, NAME))
+}
+
+fn numbered(pid: Option<u32>) -> String {
+    pid.map_or("pid not told".to_owned(), |pid| format!("pid {pid}"))
 }
 
 fn described(process: &Process) -> String {
     let mut text = match process.image.as_deref() {
-        Some(image) => format!("{} pid {}", shortened(image, LONG), process.pid),
-        None => format!("pid {}", process.pid),
+        Some(image) => format!("{} {}", shortened(image, LONG), numbered(process.pid)),
+        None => numbered(process.pid),
     };
     if let Some(user) = &process.user {
         let _ = write!(text, " as {}", shortened(user, NAME));

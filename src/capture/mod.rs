@@ -90,6 +90,19 @@ impl Batch {
         })
     }
 
+    /// The `n`-th packet, from 0.
+    #[inline]
+    pub fn packet(&self, n: usize) -> Option<Packet<'_>> {
+        self.descriptors.get(n).map(|d| Packet {
+            index: self.first_index + n as u64,
+            ts: d.ts,
+            clock: d.clock,
+            link: d.link,
+            wire_length: d.wire_length,
+            bytes: slice(self.block(d.block), d.offset, d.length),
+        })
+    }
+
     /// How many packets there are.
     #[inline]
     pub fn len(&self) -> usize {

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Barrier};
 
 use anyhow::Context as _;
@@ -28,6 +28,10 @@ pub struct CheckArgs {
     /// Lock this process up as `outfall run` does, and try what must not be possible then
     #[arg(long, hide = true)]
     sandbox: bool,
+
+    /// Do so with this directory left open; what `--sandbox` starts, so that somebody is left to take it away
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    sandbox_in: Option<PathBuf>,
 }
 
 /// What came of one look.
@@ -47,8 +51,11 @@ use Finding::{Change, Fail, Fine};
 /// # Errors
 /// If the configuration cannot be read, or nothing can be looked at.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if let Some(state) = &args.sandbox_in {
+        return try_sandbox(state);
+    }
     if args.sandbox {
-        return try_sandbox();
+        return sandbox_apart();
     }
     let config = match &args.config {
         Some(path) => Config::load(path)?,
@@ -137,6 +144,11 @@ fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
         Ok((_, present)) => Fine(format!("{name}: the adapter's queue is as long as it can be ({present} packets)")),
         Err(_) => Fine(format!("{name}: the adapter has no queue of its own to lengthen")),
     });
+    findings.push(Fine(match environment::kinds_of_loss(socket, name) {
+        Ok(1) => format!("{name}: the driver counts one kind of loss of its own (ethtool -S)"),
+        Ok(kinds) => format!("{name}: the driver counts {kinds} kinds of loss of its own (ethtool -S)"),
+        Err(_) => format!("{name}: the driver counts no losses of its own (ethtool -S)"),
+    }));
 }
 
 /// Rings and tables against the memory that is free.
@@ -191,16 +203,27 @@ fn clock() -> Finding {
     }
 }
 
-/// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
-fn try_sandbox() -> anyhow::Result<ExitCode> {
-    let outside = std::env::temp_dir();
-    let state = outside.join(format!("outfall-check-{}", std::process::id()));
+/// Has a process of its own locked up, with a directory that is made for it and taken away when it has ended: a process
+/// that is locked up can remove nothing.
+fn sandbox_apart() -> anyhow::Result<ExitCode> {
+    let state = std::env::temp_dir().join(format!("outfall-check-{}", std::process::id()));
     std::fs::create_dir(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
+    let ended = std::env::current_exe()
+        .and_then(|program| Command::new(program).args(["check", "--sandbox-in"]).arg(&state).status());
+    let removed = std::fs::remove_dir_all(&state);
+    let ended = ended.context("the process that is to be locked up cannot be started")?;
+    removed.with_context(|| format!("{}: cannot be removed", state.display()))?;
+    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
+fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
+    let outside = std::env::temp_dir();
     let listening = TcpListener::bind(("127.0.0.1", 0)).context("no socket to accept on")?;
     let address = listening.local_addr().context("no socket to accept on")?;
     // One for each thread to accept.
     let clients = [0, 1].map(|_| TcpStream::connect(address));
-    let open = Open { keep: vec![state.clone()], ..Open::default() };
+    let open = Open { keep: vec![state.to_owned()], ..Open::default() };
     let mut findings = vec![match sandbox::confine(&open)? {
         Files::Confined => Fine("Landlock holds, with all of its rules".to_owned()),
         Files::Partly => Fine("Landlock holds; this kernel does not know all of its rules".to_owned()),
@@ -213,7 +236,7 @@ fn try_sandbox() -> anyhow::Result<ExitCode> {
     });
     let gate = Arc::new(Barrier::new(2));
     let other = {
-        let (gate, state, outside) = (Arc::clone(&gate), state.clone(), outside.clone());
+        let (gate, state, outside) = (Arc::clone(&gate), state.to_owned(), outside.clone());
         let listening = listening.try_clone().context("no socket to accept on")?;
         // It is there before the list of system calls holds, as the capture threads are.
         std::thread::spawn(move || {
@@ -225,7 +248,7 @@ fn try_sandbox() -> anyhow::Result<ExitCode> {
     sandbox::lock(true)?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
-    let here = sandbox::try_out(&state, &outside, &listening);
+    let here = sandbox::try_out(state, &outside, &listening);
     drop(clients);
     for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
         for attempt in attempts {

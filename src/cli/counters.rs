@@ -9,9 +9,14 @@ use crate::sensor::live::{LiveCounters, ThreadCounters};
 pub fn lines(counters: &LiveCounters) -> Vec<String> {
     let threads = counters.threads.iter().enumerate().map(|(number, thread)| of_thread(number, thread));
     let interfaces = counters.interfaces.iter().map(|(name, counts)| {
+        let driver: String = counts.driver.iter().map(|(kind, count)| format!(" driver.{kind}={count}")).collect();
         format!(
-            "counters interface={name} packets={} errors={} dropped={} overruns={}",
-            counts.packets, counts.errors, counts.dropped, counts.overruns
+            "counters interface={name} packets={} errors={} dropped={} overruns={} lost={}{driver}",
+            counts.packets,
+            counts.errors,
+            counts.dropped,
+            counts.overruns,
+            counts.lost()
         )
     });
     threads.chain(interfaces).collect()
@@ -34,6 +39,7 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
         ("gaps", flow.gaps),
         ("gap_bytes", flow.gap_bytes),
         ("evicted", flow.ended(Ending::Evicted)),
+        ("refused", flow.refused),
         ("flows_dropped", dropped.flows),
         ("names_dropped", dropped.names),
         ("uploads_dropped", dropped.uploads),

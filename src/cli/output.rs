@@ -202,7 +202,8 @@ fn process(attribution: &Attribution) -> String {
         Attribution::Known { process, confidence, .. } => {
             let name = process.name().unwrap_or("process");
             let host = process.host.name.as_ref().unwrap_or(&process.host.id);
-            format!("by {name} (pid {}) on {host}, {}", process.pid, confidence.name())
+            let pid = process.pid.map_or("pid not told".to_owned(), |pid| format!("pid {pid}"));
+            format!("by {name} ({pid}) on {host}, {}", confidence.name())
         }
         Attribution::Unknown { why, .. } => format!("process not known: {why}"),
     }

@@ -113,6 +113,7 @@ fn losses(
         ("segments with other bytes than earlier ones", flow.conflicts),
         ("segments outside any window", flow.out_of_window),
         ("flows evicted, flow table full", flow.ended(Ending::Evicted)),
+        ("segments of unknown flows, flow table full", flow.refused),
         ("connections no longer read, parser memory used up", protocol.retired),
         ("FTP dialogues forgotten early, parser memory used up", ftp.dialogues_dropped),
         ("HTTP heads that could not be read", protocol.http_unparsed),

@@ -33,7 +33,8 @@ settings! {
     /// The flow table and the reassembly of TCP streams.
     flow: Flow {
         /// Memory for the flow table of all workers. Reached: of a few flows, the one that was idle the longest is
-        /// ended early.
+        /// ended early for one that opens. A flow that was not seen to open gets a place only if that one was idle for
+        /// ten seconds; else its segments are counted, and no more.
         table_memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Memory for segments that arrived ahead of a hole, over all streams.
         /// Reached: the oldest hole is closed as a gap, and its bytes are counted as missing.
@@ -178,6 +179,13 @@ settings! {
         /// How long after the end of the upload a file event or a connection may still be stamped,
         /// as clocks and logging lag.
         grace: Span = Span::seconds(5), Span(0)..=Span::seconds(HOUR);
+        /// Addresses behind which several hosts stand: translating gateways and proxies that the capture sees from their
+        /// outer side. A flow of one of them is joined to the one process that opened a connection to the same destination
+        /// and port, or to the proxy, at that time, with low confidence; where several did, to none.
+        translators: Vec<IpNet> = Vec::new(), TRANSLATORS;
+        /// Facts at the beginning of a replay that wait until the clocks of all hosts in them are learnt. 0 waits for none;
+        /// beyond, clocks are learnt as flows come.
+        learn: u64 = 16_384, 0..=10_000_000;
         /// By how many percent an encoded upload may exceed the size of its file.
         size_overhead: u64 = 3, 0..=100;
     }
@@ -324,6 +332,12 @@ fn owned(names: &[&str]) -> Vec<String> {
 const NETWORKS: List<IpNet> = List {
     item: "a network such as \"10.0.0.0/8\"",
     may_be_empty: false,
+    read: |node, expected, key, refused| read_text(node, expected, key, refused, parse_network),
+};
+
+const TRANSLATORS: List<IpNet> = List {
+    item: "a network such as \"203.0.113.7/32\"",
+    may_be_empty: true,
     read: |node, expected, key, refused| read_text(node, expected, key, refused, parse_network),
 };
 

@@ -1,7 +1,5 @@
 //! The reasons of a verdict, each with its numbers and its sentence.
 
-use serde_json::Value;
-
 use crate::endpoint::shortened;
 use crate::join::{Confidence, FileRule, Why};
 use crate::net::ByteSize;
@@ -43,7 +41,7 @@ pub enum Reason {
         /// The file name of that program.
         parent: String,
         /// Its process id.
-        pid: u32,
+        pid: Option<u32>,
         /// How many levels above the process; its parent is 1.
         levels: u64,
     },
@@ -104,7 +102,8 @@ impl Reason {
             }
             Self::ParentDenied { parent, pid, levels } => {
                 let levels = if *levels == 1 { "1 level".to_owned() } else { format!("{levels} levels") };
-                format!("{} (pid {pid}), {levels} above the process, must not start what uploads", shown(parent))
+                let pid = pid.map_or("pid not told".to_owned(), |pid| format!("pid {pid}"));
+                format!("{} ({pid}), {levels} above the process, must not start what uploads", shown(parent))
             }
             Self::Volume { bytes, threshold } => {
                 format!("{} is at or above the threshold of {}", ByteSize(*bytes), ByteSize(*threshold))
@@ -122,7 +121,7 @@ impl Reason {
     }
 
     /// The reason as an object: `id`, `text` and its numbers.
-    pub fn value(&self) -> Value {
+    pub fn document(&self) -> Document {
         let mut object = Document::new();
         object.set("id", self.id());
         object.set("text", self.text());
@@ -143,7 +142,7 @@ impl Reason {
             }
             Self::ParentDenied { parent, pid, levels } => {
                 object.set("parent", parent.as_str());
-                object.set("pid", *pid);
+                object.set_some("pid", *pid);
                 object.set("levels", *levels);
             }
             Self::Volume { bytes, threshold } => {
@@ -154,6 +153,6 @@ impl Reason {
             Self::NoDataAccess { weak_links } => object.set("weak_links", *weak_links),
             Self::ProcessUnknown { why } => object.set("why", why.map_or("no-image", Why::name)),
         }
-        object.into_value()
+        object
     }
 }

@@ -40,10 +40,12 @@ fn between(client: &str, server: &str, bytes: u64) -> Upload {
 }
 
 fn process(image: Option<&str>, ancestors: &[&str]) -> Process {
-    let ancestor = |image: &&str| Ancestor { pid: 9, start: None, image: Some((*image).into()), command_line: None };
+    let ancestor =
+        |image: &&str| Ancestor { pid: Some(9), start: None, image: Some((*image).into()), command_line: None };
     Process {
         host: HostName { id: "A".into(), name: None, domain: None },
-        pid: 7,
+        pid: Some(7),
+        key: None,
         start: None,
         image: image.map(Into::into),
         command_line: None,
@@ -57,7 +59,7 @@ fn process(image: Option<&str>, ancestors: &[&str]) -> Process {
 
 fn known(image: &str, ancestors: &[&str]) -> Attribution {
     let process = Box::new(process(Some(image), ancestors));
-    Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain }
+    Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain, offset: None }
 }
 
 fn unknown(why: Why) -> Attribution {
@@ -118,7 +120,7 @@ fn staged_and_unexpected_or_rare_is_high() {
 fn a_denied_parent_two_levels_up_makes_it_critical() {
     let verdict = detector().judge(&upload(10), &known(FTP, &["C:\\cmd.exe", WORD]), &archive()).unwrap();
     assert_eq!(verdict.severity, Severity::Critical);
-    let denied = Reason::ParentDenied { parent: "WINWORD.EXE".into(), pid: 9, levels: 2 };
+    let denied = Reason::ParentDenied { parent: "WINWORD.EXE".into(), pid: Some(9), levels: 2 };
     assert!(verdict.reasons.contains(&denied));
     let ids: Vec<&str> = verdict.reasons.iter().map(Reason::id).collect();
     assert_eq!(ids, ["data-staged", "process-unexpected", "destination-rare", "parent-denied"]);
@@ -141,7 +143,7 @@ fn a_large_upload_with_a_leg_missing_is_medium_and_says_which() {
     assert_eq!(no_helper.legs.of(Presence::Missing), [Leg::DataAccess, Leg::UnexpectedProcess]);
     assert_eq!(no_helper.legs.of(Presence::Present), [Leg::OutboundCleartext, Leg::RareDestination]);
     assert_eq!(told(Some(no_helper)), (47, vec!["destination-rare", "volume", "no-endpoint-context"]));
-    let silent = detector().judge(&upload(1_000), &unknown(Why::HostSilent), &[]);
+    let silent = detector().judge(&upload(1_000), &unknown(Why::HostSilent { since: None }), &[]);
     assert_eq!(told(silent), (47, vec!["destination-rare", "volume", "process-unknown"]));
     let no_data = popular().judge(&upload(1_000), &known(FTP, &[]), &[]).unwrap();
     assert_eq!(no_data.legs.of(Presence::Absent), [Leg::RareDestination]);
@@ -171,7 +173,7 @@ fn a_file_linked_without_a_process_is_high_and_says_that_the_process_is_not_know
 #[test]
 fn a_process_known_by_its_pid_alone_is_not_called_unexpected() {
     let process = Box::new(process(None, &[]));
-    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Medium };
+    let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Medium, offset: None };
     assert_eq!(popular().judge(&upload(5_000), &attribution, &archive()), None);
     let rare = detector().judge(&upload(5_000), &attribution, &archive());
     assert_eq!(told(rare), (73, vec!["data-staged", "destination-rare", "volume", "process-unknown"]));
@@ -236,7 +238,7 @@ fn the_strongest_rule_and_confidence_are_stated() {
     let verdict = detector().judge(&upload(10), &known(FTP, &[]), &links).unwrap();
     let staged = Reason::DataStaged { files: 2, rule: FileRule::NameAndSize, confidence: Confidence::High };
     assert_eq!(verdict.reasons.first(), Some(&staged));
-    let value = staged.value();
+    let value = serde_json::to_value(staged.document()).unwrap();
     assert_eq!((value["id"].as_str(), value["files"].as_u64()), (Some("data-staged"), Some(2)));
 }
 

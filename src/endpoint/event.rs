@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Origin;
 use crate::net::{Endpoint, Timestamp};
 
 /// What saw an event. A source that polls misses what is short: its silence proves nothing.
@@ -48,6 +49,8 @@ pub struct Observation {
     pub host: Arc<str>,
     /// The line.
     pub line: Line,
+    /// What a Windows event log tells beside it.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// One event.
@@ -283,7 +286,43 @@ pub struct Heartbeat {
     pub dropped: u64,
     /// The sources at work.
     #[serde(default)]
-    pub sources: Vec<String>,
+    pub sources: Vec<SourceState>,
+}
+
+/// What one source of a helper is doing. A bare text is a source that is running.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SourceForm")]
+pub struct SourceState {
+    /// Its name: `etw`, `eventlog`, `poll`, `script`.
+    pub name: String,
+    /// `running`, or why it is not.
+    pub state: String,
+    /// Events that it knows to have lost since it started.
+    pub lost: u64,
+}
+
+/// How a heartbeat may name a source.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SourceForm {
+    Name(String),
+    State {
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        state: String,
+        #[serde(default)]
+        lost: u64,
+    },
+}
+
+impl From<SourceForm> for SourceState {
+    fn from(form: SourceForm) -> Self {
+        match form {
+            SourceForm::Name(name) => Self { name, state: "running".to_owned(), lost: 0 },
+            SourceForm::State { name, state, lost } => Self { name, state, lost },
+        }
+    }
 }
 
 /// An absent, null or empty text is no text.
@@ -335,5 +374,20 @@ mod socket {
             .parse()
             .map_err(|_| D::Error::custom(format_args!("expected \"ip:port\" or \"[v6]:port\", found {text:?}")))?;
         Ok(socket.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_names_its_sources_with_or_without_their_state() {
+        let text = r#"{"ts":1,"sources":["poll",{"name":"etw","state":"refused","lost":3,"more":1}]}"#;
+        let beat: Heartbeat = serde_json::from_str(text).unwrap();
+        let states: Vec<_> = beat.sources.iter().map(|s| (s.name.as_str(), s.state.as_str(), s.lost)).collect();
+        assert_eq!(states, [("poll", "running", 0), ("etw", "refused", 3)]);
+        let again: Heartbeat = serde_json::from_str(&serde_json::to_string(&beat).unwrap()).unwrap();
+        assert_eq!(again, beat);
     }
 }

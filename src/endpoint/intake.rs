@@ -1,12 +1,12 @@
-//! Reading endpoint events from any source of lines, plain or gzip.
+//! Reading endpoint events from any source: lines of JSON or XML, an XML document, an `.evtx` file; plain or gzip.
 //!
-//! Bytes come in, [`Observation`]s go out to a sink, in the order of the input. Whatever a line holds, the next one is
-//! read: a line that is not understood is counted, and reported with its file and line as far as the bound on
-//! warnings allows. What a line is, is told from its content alone ([`decode`]), so that further formats have one
-//! place to be added.
+//! Bytes come in, [`Observation`]s go out to a sink, in the order of the input but for those that wait for their host's
+//! zone. Whatever a record holds, the next one is read: one that is not understood is counted, and reported with its file and
+//! place as far as the bound on warnings allows. What a record is, is told from its content alone.
 
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read as _};
@@ -16,15 +16,17 @@ use std::sync::Arc;
 use super::event::{Event, Hello, HostDescription, Line, Observation, Source, nanoseconds, text};
 use super::line::{Read, read_line};
 use super::text::shortened;
+use super::windows::{KINDS, Taken, Windows, evtx};
+use super::xml_stream::{XmlEvents, XmlRead};
 use crate::net::{ByteSize, Timestamp, group_digits};
 
 /// How many warnings are kept until they are taken; further ones are only counted.
 pub const MAX_WARNINGS: usize = 20;
 
-/// What came in. `lines` is the sum of all the others but `warnings` and `read_errors`.
+/// What came in. `lines` is the sum of all the others but `kinds`, `warnings` and `read_errors`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Lines that are not blank.
+    /// Records: lines that are not blank, events of an XML document or of an `.evtx` file.
     pub lines: u64,
     /// `hello` events.
     pub hello: u64,
@@ -38,7 +40,11 @@ pub struct Counters {
     pub file: u64,
     /// `heartbeat` events.
     pub heartbeat: u64,
-    /// Lines that are no event of this schema.
+    /// Of these events, those of Windows logs, by their place in [`WINDOWS_KINDS`].
+    pub kinds: [u64; KINDS.len()],
+    /// Events of Windows logs that tell nothing of interest.
+    pub unused: u64,
+    /// Records that are no event.
     pub malformed: u64,
     /// Lines of a `type` that this version does not know.
     pub unknown_type: u64,
@@ -68,6 +74,8 @@ impl Counters {
             connection,
             file,
             heartbeat,
+            kinds,
+            unused,
             malformed,
             unknown_type,
             oversized,
@@ -82,6 +90,10 @@ impl Counters {
         self.connection += connection;
         self.file += file;
         self.heartbeat += heartbeat;
+        for (count, more) in self.kinds.iter_mut().zip(kinds) {
+            *count += more;
+        }
+        self.unused += unused;
         self.malformed += malformed;
         self.unknown_type += unknown_type;
         self.oversized += oversized;
@@ -134,9 +146,9 @@ pub enum IntakeError {
         /// Why.
         source: std::io::Error,
     },
-    /// The input is an `.evtx` file, which this version does not read.
-    #[error("{file}: a Windows event log in its binary form (.evtx) cannot be read; expected JSON Lines")]
-    Evtx {
+    /// The input is UTF-16, as some Windows tools write it.
+    #[error("{file}: is UTF-16 text, which cannot be read; convert it to UTF-8")]
+    Utf16 {
         /// The name of the input.
         file: String,
     },
@@ -186,32 +198,133 @@ pub struct Intake {
     counters: Counters,
     warnings: Vec<Warning>,
     line: Vec<u8>,
+    windows: Windows,
 }
 
 impl Intake {
     /// An intake that skips lines longer than `max_line`.
     pub fn new(max_line: ByteSize) -> Self {
         let max_line = usize::try_from(max_line.0).unwrap_or(usize::MAX);
-        Self { max_line, counters: Counters::default(), warnings: Vec::new(), line: Vec::new() }
+        let (counters, windows) = (Counters::default(), Windows::default());
+        Self { max_line, counters, warnings: Vec::new(), line: Vec::new(), windows }
     }
 
-    /// Reads the input to its end, gzip or plain as its first bytes say. `file` names it in warnings.
+    /// Reads the input to its end, whatever it is, gzip or plain, as its first bytes say. `file` names it in warnings.
     pub fn read(
         &mut self,
         file: &str,
         mut input: impl BufRead,
         sink: &mut dyn FnMut(Observation),
     ) -> Result<(), IntakeError> {
-        let mut magic = Vec::with_capacity(8);
-        let peeked = input.by_ref().take(8).read_to_end(&mut magic);
-        peeked.map_err(|source| self.broken(file, 0, source))?;
+        let peeked = peek(&mut input, 2);
+        let magic = peeked.map_err(|source| self.broken(file, 0, source))?;
         let gzip = magic.starts_with(&[0x1f, 0x8b]);
         let whole = Cursor::new(magic).chain(input);
         if gzip {
-            self.lines(file, &mut Place::default(), BufReader::new(MultiGzDecoder::new(whole)), sink)
+            self.content(file, BufReader::new(MultiGzDecoder::new(whole)), sink)
+        } else {
+            self.content(file, whole, sink)
+        }
+    }
+
+    fn content(
+        &mut self,
+        file: &str,
+        mut input: impl BufRead,
+        sink: &mut dyn FnMut(Observation),
+    ) -> Result<(), IntakeError> {
+        let peeked = peek(&mut input, 64);
+        let beginning = peeked.map_err(|source| self.broken(file, 0, source))?;
+        let text = beginning.strip_prefix(BOM).unwrap_or(&beginning).trim_ascii_start();
+        let (is_xml, is_evtx) = (text.starts_with(b"<"), beginning.starts_with(evtx::MAGIC));
+        if beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]) {
+            self.counters.read_errors += 1;
+            return Err(IntakeError::Utf16 { file: file.to_owned() });
+        }
+        let whole = Cursor::new(beginning).chain(input);
+        let result = if is_evtx {
+            self.evtx(file, whole, sink)
+        } else if is_xml {
+            self.xml(file, whole, sink)
         } else {
             self.lines(file, &mut Place::default(), whole, sink)
+        };
+        self.release(sink);
+        result
+    }
+
+    fn evtx(&mut self, file: &str, input: impl BufRead, sink: &mut dyn FnMut(Observation)) -> Result<(), IntakeError> {
+        let mut last = 0;
+        let read = evtx::read(input, &mut |found| {
+            self.counters.lines += 1;
+            let taken = match found {
+                evtx::Found::Event(number, tree) => {
+                    last = number;
+                    let counters = &mut self.counters;
+                    self.windows.tree(&tree, &mut |observation| {
+                        counters.count(&observation.line.event);
+                        sink(observation);
+                    })
+                }
+                evtx::Found::Bad(why) => Err(why),
+            };
+            self.took(file, last, taken);
+        });
+        read.map_err(|source| self.broken(file, last, source))
+    }
+
+    fn xml(&mut self, file: &str, input: impl BufRead, sink: &mut dyn FnMut(Observation)) -> Result<(), IntakeError> {
+        let mut events = XmlEvents::new(input, self.max_line);
+        loop {
+            match events.next() {
+                Err(source) => return Err(self.broken(file, events.line(), source)),
+                Ok(XmlRead::End) => return Ok(()),
+                Ok(XmlRead::TooLong) => {
+                    self.counters.lines += 1;
+                    self.too_long(file, events.line());
+                }
+                Ok(XmlRead::Event(text)) => {
+                    self.counters.lines += 1;
+                    let counters = &mut self.counters;
+                    let taken = self.windows.xml(text, &mut |observation| {
+                        counters.count(&observation.line.event);
+                        sink(observation);
+                    });
+                    self.took(file, events.line(), taken);
+                }
+            }
         }
+    }
+
+    /// Hands on what waits for its host's zone.
+    fn release(&mut self, sink: &mut dyn FnMut(Observation)) {
+        let counters = &mut self.counters;
+        self.windows.release(&mut |observation| {
+            counters.count(&observation.line.event);
+            sink(observation);
+        });
+    }
+
+    /// Counts what became of a record of a Windows log.
+    fn took(&mut self, file: &str, place: u64, taken: Result<Taken, String>) {
+        match taken {
+            Ok(Taken::Event(kind)) => {
+                if let Some(count) = self.counters.kinds.get_mut(kind) {
+                    *count += 1;
+                }
+            }
+            Ok(Taken::Unused) => self.counters.unused += 1,
+            Err(why) => {
+                self.counters.malformed += 1;
+                self.warn(file, place, format!("not an event: {}", shortened(&why, 200)));
+            }
+        }
+    }
+
+    fn too_long(&mut self, file: &str, place: u64) {
+        self.counters.oversized += 1;
+        let bound = group_digits(self.max_line as u64);
+        self.warn(file, place, format!("skipped: longer than {bound} bytes"));
     }
 
     /// Takes what has come of an input since the last call. A line counts once it is whole.
@@ -230,7 +343,9 @@ impl Intake {
         };
         let rest = input.rest.split_off(whole);
         let lines = std::mem::replace(&mut input.rest, rest);
-        self.lines(&input.file, &mut input.place, lines.as_slice(), sink)
+        let result = self.lines(&input.file, &mut input.place, lines.as_slice(), sink);
+        self.release(sink);
+        result
     }
 
     /// What came in so far.
@@ -259,20 +374,14 @@ impl Intake {
                 Ok(Read::TooLong) => {
                     *number += 1;
                     self.counters.lines += 1;
-                    self.counters.oversized += 1;
                     // It may have been a hello: what follows must not be taken for the host before it.
                     if memchr::memmem::find(&line, b"\"hello\"").is_some() {
                         *host = None;
                     }
-                    let bound = group_digits(self.max_line as u64);
-                    self.warn(file, *number, format!("skipped: longer than {bound} bytes"));
+                    self.too_long(file, *number);
                 }
                 Ok(Read::Line) => {
                     *number += 1;
-                    if *number == 1 && line.starts_with(b"ElfFile\0") {
-                        self.counters.read_errors += 1;
-                        break Err(IntakeError::Evtx { file: file.to_owned() });
-                    }
                     self.line(file, *number, &line, host, sink);
                 }
             }
@@ -289,12 +398,20 @@ impl Intake {
         host: &mut Option<Arc<str>>,
         sink: &mut dyn FnMut(Observation),
     ) {
-        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        let line = if number == 1 { line.strip_prefix(BOM).unwrap_or(line) } else { line };
         let line = line.trim_ascii();
         if line.is_empty() {
             return;
         }
         self.counters.lines += 1;
+        let counters = &mut self.counters;
+        let taken = self.windows.line(line, &mut |observation| {
+            counters.count(&observation.line.event);
+            sink(observation);
+        });
+        if let Some(taken) = taken {
+            return self.took(file, number, taken);
+        }
         match decode(line) {
             Decoded::Event { line, host: named } => {
                 let speaker = match (&line.event, named) {
@@ -309,7 +426,7 @@ impl Intake {
                 match speaker {
                     Some(host) => {
                         self.counters.count(&line.event);
-                        sink(Observation { host, line: *line });
+                        sink(Observation { host, line: *line, origin: None });
                     }
                     None => {
                         self.counters.before_hello += 1;
@@ -346,6 +463,70 @@ impl Intake {
     fn broken(&mut self, file: &str, line: u64, source: std::io::Error) -> IntakeError {
         self.counters.read_errors += 1;
         IntakeError::Read { file: file.to_owned(), line, source }
+    }
+}
+
+/// The mark that some programs put before UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Takes up to so many bytes off the beginning.
+fn peek(input: &mut impl BufRead, bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    input.by_ref().take(bytes).read_to_end(&mut beginning)?;
+    Ok(beginning)
+}
+
+impl Windows {
+    /// Takes a line that holds an event of a Windows log; nothing if it holds something else.
+    fn line(&mut self, line: &[u8], sink: &mut dyn FnMut(Observation)) -> Option<Result<Taken, String>> {
+        if line.starts_with(b"<") {
+            return Some(self.xml(line, sink));
+        }
+        let marks: Marks = serde_json::from_slice(line).ok()?;
+        if !marks.any() {
+            return None;
+        }
+        // It was JSON a moment ago.
+        let value: serde_json::Value = serde_json::from_slice(line).ok()?;
+        self.object(value.as_object()?, sink)
+    }
+}
+
+/// What tells a line of a Windows log from one of event version 1, whatever is behind it.
+#[derive(Deserialize)]
+struct Marks {
+    #[serde(rename = "EventID")]
+    id: Option<IgnoredAny>,
+    #[serde(rename = "EventId")]
+    other_id: Option<IgnoredAny>,
+    winlog: Option<IgnoredAny>,
+    #[serde(rename = "winlog.event_id")]
+    dotted: Option<IgnoredAny>,
+    #[serde(rename = "winlog.channel")]
+    dotted_channel: Option<IgnoredAny>,
+    #[serde(rename = "Event")]
+    tree: Option<IgnoredAny>,
+    #[serde(rename = "SyslogMessage")]
+    syslog: Option<IgnoredAny>,
+    #[serde(rename = "Message")]
+    text: Option<IgnoredAny>,
+    message: Option<IgnoredAny>,
+}
+
+impl Marks {
+    fn any(&self) -> bool {
+        let all = [
+            &self.id,
+            &self.other_id,
+            &self.winlog,
+            &self.dotted,
+            &self.dotted_channel,
+            &self.tree,
+            &self.syslog,
+            &self.text,
+            &self.message,
+        ];
+        all.into_iter().any(Option::is_some)
     }
 }
 
@@ -411,7 +592,7 @@ struct RawHost {
     ips: Vec<String>,
 }
 
-/// Tells what a line is and reads it. Formats other than version 1 would be told apart here.
+/// Reads a line of event version 1.
 fn decode(line: &[u8]) -> Decoded {
     let malformed = |why: String, hello: bool| Decoded::Malformed { why, hello };
     let head: Head<'_> = match serde_json::from_slice(line) {

@@ -4,7 +4,7 @@
 //! numbers here; a segment that is ordinary itself is followed on them alone, and any other makes a [`Half`] of them
 //! first. Both ways are exact: what a [`Brief`] cannot express stays a [`Half`].
 
-use super::half::{Half, Origin};
+use super::half::{Half, Origin, is_near};
 use crate::net::Timestamp;
 
 /// One direction's state. Offsets count payload bytes from the stream's origin.
@@ -124,6 +124,101 @@ impl Brief {
         self.marks & FIN != 0
     }
 
+    /// Offset of the next byte to deliver.
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Packets from this side.
+    pub(super) fn packets(&self) -> u64 {
+        u64::from(self.packets)
+    }
+
+    /// Time of the last packet from this side.
+    pub(super) fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// Time of the last packet that brought new bytes; before the first of them it says nothing.
+    pub(super) fn last_data(&self) -> Timestamp {
+        Timestamp(self.last.0.saturating_sub(self.since_data()))
+    }
+
+    /// Whether any packet's sequence number placed this stream.
+    pub(super) fn placed(&self) -> bool {
+        self.marks & PLACED != 0
+    }
+
+    /// Whether nothing waits to be told at the connection's end.
+    pub(super) fn is_settled(&self) -> bool {
+        self.marks & (FIN | TOLD) != FIN
+    }
+
+    /// Whether a SYN would place this stream: nothing else did.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.marks == 0 && self.next == 0 && self.packets < u32::MAX
+    }
+
+    /// Places the stream by its SYN: `first` is the sequence number behind it.
+    #[inline]
+    pub(super) fn place(&mut self, first: u32) {
+        self.base = first;
+        self.marks |= PLACED;
+    }
+
+    /// Whether this side has sent its SYN and nothing more, and `ack` is the answer to that.
+    pub(super) fn awaits_answer(&self, ack: u32) -> bool {
+        self.marks == PLACED && self.next == 0 && self.base == ack
+    }
+
+    /// Notes the answer to the SYN.
+    pub(super) fn answer(&mut self) {
+        self.marks |= ANSWERED;
+    }
+
+    /// Whether a reset with this number lies where a true one must.
+    pub(super) fn is_near(&self, seq: u32) -> bool {
+        self.packets < u32::MAX && (!self.placed() || is_near(self.ahead(seq)))
+    }
+
+    /// Whether a FIN in a segment that begins with `seq` comes in order.
+    pub(super) fn may_end(&self, seq: u32) -> bool {
+        let long_silent = u64::from(self.since_data_high) >= LONGEST_SINCE_DATA >> 32;
+        self.marks & (PLACED | FIN | TOLD | FIN_ACKED | PAST_FIN) == PLACED
+            && self.packets < u32::MAX
+            && !long_silent
+            && self.ahead(seq) == 0
+    }
+
+    /// Notes that the stream ends here, and that this was told.
+    pub(super) fn end(&mut self) {
+        self.marks |= FIN | TOLD;
+    }
+
+    /// Whether an acknowledgement is the first of this stream's end.
+    pub(super) fn has_end_acked_by(&self, ack: u32) -> bool {
+        self.marks & (PLACED | FIN | TOLD | FIN_ACKED) == PLACED | FIN | TOLD && self.ahead(ack) == 1
+    }
+
+    /// Notes that the receiver acknowledged the end.
+    pub(super) fn acknowledge_end(&mut self) {
+        self.marks |= FIN_ACKED;
+    }
+
+    /// Whether a segment without payload is the first in which the sender stands behind its end.
+    pub(super) fn stands_behind_end(&self, seq: u32) -> bool {
+        self.marks & (PLACED | FIN | TOLD | PAST_FIN) == PLACED | FIN | TOLD
+            && self.packets < u32::MAX
+            && u64::from(self.since_data_high) < LONGEST_SINCE_DATA >> 32
+            && self.ahead(seq) == 1
+    }
+
+    /// Notes that the sender stands behind its end.
+    pub(super) fn pass_end(&mut self) {
+        self.marks |= PAST_FIN;
+    }
+
     /// How far a sequence number lies behind the next byte to deliver.
     #[inline]
     fn ahead(&self, seq: u32) -> i32 {
@@ -158,7 +253,7 @@ impl Brief {
     }
 
     /// Takes a segment that [`Brief::is_ordinary`]; the offset of its payload.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, length: usize, ts: Timestamp) -> u64 {
         let offset = self.next;
         self.next = self.next.wrapping_add(length as u64);

@@ -27,6 +27,8 @@ pub struct FlowCounters {
     pub memory_gaps: u64,
     /// Resets to connections that were never seen, and other stray packets without payload.
     pub strays: u64,
+    /// Segments of connections that were not seen to open, for which there was no room in the table.
+    pub refused: u64,
     /// The most connections open at once, summed over lanes.
     pub peak: u64,
 }
@@ -47,6 +49,7 @@ impl FlowCounters {
         self.gap_bytes += other.gap_bytes;
         self.memory_gaps += other.memory_gaps;
         self.strays += other.strays;
+        self.refused += other.refused;
         self.peak += other.peak;
     }
 

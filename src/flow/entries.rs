@@ -2,6 +2,7 @@
 
 use super::brief::Brief;
 use super::half::Half;
+use super::near;
 use super::slab::Slab;
 use super::{Both, Link, Moment, Side};
 use crate::net::{Endpoint, Timestamp};
@@ -27,15 +28,44 @@ pub(super) struct Hot {
     pub(super) halves: Both<Brief>,
 }
 
+impl Hot {
+    /// In brief form only.
+    pub(super) fn closed(&self) -> bool {
+        self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())
+    }
+
+    /// In brief form only: one side has finished.
+    #[inline]
+    pub(super) fn ends_soon(&self) -> bool {
+        self.halves.of(Side::Low).fin_seen() | self.halves.of(Side::High).fin_seen()
+    }
+
+    fn established(&self) -> bool {
+        let (low, high) = (self.halves.of(Side::Low), self.halves.of(Side::High));
+        low.next() > 0 || high.next() > 0 || (low.placed() && high.placed())
+    }
+}
+
+/// How far a connection's life has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// Both sides have finished, or one has reset it.
+    pub(super) closed: bool,
+    /// Both sides were seen, or bytes.
+    pub(super) established: bool,
+    /// A hole or an unplaced beginning keeps something waiting.
+    pub(super) waits: bool,
+}
+
 /// The rest of a connection. In this order, what new bytes need is in the first two cache lines.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Cold<S> {
     pub(super) halves: Option<Box<Both<Half>>>,
+    /// Of each half in its brief form, place in the input of the last acknowledgement that said something new.
+    pub(super) acked_index: Both<u64>,
     pub(super) state: S,
     pub(super) link: Link,
-    /// Of each half in its brief form, place in the input of the last acknowledgement that said something new.
-    acked_index: Both<u64>,
 }
 
 /// A connection's parts, for what is out of the ordinary.
@@ -69,17 +99,26 @@ pub(super) struct Entries<S> {
     /// Boxes that were needed for a while; they go back to the connections as they are.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Both<Half>>>,
+    /// How many are unfolded.
+    unfolded: usize,
 }
 
 impl<S> Default for Entries<S> {
     fn default() -> Self {
-        Self { hot: Slab::default(), cold: Slab::default(), spare: Vec::new() }
+        Self { hot: Slab::default(), cold: Slab::default(), spare: Vec::new(), unfolded: 0 }
     }
 }
 
 impl<S> Entries<S> {
+    const EACH: usize = size_of::<Hot>() + size_of::<Option<Cold<S>>>();
+
     /// The most bytes that a connection takes.
-    pub(super) const COST: usize = size_of::<Hot>() + size_of::<Option<Cold<S>>>() + size_of::<Both<Half>>();
+    pub(super) const MOST: usize = Self::EACH + size_of::<Both<Half>>();
+
+    /// Bytes that all connections take.
+    pub(super) fn cost(&self) -> usize {
+        self.hot.used() * Self::EACH + (self.unfolded + self.spare.len()) * size_of::<Both<Half>>()
+    }
 
     /// The handle that [`Entries::add`] will give next.
     pub(super) fn next(&self) -> u32 {
@@ -103,6 +142,14 @@ impl<S> Entries<S> {
         self.cold.get(handle)?.as_ref()
     }
 
+    /// Brings the rest near, as far as new bytes need it.
+    #[inline]
+    pub(super) fn fetch_cold(&self, handle: u32) {
+        if let Some(place) = self.cold.get(handle) {
+            near::fetch::<2, _>(place);
+        }
+    }
+
     /// What ordinary segments need, to change.
     #[inline]
     pub(super) fn hot_mut(&mut self, handle: u32) -> Option<&mut Hot> {
@@ -122,14 +169,25 @@ impl<S> Entries<S> {
         Some(Entry { hot, link, state, halves: halves.as_mut()? })
     }
 
-    /// Adds a connection, unfolded, of which nothing was seen yet.
-    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> u32 {
-        let mut halves = self.spare.pop().unwrap_or_default();
-        *halves = Both::default();
+    /// How far the connection has come, in whatever form it is.
+    pub(super) fn standing(&mut self, handle: u32) -> Option<Standing> {
+        let hot = self.hot.get(handle)?;
+        if !hot.full {
+            return Some(Standing { closed: hot.closed(), established: hot.established(), waits: false });
+        }
+        let entry = self.entry(handle)?;
+        let waits = entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits();
+        Some(Standing { closed: entry.closed(), established: entry.established(), waits })
+    }
+
+    /// Adds a connection, in brief form, of which nothing was seen yet. Its handle, and when the last connection of
+    /// that handle was to be looked at.
+    pub(super) fn add(&mut self, link: Link, state: S, tick: u64, now: Moment) -> (u32, Option<u64>) {
+        let before = self.hot.get(self.hot.next()).map(|hot| hot.tick);
         let handle = self.hot.add(Hot {
             ends: link.ends,
             free: false,
-            full: true,
+            full: false,
             deaf: link.deaf,
             reset: None,
             seen: now.clock,
@@ -138,17 +196,20 @@ impl<S> Entries<S> {
             halves: Both::default(),
         });
         // Both slabs are asked and given back together, so that the handle is the same.
-        self.cold.add(Some(Cold { halves: Some(halves), state, link, acked_index: Both::default() }));
-        handle
+        self.cold.add(Some(Cold { halves: None, state, link, acked_index: Both::default() }));
+        (handle, before)
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove(&mut self, handle: u32) -> Option<Cold<S>> {
+    /// Takes a connection out. Its brief halves say nothing if it has full ones.
+    pub(super) fn remove(&mut self, handle: u32) -> Option<(Both<Brief>, Cold<S>)> {
         let cold = self.cold.get_mut(handle)?.take()?;
-        self.hot.get_mut(handle)?.free = true;
+        let hot = self.hot.get_mut(handle)?;
+        hot.free = true;
+        let brief = hot.halves;
+        self.unfolded -= usize::from(cold.halves.is_some());
         self.hot.forget(handle);
         self.cold.forget(handle);
-        Some(cold)
+        Some((brief, cold))
     }
 
     /// Keeps a box for the next time.
@@ -167,6 +228,7 @@ impl<S> Entries<S> {
         *halves = Both::new(half(Side::Low), half(Side::High));
         cold.halves = Some(halves);
         hot.full = true;
+        self.unfolded += 1;
     }
 
     /// Gives the halves their brief form again, if that says all.
@@ -181,6 +243,7 @@ impl<S> Entries<S> {
             cold.acked_index = Both::new(halves.of(Side::Low).acked_index, halves.of(Side::High).acked_index);
             hot.full = false;
             if let Some(halves) = cold.halves.take() {
+                self.unfolded -= 1;
                 self.spare(halves);
             }
         }

@@ -13,6 +13,11 @@ const PLAUSIBLE_HOLE: u64 = 16 << 20;
 /// have room below.
 const PROVISIONAL: u64 = 1 << 31;
 
+/// Whether a reset so far from the next byte may be true (RFC 9293 section 3.10.7.4, leniently).
+pub(super) fn is_near(distance: i32) -> bool {
+    distance.unsigned_abs() < 1 << 20
+}
+
 /// How sure the stream's origin is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Origin {

@@ -4,6 +4,8 @@
 //! asked for before anybody looks at it; whoever finds a handle still compares the five-tuple. Open addressing with
 //! linear probing: a look-up touches one cache line as a rule, and its place is known beforehand.
 
+use super::near;
+
 /// No handle.
 pub(super) const NOBODY: u32 = u32::MAX;
 
@@ -47,10 +49,12 @@ impl Index {
         }
     }
 
-    /// Brings the place of the tag near; what it returns has no meaning.
+    /// Brings the place of the tag near.
     #[inline(always)]
-    pub(super) fn touch(&self, tag: u32) -> u32 {
-        self.slot(tag as usize).handle
+    pub(super) fn fetch(&self, tag: u32) {
+        if let Some(slot) = self.slots.get(tag as usize & (self.slots.len() - 1)) {
+            near::fetch::<1, _>(slot);
+        }
     }
 
     /// The most likely handle for the tag, unchecked, or [`NOBODY`].

@@ -17,6 +17,7 @@ mod counters;
 mod entries;
 mod half;
 mod index;
+mod near;
 mod slab;
 mod table;
 mod timer;

@@ -1,7 +1,7 @@
 //! Values by handle, in blocks: growing moves nothing and touches no memory before it is used.
 
-/// How many values a block takes.
-const BLOCK: usize = 256;
+/// How many values a block takes: so many that what an allocator rounds up to matters little.
+const BLOCK: usize = 4096;
 
 /// Values by handle. A handle is free again after [`Slab::forget`].
 #[derive(Debug)]
@@ -18,6 +18,11 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// How many values there are.
+    pub(super) fn used(&self) -> usize {
+        self.len as usize - self.free.len()
+    }
+
     /// One more than the highest handle that was ever given.
     pub(super) fn reach(&self) -> u32 {
         self.len

@@ -1,13 +1,17 @@
-//! The flow table: which connection a segment belongs to, its life and its end.
+//! The flow table: which connection a segment belongs to, and what the segment does to it.
+
+mod life;
+mod ordinary;
 
 use std::hash::BuildHasher;
 
 use super::counters::FlowCounters;
 use super::entries::{Entries, Entry};
-use super::half::{Arrival, Next, Origin};
+use super::half::{Arrival, Next, Origin, is_near};
 use super::index::{Index, NOBODY};
-use super::timer::{TICK, Timers, tick_at};
-use super::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
+use super::near;
+use super::timer::{TICK, Timers};
+use super::{Application, Data, Gap, Moment, Side};
 use crate::config;
 use crate::net::{Endpoint, Span, Timestamp};
 use crate::packet::Segment;
@@ -16,6 +20,12 @@ use crate::record::Ending;
 /// How many slots are looked at to find the one idle longest when the table is full.
 const EVICTION_SAMPLE: usize = 16;
 
+/// The most ticks between two looks at a flow. What is no longer true waits in the timers for no longer than that.
+const LOOK: u64 = 30;
+
+/// What a flow's place in the index, in the timers and among the free ones costs, in bytes.
+const PLACE: usize = 10 * size_of::<u32>();
+
 /// How long after a flow's last packet a hole is waited for where few packets come; where many come, their number
 /// counts.
 const OVERDUE: Span = Span::seconds(10);
@@ -23,7 +33,6 @@ const OVERDUE: Span = Span::seconds(10);
 /// A segment's connection and direction, with what finds them.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    ends: Both<Endpoint>,
     side: Side,
     tag: u32,
     likely: u32,
@@ -31,7 +40,7 @@ pub struct Key {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    flows: usize,
+    table_memory: usize,
     lane_memory: usize,
     stream_memory: usize,
     patience: u64,
@@ -50,6 +59,8 @@ pub struct Tracker<A: Application> {
     timers: Timers,
     /// The last tick that has passed.
     tick: u64,
+    /// When the next one has.
+    next_tick: Timestamp,
     /// Place in the input of the last segment.
     last_index: u64,
     /// Bytes waiting in all streams.
@@ -68,7 +79,6 @@ impl<A: Application> Tracker<A> {
     /// could guess; it changes no result.
     pub fn new(config: &config::Flow, lanes: usize, seed: u64, app: A) -> Self {
         let share = |size: crate::net::ByteSize| (size.0 as usize / lanes.max(1)).max(1);
-        let per_flow = Entries::<A::State>::COST + 6 * size_of::<u32>();
         Self {
             app,
             index: Index::default(),
@@ -76,11 +86,12 @@ impl<A: Application> Tracker<A> {
             entries: Entries::default(),
             timers: Timers::default(),
             tick: 0,
+            next_tick: Timestamp(0),
             last_index: 0,
             held: 0,
             hand: 0,
             limits: Limits {
-                flows: (share(config.table_memory) / per_flow).max(EVICTION_SAMPLE),
+                table_memory: share(config.table_memory),
                 lane_memory: share(config.reassembly_memory),
                 stream_memory: config.reassembly_per_stream.0 as usize,
                 patience: config.reorder_packets,
@@ -125,47 +136,40 @@ impl<A: Application> Tracker<A> {
     /// What finds the segment's connection.
     ///
     /// With it, several segments may be prepared together in these steps, which spares [`Tracker::push_keyed`] most of
-    /// the waiting for memory: [`Tracker::approach`], [`Tracker::look_up`], [`Tracker::look_ahead`], [`Tracker::look_closely`].
+    /// the waiting for memory: [`Tracker::approach`], [`Tracker::look_up`], [`Tracker::look_closely`].
     #[inline]
     pub fn key(&self, segment: &Segment<'_>) -> Key {
-        let side = if segment.source <= segment.destination { Side::Low } else { Side::High };
-        let ends = match side {
-            Side::Low => Both::new(segment.source, segment.destination),
-            Side::High => Both::new(segment.destination, segment.source),
+        let (source, destination) = (segment.source, segment.destination);
+        let (side, low, high) = match source <= destination {
+            true => (Side::Low, source, destination),
+            false => (Side::High, destination, source),
         };
-        Key { ends, side, tag: tag(&self.hasher, &ends), likely: NOBODY }
+        Key { side, tag: tag(&self.hasher, low, high), likely: NOBODY }
     }
 
-    /// Brings near where the key will be looked up. What it returns means nothing.
+    /// Brings near where the key will be looked up.
     #[inline]
-    pub fn approach(&self, key: &Key) -> u32 {
-        self.index.touch(key.tag)
+    pub fn approach(&self, key: &Key) {
+        self.index.fetch(key.tag);
     }
 
-    /// Looks the key up, as things stand.
+    /// Looks the key up, as things stand, and brings near what was found.
     #[inline]
     pub fn look_up(&self, key: &mut Key) {
         key.likely = self.index.likely(key.tag);
-    }
-
-    /// Brings near what was found. What it returns means nothing.
-    #[inline]
-    pub fn look_ahead(&self, key: &Key) -> u32 {
-        self.entries
-            .hot(key.likely)
-            .map_or(0, |hot| u32::from(hot.free) ^ u32::from(hot.halves.of(Side::High).fin_seen()))
-    }
-
-    /// Brings near the rest of what was found, if the segment asks for more than the ordinary. What it returns means
-    /// nothing.
-    #[inline]
-    pub fn look_closely(&self, key: &Key, segment: &Segment<'_>) -> u32 {
-        let Some(hot) = self.entries.hot(key.likely) else { return 0 };
-        if segment.flags.goes_on() && !hot.full && (segment.payload.is_empty() || hot.deaf) {
-            return 0;
+        if let Some(hot) = self.entries.hot(key.likely) {
+            near::fetch::<2, _>(hot);
         }
-        let Some(cold) = self.entries.cold(key.likely) else { return 0 };
-        u32::from(cold.halves.is_some()) ^ cold.link.start.0 as u32
+    }
+
+    /// Brings near the rest of what was found, if the segment asks for more than the ordinary.
+    #[inline]
+    pub fn look_closely(&self, key: &Key, segment: &Segment<'_>) {
+        let Some(hot) = self.entries.hot(key.likely) else { return };
+        if segment.flags.goes_on() && !hot.full && !hot.ends_soon() && (segment.payload.is_empty() || hot.deaf) {
+            return;
+        }
+        self.entries.fetch_cold(key.likely);
     }
 
     /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
@@ -179,9 +183,14 @@ impl<A: Application> Tracker<A> {
     pub fn push_keyed(&mut self, segment: &Segment<'_>, key: &Key) {
         let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
         self.last_index = segment.index;
-        let &Key { ends, side, tag, likely } = key;
+        let &Key { side, tag, likely } = key;
         let entries = &self.entries;
-        let same = |handle: u32| entries.hot(handle).is_some_and(|hot| hot.ends == ends && !hot.free);
+        let same = |handle: u32| {
+            entries.hot(handle).is_some_and(|hot| {
+                let (from, to) = (hot.ends.of(side), hot.ends.of(side.peer()));
+                *from == segment.source && *to == segment.destination && !hot.free
+            })
+        };
         let found = if same(likely) { Some(likely) } else { self.index.find(tag, same) };
         let handle = match found {
             Some(handle) if self.ordinary(handle, side, segment, now) => return,
@@ -189,7 +198,7 @@ impl<A: Application> Tracker<A> {
                 self.entries.unfold(handle);
                 if self.superseded(handle, side, segment) {
                     self.close(handle, Ending::Reused, now);
-                    self.open(ends, tag, side, segment, now)
+                    self.open(key, segment, now)
                 } else {
                     handle
                 }
@@ -200,11 +209,24 @@ impl<A: Application> Tracker<A> {
                     self.counters.strays += 1;
                     return;
                 }
-                self.open(ends, tag, side, segment, now)
+                if !self.make_place(segment, now) {
+                    self.counters.refused += 1;
+                    return;
+                }
+                let handle = self.open(key, segment, now);
+                if self.begins(handle, side, segment) {
+                    return;
+                }
+                handle
             }
         };
+        self.entries.unfold(handle);
         self.take(handle, side, segment, now);
         self.entries.fold(handle);
+        if !self.has_room(0) {
+            // What is out of the ordinary takes more of it.
+            self.evict(Span::default(), now);
+        }
         self.make_room(now);
     }
 
@@ -216,39 +238,6 @@ impl<A: Application> Tracker<A> {
             self.app.give_way(&mut cold.state, &mut cold.link, hot.seen, now);
             hot.deaf = cold.link.deaf;
         }
-    }
-
-    /// Takes a segment that is ordinary in every way, on an ordinary connection; false if it is not, and nothing
-    /// has happened.
-    #[inline]
-    fn ordinary(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
-        let Some(hot) = self.entries.hot_mut(handle) else { return false };
-        let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
-        let length = segment.payload.len();
-        let flags = segment.flags;
-        if hot.full
-            || !flags.goes_on()
-            || segment.cut > 0
-            || segment.ts < hot.start
-            || hot.reset.is_some()
-            || (mine.fin_seen() && peer.fin_seen())
-            || !mine.is_ordinary(segment.seq, length)
-            || (flags.ack() && !peer.is_acked(segment.ack))
-        {
-            return false;
-        }
-        hot.seen = now.clock;
-        let offset = hot.halves.of_mut(side).take(length, segment.ts);
-        if length > 0
-            && !hot.deaf
-            && let Some((hot, cold)) = self.entries.both(handle)
-        {
-            let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
-            self.app.data(&mut cold.state, &mut cold.link, data, now);
-            hot.deaf = cold.link.deaf;
-            self.make_room(now);
-        }
-        true
     }
 
     /// Whether this segment begins a new connection on an old one's five-tuple. A SYN alone proves it only
@@ -283,41 +272,6 @@ impl<A: Application> Tracker<A> {
                 && entry.halves.of(side.peer()).candidate.is_none();
         }
         false
-    }
-
-    fn open(&mut self, ends: Both<Endpoint>, tag: u32, side: Side, segment: &Segment<'_>, now: Moment) -> u32 {
-        if self.index.len() >= self.limits.flows {
-            self.evict(now);
-        }
-        let flags = segment.flags;
-        let client_known = flags.syn();
-        let client = match (flags.syn(), flags.ack()) {
-            (true, false) => side,
-            (true, true) => side.peer(),
-            // The lower port is more often the server's.
-            _ if segment.source.port >= segment.destination.port => side,
-            _ => side.peer(),
-        };
-        let mut link = Link {
-            ends,
-            client,
-            client_known,
-            mid_stream: !client_known,
-            conflict: false,
-            deaf: false,
-            start: segment.ts,
-            first_index: segment.index,
-            layers: segment.layers,
-            slot: self.entries.next(),
-        };
-        let state = self.app.open(&mut link, side, now);
-        let tick = tick_at(now.clock.after(self.limits.half_open)).max(self.tick + 1);
-        let handle = self.entries.add(link, state, tick, now);
-        self.index.insert(tag, handle);
-        self.timers.add(tick, handle);
-        self.counters.opened += 1;
-        self.counters.peak = self.counters.peak.max(self.index.len() as u64);
-        handle
     }
 
     fn take(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) {
@@ -452,35 +406,18 @@ impl<A: Application> Tracker<A> {
         self.counters.out_of_window += u64::from(freed > 0);
     }
 
-    /// Looks at a flow earlier than planned if its state asks for it.
-    fn reschedule(&mut self, handle: u32, now: Moment) {
-        let limits = self.limits;
-        let Some(entry) = self.entries.entry(handle) else { return };
-        if entry.closed() || entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
-            let wanted = if entry.closed() { limits.linger } else { Span(TICK) };
-            let tick = tick_at(now.clock.after(wanted)).max(self.tick + 1);
-            if tick < entry.hot.tick {
-                entry.hot.tick = tick;
-                self.timers.add(tick, handle);
-            }
-        }
-    }
-
     /// Moves time on to `clock`: ends what is idle, closes what is overdue.
     #[inline]
     pub fn advance(&mut self, clock: Timestamp) {
-        let tick = clock.0 / TICK;
-        if tick > self.tick {
-            self.advance_to(tick);
+        if clock >= self.next_tick {
+            self.advance_to(clock.0 / TICK);
         }
     }
 
+    #[inline(never)]
     fn advance_to(&mut self, tick: u64) {
-        if self.tick == 0 {
-            self.tick = tick;
-            return;
-        }
-        while let Some((due, handles)) = self.timers.pop(tick) {
+        let begun = self.tick > 0;
+        while begun && let Some((due, handles)) = self.timers.pop(tick) {
             self.tick = due.max(self.tick);
             for handle in handles {
                 self.look_at(handle, due);
@@ -488,135 +425,16 @@ impl<A: Application> Tracker<A> {
             self.app.tick(Moment { clock: Timestamp(due * TICK), by_packet: false, index: u64::MAX });
         }
         self.tick = tick;
-        self.app.tick(Moment { clock: Timestamp(tick * TICK), by_packet: false, index: u64::MAX });
-    }
-
-    fn look_at(&mut self, handle: u32, due: u64) {
-        if self.entries.hot(handle).is_none_or(|hot| hot.free || hot.tick != due) {
-            return;
-        }
-        let limits = self.limits;
-        self.entries.unfold(handle);
-        let Some(entry) = self.entries.entry(handle) else { return };
-        let clock = Timestamp(due * TICK);
-        let now = Moment { clock, by_packet: false, index: entry.link.first_index };
-        let (timeout, ending) = if entry.closed() {
-            (limits.linger, if entry.hot.reset.is_some() { Ending::Reset } else { Ending::Finished })
-        } else if entry.established() {
-            (limits.idle, Ending::Idle)
-        } else {
-            (limits.half_open, Ending::Idle)
-        };
-        let deadline = entry.hot.seen.after(timeout);
-        if deadline <= clock {
-            self.close(handle, ending, now);
-            return;
-        }
-        let mut next = tick_at(deadline).max(due + 1);
-        if entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits() {
-            // Later than any tap delivers: what the receiver has acknowledged is lost.
-            let overdue = entry.hot.seen.after(OVERDUE) <= clock;
-            let index = if overdue { u64::MAX } else { self.last_index };
-            if !overdue {
-                next = due + 1;
-            }
-            self.drain(handle, Side::Low, index, false, now);
-            self.drain(handle, Side::High, index, false, now);
-        }
-        if let Some(entry) = self.entries.entry(handle) {
-            entry.hot.tick = next;
-            self.timers.add(next, handle);
-        }
-        self.entries.fold(handle);
-    }
-
-    /// Makes room: the flow that was idle longest, among a few.
-    fn evict(&mut self, now: Moment) {
-        let mut victim: Option<(Timestamp, u32)> = None;
-        let mut looked = 0;
-        for _ in 0..self.entries.reach() {
-            self.hand = (self.hand + 1) % self.entries.reach();
-            if let Some(hot) = self.entries.hot(self.hand).filter(|hot| !hot.free) {
-                if victim.is_none_or(|(seen, _)| hot.seen < seen) {
-                    victim = Some((hot.seen, self.hand));
-                }
-                looked += 1;
-                if looked == EVICTION_SAMPLE {
-                    break;
-                }
-            }
-        }
-        if let Some((_, handle)) = victim {
-            self.close(handle, Ending::Evicted, now);
-        }
-    }
-
-    fn close(&mut self, handle: u32, ending: Ending, now: Moment) {
-        self.entries.unfold(handle);
-        let Some(entry) = self.entries.entry(handle) else { return };
-        let tag = tag(&self.hasher, &entry.link.ends);
-        let client = entry.link.client;
-        for side in [client, client.peer()] {
-            if let Some(entry) = self.entries.entry(handle) {
-                entry.halves.of_mut(side).settle();
-            }
-            self.forget_implausible(handle, side);
-            self.drain(handle, side, u64::MAX, true, now);
-        }
-        self.index.remove(tag, handle);
-        let Some(cold) = self.entries.remove(handle) else { return };
-        let Some(halves) = cold.halves else { return };
-        let (low, high) = (halves.of(Side::Low), halves.of(Side::High));
-        // Where the receiver has finished too, it has most likely acknowledged a FIN.
-        let low_fin = u64::from(low.end_is_doubtful() && high.fin_seen());
-        let high_fin = u64::from(high.end_is_doubtful() && low.fin_seen());
-        let totals = Totals {
-            bytes: Both::new(low.next - low_fin, high.next - high_fin),
-            missing: Both::new(low.missing - low_fin, high.missing - high_fin),
-            packets: Both::new(low.packets, high.packets),
-            last_data: Both::new(low.last_data, high.last_data),
-            end: low.last.max(high.last),
-            ending,
-        };
-        self.counters.mid_stream += u64::from(!cold.link.client_known);
-        if let Some(count) = self.counters.endings.get_mut(ending as usize) {
-            *count += 1;
-        }
-        self.entries.spare(halves);
-        self.app.close(cold.state, &cold.link, &totals, now);
-    }
-
-    /// Every open connection: the place of its first packet in the input, and a handle for [`Tracker::end`].
-    pub fn open_connections(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        let begun = |handle| Some((self.entries.cold(handle)?.link.first_index, handle));
-        (0..self.entries.reach()).filter_map(begun)
-    }
-
-    /// Ends a connection because the input is over.
-    pub fn end(&mut self, handle: u32, now: Moment) {
-        self.entries.unfold(handle);
-        let ending = match self.entries.entry(handle) {
-            Some(e) if e.hot.reset.is_some() => Ending::Reset,
-            Some(e) if e.closed() => Ending::Finished,
-            _ => Ending::CaptureEnd,
-        };
-        self.close(handle, ending, now);
-    }
-
-    /// Ends every connection, in the order in which they began: the input is over.
-    pub fn finish(&mut self, clock: Timestamp) {
-        let mut open: Vec<(u64, u32)> = self.open_connections().collect();
-        open.sort_unstable();
-        for (index, handle) in open {
-            self.end(handle, Moment { clock, by_packet: true, index });
+        self.next_tick = Timestamp((tick + 1).saturating_mul(TICK));
+        if begun {
+            self.app.tick(Moment { clock: Timestamp(tick * TICK), by_packet: false, index: u64::MAX });
         }
     }
 }
 
 /// 32 bits of a hash that no sender can foresee.
 #[inline]
-fn tag(hasher: &foldhash::fast::FixedState, ends: &Both<Endpoint>) -> u32 {
-    let (low, high) = (ends.of(Side::Low), ends.of(Side::High));
+fn tag(hasher: &foldhash::fast::FixedState, low: Endpoint, high: Endpoint) -> u32 {
     let ports = (u32::from(low.port) << 16) | u32::from(high.port);
     let hash = hasher.hash_one((low.address.bits(), high.address.bits(), ports));
     (hash ^ (hash >> 32)) as u32
@@ -645,8 +463,7 @@ fn handshake<S>(entry: &mut Entry<'_, S>, side: Side, first: u32, segment: &Segm
 fn reset<S>(entry: &mut Entry<'_, S>, side: Side, seq: u32) {
     let half = entry.halves.of(side);
     let near = !matches!(half.origin, Origin::Syn | Origin::Picked) || {
-        let distance = seq.wrapping_sub(half.base().wrapping_add(half.next as u32)) as i32;
-        distance.unsigned_abs() < 1 << 20
+        is_near(seq.wrapping_sub(half.base().wrapping_add(half.next as u32)) as i32)
     };
     if near {
         entry.hot.reset = Some(side);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::config;
-use crate::endpoint::{ConnectionRecord, History, HostHistory, ProcessRecord, base_name};
-use crate::net::{Span, Timestamp};
+use crate::endpoint::{History, HostHistory, Key, Named, ProcessRecord, base_name};
+use crate::net::Timestamp;
 use crate::record::Connection;
 
-use super::Confidence;
+use super::claims::{Claim, Group};
+use super::clocks::{Clocks, Offset, put_right};
+use super::{Confidence, Why};
 
 /// Ancestors named, nearest first.
 const MAX_ANCESTORS: usize = 16;
@@ -21,6 +23,8 @@ pub struct FlowSeen {
     pub start: Timestamp,
     /// Its last packet so far.
     pub end: Timestamp,
+    /// Whether its opening was seen, so that `start` is when it was made.
+    pub opening_seen: bool,
 }
 
 /// A host, as its helper presented it.
@@ -37,8 +41,8 @@ pub struct HostName {
 /// A process that stands above another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ancestor {
-    /// The process id.
-    pub pid: u32,
+    /// The process id, if it was told.
+    pub pid: Option<u32>,
     /// When it started.
     pub start: Option<Timestamp>,
     /// The path of the executable.
@@ -59,8 +63,8 @@ impl Ancestor {
 pub struct Process {
     /// Where it runs.
     pub host: HostName,
-    /// The process id.
-    pub pid: u32,
+    /// The process id, if it was told.
+    pub pid: Option<u32>,
     /// When it started.
     pub start: Option<Timestamp>,
     /// The path of the executable.
@@ -77,6 +81,8 @@ pub struct Process {
     pub signer: Option<Arc<str>>,
     /// The processes above it, nearest first, 16 at most; the last may be known by its pid alone.
     pub ancestors: Vec<Ancestor>,
+    /// Its place in its host's history.
+    pub key: Option<Key>,
 }
 
 impl Process {
@@ -98,70 +104,24 @@ impl Process {
             sha256: record.sha256.clone(),
             signer: record.signer.clone(),
             ancestors: ancestors(host, record),
+            key: Some(record.key()),
         }
     }
 
-    /// From a pid alone.
-    pub(super) fn from_pid(host: &HostHistory, pid: u32, start: Option<Timestamp>) -> Self {
-        let host = host_name(host);
+    /// From what an event names it by, where nothing more is known of it.
+    pub(super) fn from_name(host: &HostHistory, named: Named<'_>) -> Self {
         Self {
-            host,
-            pid,
-            start,
-            image: None,
+            host: host_name(host),
+            pid: named.pid,
+            start: named.start.or(named.guid.map(|guid| guid.start())),
+            image: named.image.map(Into::into),
             command_line: None,
             user: None,
             sid: None,
             sha256: None,
             signer: None,
             ancestors: Vec::new(),
-        }
-    }
-}
-
-/// Why no process is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// No helper ever claimed the client's address.
-    NoEndpoint,
-    /// The host has a helper, but it was not heard around that time.
-    HostSilent,
-    /// The helper was heard, but reported no such connection.
-    NoConnection,
-    /// The helper reported this five-tuple, but so far from the flow's time that it was another connection, or the
-    /// clocks disagree.
-    OutsideWindow {
-        /// How far the nearest event is from the flow's start.
-        off: Span,
-    },
-    /// Different processes claim the connection, and none is nearer.
-    Ambiguous,
-}
-
-impl Why {
-    /// The value of `outfall.join.why`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoEndpoint => "no-endpoint",
-            Self::HostSilent => "host-silent",
-            Self::NoConnection => "no-connection",
-            Self::OutsideWindow { .. } => "outside-window",
-            Self::Ambiguous => "ambiguous",
-        }
-    }
-}
-
-/// The end of a sentence that begins with "not known: ".
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoEndpoint => f.write_str("no helper on this host"),
-            Self::HostSilent => f.write_str("the helper on this host was silent at that time"),
-            Self::NoConnection => f.write_str("no connection event for this flow"),
-            Self::OutsideWindow { off } => {
-                write!(f, "the only connection event for this flow is {:.1} s away from it", off.as_seconds())
-            }
-            Self::Ambiguous => f.write_str("several processes claim this connection"),
+            key: None,
         }
     }
 }
@@ -173,10 +133,12 @@ pub enum Attribution {
     Known {
         /// The process.
         process: Box<Process>,
-        /// The rule that found it: `five-tuple` or `control-connection`.
+        /// The rule that found it: `five-tuple`, `control-connection` or `translated`.
         rule: &'static str,
         /// How sure that is.
         confidence: Confidence,
+        /// The offset of the host's clock that was taken off, if one was learnt.
+        offset: Option<Offset>,
     },
     /// Not known.
     Unknown {
@@ -210,12 +172,13 @@ impl Attribution {
 pub struct Joiner {
     pub(super) config: config::Join,
     pub(super) history: History,
+    pub(super) clocks: Clocks,
 }
 
 impl Joiner {
     /// With the windows of the configuration.
     pub fn new(config: &config::Join, history: History) -> Self {
-        Self { config: config.clone(), history }
+        Self { config: config.clone(), history, clocks: Clocks::default() }
     }
 
     /// What endpoints reported.
@@ -233,101 +196,117 @@ impl Joiner {
         self.config = config.clone();
     }
 
-    /// The process at the client's end of a connection seen from `start` to `end`.
-    ///
-    /// Only the host that owns the client's address is asked, whichever side opened the connection: what the server's
-    /// host reports of its own end never names the client's process.
-    pub fn attribute(&self, connection: Connection, start: Timestamp, end: Timestamp) -> Attribution {
-        let from = start.before(self.config.connection_window);
-        let late = self.config.grace.max(self.config.connection_window);
-        let to = end.max(start).after(late);
-        let (client, server) = (connection.client, connection.server);
-        let owners = self.history.owners(client.address, from, to);
-        let Some(first) = owners.first() else { return Attribution::Unknown { why: Why::NoEndpoint, host: None } };
+    /// Learns from a flow whose opening was seen how far the clocks of the hosts at its ends are off.
+    pub fn learn(&mut self, flow: FlowSeen) {
+        if flow.opening_seen {
+            self.clocks.learn(&self.history, flow);
+        }
+    }
 
+    /// Takes the offset of a host's clock that its helper's heartbeats tell: by how many nanoseconds it is ahead. It holds
+    /// as long as no two flows tell another.
+    pub fn measured(&mut self, host: &str, ahead: i64) {
+        self.clocks.measure(host.into(), ahead);
+    }
+
+    /// The offsets of a host's clocks, by time field.
+    pub fn offsets(&self, host: &str) -> Vec<Offset> {
+        self.clocks.of(host)
+    }
+
+    /// The process at the client's end of a connection.
+    ///
+    /// Only the hosts that had the client's address are asked, whichever side opened the connection: what the server's
+    /// host reports of its own end never names the client's process.
+    pub fn attribute(&self, flow: FlowSeen) -> Attribution {
+        let (client, server) = (flow.connection.client, flow.connection.server);
+        let owners = self.history.ever_owners(client.address);
+        if owners.is_empty() {
+            let translated = self.config.translators.iter().any(|network| network.contains(&client.address.ip()));
+            return if translated {
+                self.translated(flow)
+            } else {
+                Attribution::Unknown { why: Why::NoEndpoint, host: None }
+            };
+        }
         let mut claims: Vec<Claim<'_>> = Vec::new();
         for host in &owners {
-            let records = host.connections().between(client, server, from, to);
-            claims.extend(records.map(|record| Claim::new(host, record, start)));
+            let records = host.connections().of(client, server);
+            claims.extend(records.filter_map(|record| Claim::new(self, host, record, flow)));
         }
-        // Ties are broken by what says most, then by time, so that the order of arrival decides nothing.
-        claims.sort_by_key(|claim| (claim.off, claim.process.is_none(), claim.record.ts, claim.record.pid));
-        let Some(nearest) = claims.first() else {
-            let off = owners.iter().filter_map(|host| host.connections().nearest(client, server, start));
-            let off = off.map(|ts| ts.distance(start)).min();
-            let heard = owners.iter().any(|host| host.heard(from, start.after(self.config.grace)));
-            let why = match off {
-                Some(off) => Why::OutsideWindow { off },
-                None if heard => Why::NoConnection,
-                None => Why::HostSilent,
-            };
-            return Attribution::Unknown { why, host: Some(host_name(first)) };
-        };
-        let mut rivals = claims.iter().filter(|claim| !claim.is_same_process(nearest)).peekable();
-        let contested = rivals.peek().is_some();
-        if rivals.any(|rival| rival.off == nearest.off) {
-            return Attribution::Unknown { why: Why::Ambiguous, host: Some(host_name(nearest.host)) };
+        match Group::best(claims) {
+            Ok(Some(group)) => group.attribution("five-tuple"),
+            Ok(None) => self.unknown(flow, &owners),
+            Err(host) => Attribution::Unknown { why: Why::Ambiguous, host: Some(host_name(host)) },
         }
-        let (process, confidence) = nearest.process();
-        let confidence = if contested { confidence.min(Confidence::High) } else { confidence };
-        Attribution::Known { process: Box::new(process), rule: "five-tuple", confidence }
     }
 
     /// The same for an FTP data connection: where it was not reported itself, the process of its control connection.
     pub fn attribute_ftp(&self, data: FlowSeen, control: Option<FlowSeen>) -> Attribution {
-        let own = self.attribute(data.connection, data.start, data.end);
+        let own = self.attribute(data);
         let Some(control) = control.filter(|_| own.process().is_none()) else { return own };
-        match self.attribute(control.connection, control.start, control.end) {
-            Attribution::Known { process, confidence, .. } => Attribution::Known {
+        match self.attribute(control) {
+            Attribution::Known { process, confidence, offset, .. } => Attribution::Known {
                 process,
                 rule: "control-connection",
                 confidence: confidence.min(Confidence::Medium),
+                offset,
             },
             Attribution::Unknown { .. } => own,
         }
     }
-}
 
-/// A connection event within the window, and the process that it names.
-struct Claim<'a> {
-    host: &'a HostHistory,
-    record: &'a ConnectionRecord,
-    process: Option<&'a ProcessRecord>,
-    off: Span,
-}
-
-impl<'a> Claim<'a> {
-    fn new(host: &'a HostHistory, record: &'a ConnectionRecord, start: Timestamp) -> Self {
-        let process = host.processes().resolve(record.pid, record.start, record.ts);
-        Self { host, record, process, off: record.ts.distance(start) }
+    /// Where many hosts stand behind the client's address, as behind a translating gateway or a proxy: the one process that
+    /// opened a connection to the same end, or to the proxy, at that time.
+    fn translated(&self, flow: FlowSeen) -> Attribution {
+        let (client, server) = (flow.connection.client, flow.connection.server);
+        let mut claims = Vec::new();
+        for host in self.history.hosts() {
+            let ahead = self.clocks.wall(host.id(), flow.start);
+            let window = self.config.connection_window;
+            let put = |time| put_right(time, ahead.saturating_neg());
+            let (from, to) = (put(flow.start.before(window)), put(flow.start.after(window)));
+            let opened =
+                [server.address, client.address].into_iter().flat_map(|remote| host.connections().to(remote, from, to));
+            let opened = opened.filter(|(remote, record)| {
+                record.initiated != Some(false) && (*remote == server || remote.address == client.address)
+            });
+            claims.extend(opened.filter_map(|(_, record)| Claim::new(self, host, record, flow)));
+        }
+        match Group::only(claims) {
+            Some(group) => group.attribution("translated"),
+            None => Attribution::Unknown { why: Why::Translated, host: None },
+        }
     }
 
-    fn start(&self) -> Option<Timestamp> {
-        self.record.start.or(self.process.map(|process| process.start))
-    }
-
-    fn is_same_process(&self, other: &Self) -> bool {
-        let starts_agree = match (self.start(), other.start()) {
-            (Some(a), Some(b)) => a == b,
-            _ => true,
+    fn unknown(&self, flow: FlowSeen, owners: &[&HostHistory]) -> Attribution {
+        let (client, server) = (flow.connection.client, flow.connection.server);
+        let window = self.config.connection_window;
+        // Of several that had the address, the one that has it at that time is to blame.
+        let owned = self.history.owners(client.address, flow.start, flow.start);
+        let Some(host) = owned.first().or(owners.first()) else {
+            return Attribution::Unknown { why: Why::NoEndpoint, host: None };
         };
-        self.host.id() == other.host.id() && self.record.pid == other.record.pid && starts_agree
-    }
-
-    fn process(&self) -> (Process, Confidence) {
-        let mut process = match self.process {
-            Some(record) => Process::from_record(self.host, record),
-            None => Process::from_pid(self.host, self.record.pid, self.record.start),
+        let ahead = self.clocks.wall(host.id(), flow.start);
+        let put = |time| put_right(time, ahead.saturating_neg());
+        let (from, to) = (put(flow.start.before(window)), put(flow.start.after(self.config.grace.max(window))));
+        let times = owners.iter().flat_map(|host| host.connections().of(client, server)).map(|record| record.ts);
+        let off = times.map(|ts| ts.distance(flow.start)).min();
+        let start = put(flow.start);
+        let why = if let Some(off) = off {
+            Why::OutsideWindow { off }
+        } else if host.first_heard().is_some_and(|first| start < first) && (host.is_log() || !host.heard(from, to)) {
+            Why::BeforeLog
+        } else if !flow.opening_seen {
+            Why::OpenedBefore
+        } else if host.lost(from, to) {
+            Why::EventsLost
+        } else if host.heard(from, to) {
+            Why::NoConnection
+        } else {
+            Why::HostSilent { since: host.last_heard(start) }
         };
-        let told_by_process = process.image.is_some();
-        process.image = process.image.or_else(|| self.record.image.clone());
-        process.user = process.user.or_else(|| self.record.user.clone());
-        let confidence = match (&process.image, told_by_process, self.record.start) {
-            (None, ..) => Confidence::Medium,
-            (Some(_), true, Some(_)) => Confidence::Certain,
-            (Some(_), ..) => Confidence::High,
-        };
-        (process, confidence)
+        Attribution::Unknown { why, host: Some(host_name(host)) }
     }
 }
 
@@ -340,15 +319,18 @@ fn ancestors(host: &HostHistory, record: &ProcessRecord) -> Vec<Ancestor> {
     let mut child = record;
     while found.len() < MAX_ANCESTORS {
         let Some(parent) = host.processes().parent(child) else {
-            let (start, image, command_line) = (child.parent_start, None, None);
-            found.extend(child.parent_pid.map(|pid| Ancestor { pid, start, image, command_line }));
+            let start = child.parent_start.or(child.parent_guid.map(|guid| guid.start()));
+            let (image, command_line) = (child.parent_image.clone(), child.parent_command_line.clone());
+            if child.parent_pid.is_some() || image.is_some() {
+                found.push(Ancestor { pid: child.parent_pid, start, image, command_line });
+            }
             break;
         };
         found.push(Ancestor {
-            pid: parent.pid,
+            pid: parent.pid.or(child.parent_pid),
             start: Some(parent.start),
-            image: parent.image.clone(),
-            command_line: parent.command_line.clone(),
+            image: parent.image.clone().or_else(|| child.parent_image.clone()),
+            command_line: parent.command_line.clone().or_else(|| child.parent_command_line.clone()),
         });
         // Two processes of the same instant that name each other would go round until the bound.
         child = parent;

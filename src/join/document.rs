@@ -1,7 +1,5 @@
 //! The join's part of a record's document.
 
-use serde_json::Value;
-
 use super::{Attribution, FileLink, Process};
 use crate::record::Document;
 
@@ -13,10 +11,15 @@ pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
         document.set_some("host.domain", host.domain.as_deref());
     }
     match attribution {
-        Attribution::Known { process, rule, confidence } => {
+        Attribution::Known { process, rule, confidence, offset } => {
             write_process(document, process);
             document.set("outfall.join.rule", *rule);
             document.set("outfall.join.confidence", confidence.name());
+            if let Some(offset) = offset {
+                document.set("outfall.join.clock.field", offset.clock.name());
+                document.set("outfall.join.clock.offset", offset.ahead as f64 / 1e9);
+                document.set("outfall.join.clock.flows", offset.flows as u64);
+            }
         }
         Attribution::Unknown { why, .. } => {
             document.set("outfall.join.why", why.name());
@@ -28,14 +31,14 @@ pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
 /// Writes the linked files, if there are any.
 pub fn write_files(document: &mut Document, links: &[FileLink]) {
     if !links.is_empty() {
-        document.set("outfall.join.files", links.iter().map(link).collect::<Vec<Value>>());
+        document.set_list("outfall.join.files", links.iter().map(link).collect());
     }
 }
 
 fn write_process(document: &mut Document, process: &Process) {
     document.set_some("process.name", process.name());
     document.set_some("process.executable", process.image.as_deref());
-    document.set("process.pid", process.pid);
+    document.set_some("process.pid", process.pid);
     document.set_some("process.start", process.start.map(|start| start.to_string()));
     document.set_some("process.command_line", process.command_line.as_deref());
     document.set_some("process.hash.sha256", process.sha256.as_deref());
@@ -43,7 +46,7 @@ fn write_process(document: &mut Document, process: &Process) {
     if let Some(parent) = process.ancestors.first() {
         document.set_some("process.parent.name", parent.name());
         document.set_some("process.parent.executable", parent.image.as_deref());
-        document.set("process.parent.pid", parent.pid);
+        document.set_some("process.parent.pid", parent.pid);
         document.set_some("process.parent.start", parent.start.map(|start| start.to_string()));
         document.set_some("process.parent.command_line", parent.command_line.as_deref());
     }
@@ -56,7 +59,7 @@ fn write_process(document: &mut Document, process: &Process) {
     document.set_some("user.id", process.sid.as_deref());
 }
 
-fn link(link: &FileLink) -> Value {
+fn link(link: &FileLink) -> Document {
     let mut document = Document::new();
     document.set("path", link.path.as_ref());
     document.set("name", link.name());
@@ -66,8 +69,8 @@ fn link(link: &FileLink) -> Value {
     document.set("rule", link.rule.name());
     document.set("confidence", link.confidence.name());
     document.set_some("process.name", link.staged_by.name());
-    document.set("process.pid", link.staged_by.pid);
+    document.set_some("process.pid", link.staged_by.pid);
     document.set_some("process.executable", link.staged_by.image.as_deref());
     document.set_some("process.command_line", link.staged_by.command_line.as_deref());
-    document.into_value()
+    document
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Confidence;
 use super::attribution::{Attribution, Joiner, Process};
+use super::clocks::put_right;
 use super::paths::{FileKind, is_noise, is_script, is_upload_target};
 use super::story::Story;
 use super::tree::Tree;
@@ -91,11 +92,12 @@ impl Joiner {
     /// First the best link of each file of the upload, in the upload's order, then what the process tree touched, the
     /// most telling first, [`MAX_TREE_LINKS`] at most; no path twice.
     pub fn files(&self, upload: &Upload, attribution: &Attribution) -> Vec<FileLink> {
-        let from = upload.start.before(self.config.look_back);
-        let to = upload.end.max(upload.start).after(self.config.grace);
         let Some(host) = self.host_of(upload, attribution) else { return Vec::new() };
+        let ahead = self.clocks.wall(host.id(), upload.start).saturating_neg();
+        let from = put_right(upload.start.before(self.config.look_back), ahead);
+        let to = put_right(upload.end.max(upload.start).after(self.config.grace), ahead);
         let process = attribution.process();
-        let record = process.and_then(|process| host.processes().exact(process.pid, process.start?));
+        let record = process.and_then(|process| host.processes().get(process.key?));
         let tree = record.map(|record| Tree::of(host, record));
         let command_line = process.and_then(|process| process.command_line.clone());
         let overhead = self.config.size_overhead;
@@ -204,7 +206,8 @@ impl<'a> Search<'a> {
     }
 
     fn is_own(&self, event: &FileRecord) -> bool {
-        self.record.is_some_and(|own| event.pid == own.pid && event.start.is_none_or(|start| start == own.start))
+        let process = self.host.processes().resolve(event.named(), event.ts);
+        self.record.is_some_and(|own| process.is_some_and(|process| process.key() == own.key()))
     }
 
     fn touch(&self, story: &Story<'_>) -> Touch {
@@ -307,9 +310,9 @@ impl<'a> Search<'a> {
         rule: FileRule,
         confidence: Confidence,
     ) -> FileLink {
-        let staged_by = match self.host.processes().resolve(event.pid, event.start, event.ts) {
+        let staged_by = match self.host.processes().resolve(event.named(), event.ts) {
             Some(record) => Process::from_record(self.host, record),
-            None => Process::from_pid(self.host, event.pid, event.start),
+            None => Process::from_name(self.host, event.named()),
         };
         let is_script = self.command_line.as_deref().is_some_and(|command_line| is_script(path, command_line));
         let kind = if is_script { FileKind::Script } else { FileKind::of(path) };
@@ -320,9 +323,12 @@ impl<'a> Search<'a> {
     fn tree_events(&self) -> Vec<&'a FileRecord> {
         let members = self.tree.iter().flat_map(|tree| tree.members().iter());
         let events = members.flat_map(|process| {
-            let events = self.host.files().of_pid(process.pid, self.from, self.to);
+            let events = self.host.files().of(process, self.from, self.to);
             events
-                .filter(|event| event.start.map_or(process.alive_at(event.ts), |start| start == process.start))
+                .filter(|event| {
+                    let named = self.host.processes().resolve(event.named(), event.ts);
+                    named.is_some_and(|named| named.key() == process.key())
+                })
                 .filter(|event| !matches!(event.op, Operation::Delete | Operation::Other))
                 .filter(|event| !is_noise(event.path_after(), event.op))
                 .take(MAX_EVENTS)

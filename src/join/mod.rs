@@ -28,6 +28,8 @@
 //! last. A link names the process that made the file: the packer of an archive rather than its reader.
 
 mod attribution;
+mod claims;
+mod clocks;
 mod confidence;
 mod coverage;
 mod document;
@@ -36,13 +38,16 @@ mod paths;
 mod story;
 mod tree;
 mod wanted;
+mod why;
 
-pub use attribution::{Ancestor, Attribution, FlowSeen, HostName, Joiner, Process, Why};
+pub use attribution::{Ancestor, Attribution, FlowSeen, HostName, Joiner, Process};
+pub use clocks::Offset;
 pub use confidence::Confidence;
 pub use coverage::{Coverage, Tally};
 pub use document::{write_attribution, write_files};
 pub use files::{FileLink, FileRule, MAX_TREE_LINKS};
 pub use paths::FileKind;
+pub use why::Why;
 
 #[cfg(test)]
 mod tests;

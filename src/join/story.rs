@@ -56,8 +56,9 @@ impl<'a> Story<'a> {
     /// else any last write, the last rename, the last read.
     pub(super) fn making(&self, host: &HostHistory) -> Option<&'a FileRecord> {
         let ours = |event: &&&FileRecord| {
-            let process = host.processes().resolve(event.pid, event.start, event.ts);
-            !process.and_then(|process| process.image.as_deref()).is_some_and(is_root)
+            let process = host.processes().resolve(event.named(), event.ts);
+            let image = process.and_then(|process| process.image.as_deref()).or(event.image.as_deref());
+            !image.is_some_and(is_root)
         };
         let writes = || self.events.iter().filter(|event| matches!(event.op, Operation::Create | Operation::Write));
         let renames = || self.events.iter().filter(|event| event.op == Operation::Rename);

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::endpoint::{FileRecord, HostHistory, ProcessRecord, base_name};
-use crate::net::Timestamp;
+use crate::endpoint::{FileRecord, HostHistory, Key, ProcessRecord, base_name};
 
 /// Processes of one tree that are looked at; of a larger one, the nearest to its top.
 const MAX_PROCESSES: usize = 4_096;
@@ -42,7 +41,7 @@ pub(super) fn is_root(image: &str) -> bool {
 pub(super) struct Tree<'a> {
     host: &'a HostHistory,
     members: Vec<&'a ProcessRecord>,
-    identities: BTreeSet<(u32, Timestamp)>,
+    identities: BTreeSet<Key>,
 }
 
 impl<'a> Tree<'a> {
@@ -84,18 +83,12 @@ impl<'a> Tree<'a> {
 
     /// Whether one of the tree touched the file.
     pub(super) fn touched(&self, event: &FileRecord) -> bool {
-        match event.start {
-            Some(start) => self.identities.contains(&(event.pid, start)),
-            None => self
-                .host
-                .processes()
-                .at(event.pid, event.ts)
-                .is_some_and(|process| self.identities.contains(&(process.pid, process.start))),
-        }
+        let process = self.host.processes().resolve(event.named(), event.ts);
+        process.is_some_and(|process| self.identities.contains(&process.key()))
     }
 
     fn add(&mut self, process: &'a ProcessRecord) {
-        if self.identities.insert((process.pid, process.start)) {
+        if self.identities.insert(process.key()) {
             self.members.push(process);
         }
     }

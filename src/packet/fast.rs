@@ -1,7 +1,7 @@
 //! The common shape, specialised: Ethernet, up to two VLAN tags, IPv4 or IPv6 without options or extension
 //! headers, not fragmented, TCP. Anything else is left to the general path.
 
-use super::{Flags, Layers, Segment};
+use super::{Flags, Layers, Segment, tunnel};
 use crate::capture::Packet;
 use crate::net::{Address, Endpoint};
 
@@ -10,11 +10,11 @@ const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const QINQ: u16 = 0x88a8;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
-/// The segment, or nothing if the packet has another shape.
-#[inline]
-pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
-    let mut layers = Layers::default();
+/// What is behind Ethernet's header and up to two VLAN tags, with its type.
+#[inline(always)]
+fn behind_ethernet<'a>(packet: &Packet<'a>, layers: &mut Layers) -> Option<(u16, &'a [u8])> {
     let mut bytes = packet.bytes;
     let mut header = bytes.first_chunk::<14>()?;
     let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
@@ -30,7 +30,51 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
         layers.push_vlan(tag & 0x0fff);
         ethertype = u16::from_be_bytes([header[12], header[13]]);
     }
-    let bytes = bytes.get(14..)?;
+    Some((ethertype, bytes.get(14..)?))
+}
+
+/// The two hosts between which everything goes that is in the packet; nothing if that is not seen at a glance.
+#[inline]
+pub(super) fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
+    let (ethertype, bytes) = behind_ethernet(packet, &mut Layers::default())?;
+    let (protocol, source, destination, payload) = match ethertype {
+        IPV4 => {
+            let ip = bytes.first_chunk::<20>()?;
+            let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+            if ip[0] != 0x45 || fragment != 0 {
+                return None;
+            }
+            let source = Address::v4([ip[12], ip[13], ip[14], ip[15]]);
+            let destination = Address::v4([ip[16], ip[17], ip[18], ip[19]]);
+            (ip[9], source, destination, bytes.get(20..)?)
+        }
+        IPV6 => {
+            let ip = bytes.first_chunk::<40>()?;
+            if ip[0] >> 4 != 6 {
+                return None;
+            }
+            let source = Address::v6(*ip.get(8..)?.first_chunk::<16>()?);
+            let destination = Address::v6(*ip.get(24..)?.first_chunk::<16>()?);
+            (ip[6], source, destination, bytes.get(40..)?)
+        }
+        _ => return None,
+    };
+    match protocol {
+        TCP => Some((source, destination)),
+        UDP => {
+            let ports = payload.first_chunk::<4>()?;
+            let (from, to) = (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]));
+            tunnel::by_port(from, to).is_none().then_some((source, destination))
+        }
+        _ => None,
+    }
+}
+
+/// The segment, or nothing if the packet has another shape.
+#[inline(always)]
+pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+    let mut layers = Layers::default();
+    let (ethertype, bytes) = behind_ethernet(packet, &mut layers)?;
     let (source, destination, payload, declared) = match ethertype {
         IPV4 => {
             let ip = bytes.first_chunk::<20>()?;

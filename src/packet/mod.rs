@@ -16,7 +16,7 @@ mod tunnel;
 
 use crate::capture::Packet;
 use crate::config;
-use crate::net::{Endpoint, Timestamp};
+use crate::net::{Address, Endpoint, Timestamp};
 
 pub use fragment::FragmentCounters;
 
@@ -236,8 +236,25 @@ enum Skip {
 #[derive(Debug)]
 pub struct Decoder {
     fragments: fragment::Fragments,
-    counters: PacketCounters,
+    own: PacketCounters,
+    common: PacketCounters,
     depth: u8,
+}
+
+/// Who is given a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// This decoder alone.
+    One,
+    /// Every decoder.
+    All,
+}
+
+/// The two hosts between which everything goes that a packet holds; nothing where only taking it apart tells, as with
+/// tunnels and fragments.
+#[inline]
+pub fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
+    if packet.link == link::ETHERNET { fast::hosts(packet) } else { None }
 }
 
 impl Default for Decoder {
@@ -256,7 +273,8 @@ impl Decoder {
     pub fn with_limits(limits: &config::Packet) -> Self {
         Self {
             fragments: fragment::Fragments::new(limits),
-            counters: PacketCounters::default(),
+            own: PacketCounters::default(),
+            common: PacketCounters::default(),
             depth: u8::try_from(limits.tunnel_depth).unwrap_or(u8::MAX),
         }
     }
@@ -266,25 +284,25 @@ impl Decoder {
     pub fn decode(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
         match self.common(packet) {
             Some(segment) => sink(Decoded::Tcp(segment)),
-            None => self.uncommon(packet, sink),
+            None => self.uncommon(packet, Audience::One, sink),
         }
     }
 
     /// The first half of [`Decoder::decode`]: the segment in a packet of the common shape, which borrows nothing but
     /// the packet, so that several can be looked at together. A packet that yields none goes to [`Decoder::uncommon`].
-    #[inline]
+    #[inline(always)]
     pub fn common<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
         if packet.link != link::ETHERNET {
             return None;
         }
         let segment = fast::segment(packet)?;
-        self.counters.tcp += 1;
-        self.counters.snapped += u64::from(segment.cut > 0);
+        self.own.tcp += 1;
+        self.own.snapped += u64::from(segment.cut > 0);
         Some(segment)
     }
 
     /// The second half of [`Decoder::decode`]: packets of any shape.
-    pub fn uncommon(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Decoded<'_>)) {
+    pub fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, sink: &mut impl FnMut(Decoded<'_>)) {
         let mut walk =
             network::Walk { packet, layers: Layers::default(), depth: self.depth, fragments: &mut self.fragments };
         let mut found = None;
@@ -295,7 +313,10 @@ impl Decoder {
             });
             sink(decoded);
         });
-        let counters = &mut self.counters;
+        let counters = match audience {
+            Audience::One => &mut self.own,
+            Audience::All => &mut self.common,
+        };
         match (found, outcome) {
             (Some((true, snapped)), _) => {
                 counters.tcp += 1;
@@ -316,9 +337,14 @@ impl Decoder {
         self.fragments.finish();
     }
 
-    /// What became of the packets so far.
+    /// What became of the packets that this decoder alone was given, so far.
     pub fn counters(&self) -> &PacketCounters {
-        &self.counters
+        &self.own
+    }
+
+    /// What became of the packets that every decoder was given, so far: the same in all of them.
+    pub fn common_counters(&self) -> &PacketCounters {
+        &self.common
     }
 
     /// What became of the fragments so far.

@@ -282,15 +282,47 @@ proptest! {
         let packet = Packet {
             index: 0, ts: Timestamp(0), clock: Timestamp(0), link: 1, wire_length: wire as u32, bytes: &bytes
         };
+        prop_assert!(within_the_hosts_seen_at_a_glance(&packet));
         if let Some(fast) = fast::segment(&packet) {
             let mut slow = None;
-            Decoder::new().uncommon(&packet, &mut |decoded| if let Decoded::Tcp(s) = decoded {
+            Decoder::new().uncommon(&packet, Audience::One, &mut |decoded| if let Decoded::Tcp(s) = decoded {
                 slow = Some((s.source, s.destination, s.seq, s.ack, s.flags, s.payload.to_vec(), s.cut, s.layers));
             });
             let fast = (fast.source, fast.destination, fast.seq, fast.ack, fast.flags, fast.payload.to_vec(), fast.cut, fast.layers);
             prop_assert_eq!(Some(fast), slow);
         }
     }
+}
+
+/// Whether what is in the packet is between the two hosts that are seen at a glance, if they are.
+fn within_the_hosts_seen_at_a_glance(packet: &Packet<'_>) -> bool {
+    let mut within = true;
+    Decoder::new().decode(packet, &mut |decoded| {
+        let (a, b) = match decoded {
+            Decoded::Tcp(segment) => (segment.source.address, segment.destination.address),
+            Decoded::Udp(datagram) => (datagram.source.address, datagram.destination.address),
+        };
+        within = hosts(packet).is_none_or(|seen| seen == (a, b));
+    });
+    within
+}
+
+#[test]
+fn hosts_are_seen_at_a_glance_only_where_no_tunnel_can_hide_others() {
+    let seen = |bytes: &[u8]| {
+        let wire_length = bytes.len() as u32;
+        let packet = Packet { index: 0, ts: Timestamp(0), clock: Timestamp(0), link: 1, wire_length, bytes };
+        assert!(within_the_hosts_seen_at_a_glance(&packet));
+        hosts(&packet).is_some()
+    };
+    assert!(seen(&ethernet_of(0x0800, &inner())));
+    assert!(seen(&ethernet_of(0x86dd, &ipv6_of(6, &tcp()))));
+    assert!(seen(&ethernet_of(0x0800, &ipv4_of(17, &udp_of(53, b"")))));
+    assert!(!seen(&ethernet_of(0x0800, &ipv4_of(17, &udp_of(4789, &[0; 8])))));
+    assert!(!seen(&ethernet_of(0x0800, &ipv4_of(4, &inner()))));
+    let mut fragment = ethernet_of(0x0800, &inner());
+    fragment[20] = 0x20;
+    assert!(!seen(&fragment));
 }
 
 #[test]

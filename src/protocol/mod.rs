@@ -241,22 +241,44 @@ impl Parsers {
             self.data(stream, link, data, now);
             return;
         }
-        if !matches!(stream.reader, Reader::Prefix(_)) {
+        stream.note(data.side, data.ts);
+        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
+        let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
+        if matches!(stream.reader, Reader::Fresh) {
+            // Most first segments tell by themselves, and need not be kept.
+            let full = Prefix::would_be_full(data.bytes.len());
+            if let Verdict::Is(protocol, client) = recognise::by_first_bytes(data.side, data.bytes, full) {
+                self.begin(stream, link, protocol, client, may_be_dns, false);
+                self.data(stream, link, data, now);
+                return;
+            }
             stream.reader = Reader::Prefix(Box::default());
         }
-        stream.note(data.side, data.ts);
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
         prefix.take(data);
         let full = prefix.is_full(data.side);
-        let on_dns_port = link.ends.of(link.client.peer()).port == DNS_PORT;
-        let may_be_dns = on_dns_port && dns::begins_message(data.bytes);
         self.recognise(stream, link, (full, may_be_dns), now);
     }
 
     /// Decides what a connection speaks, if its first bytes tell, and reads them.
     fn recognise(&mut self, stream: &mut Stream, link: &mut Link, (full, may_be_dns): (bool, bool), now: Moment) {
         let Reader::Prefix(prefix) = &mut stream.reader else { return };
-        let Verdict::Is(mut protocol, client) = prefix.verdict(full) else { return };
+        let Verdict::Is(protocol, client) = prefix.verdict(full) else { return };
+        let has_hole = prefix.has_hole();
+        let held = self.begin(stream, link, protocol, client, may_be_dns, has_hole);
+        self.replay(held, stream, link, now);
+    }
+
+    /// Begins to read a protocol; gives back the reader before it.
+    fn begin(
+        &mut self,
+        stream: &mut Stream,
+        link: &mut Link,
+        mut protocol: Protocol,
+        client: Option<Side>,
+        may_be_dns: bool,
+        has_hole: bool,
+    ) -> Reader {
         if protocol == Protocol::Unknown && may_be_dns {
             protocol = Protocol::Dns;
         }
@@ -274,7 +296,7 @@ impl Parsers {
             Protocol::Dns => Reader::Dns(Box::default()),
             other => {
                 // What follows a hole may be the first that can be read.
-                let resume = other == Protocol::Unknown && (link.mid_stream || prefix.has_hole());
+                let resume = other == Protocol::Unknown && (link.mid_stream || has_hole);
                 link.deaf = other != Protocol::Unknown;
                 Reader::Other { protocol: other, resume, encrypted: false }
             }
@@ -286,8 +308,7 @@ impl Parsers {
                 link.deaf = !resume;
             }
         }
-        let held = std::mem::replace(&mut stream.reader, reader);
-        self.replay(held, stream, link, now);
+        std::mem::replace(&mut stream.reader, reader)
     }
 
     /// What may turn out to be a data connection ended before it was known what it speaks.

@@ -70,6 +70,11 @@ impl Prefix {
         *self.lengths.of(side) >= LONGEST
     }
 
+    /// Whether so many bytes of a side are as many as are kept.
+    pub(super) fn would_be_full(length: usize) -> bool {
+        length >= LONGEST
+    }
+
     /// Whether bytes of either side are lost.
     pub(super) fn has_hole(&self) -> bool {
         self.beginnings.of(Side::Low).over || self.beginnings.of(Side::High).over

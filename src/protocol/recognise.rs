@@ -42,6 +42,14 @@ pub(super) fn recognise(low: &[u8], high: &[u8], full: bool) -> Verdict {
     if more && !full { Verdict::More } else { Verdict::Is(Protocol::Unknown, None) }
 }
 
+/// Looks at the first bytes of one side, where nothing of the other is known.
+pub(super) fn by_first_bytes(side: Side, bytes: &[u8], full: bool) -> Verdict {
+    match side {
+        Side::Low => recognise(bytes, &[], full),
+        Side::High => recognise(&[], bytes, full),
+    }
+}
+
 enum Guess {
     Client(Protocol),
     Server(Protocol),

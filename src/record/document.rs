@@ -1,13 +1,31 @@
 //! Records as ECS documents: nested JSON objects with the field names of the Elastic Common Schema.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{Archive, Body, FileInfo, Flow, Ftp, Http, Upload, Wrapping};
 use crate::net::{Endpoint, Timestamp, community_id};
 
-/// A JSON object that is filled by dotted paths.
+/// A JSON object that is filled by dotted paths, in the order in which they were set.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Document(Map<String, Value>);
+pub struct Document(Vec<(&'static str, Node)>);
+
+/// What stands at a path. An object has few keys, so that they are found by looking at all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// A value.
+    Value(Value),
+    /// An object.
+    Object(Document),
+    /// A list of objects.
+    List(Vec<Document>),
+}
+
+impl<T: Into<Value>> From<T> for Node {
+    fn from(value: T) -> Self {
+        Self::Value(value.into())
+    }
+}
 
 impl Document {
     /// An empty document.
@@ -16,51 +34,89 @@ impl Document {
     }
 
     /// Sets the value at a dotted path, making the objects on the way. Null is not written.
-    pub fn set(&mut self, path: &str, value: impl Into<Value>) {
-        let value = value.into();
-        if value.is_null() {
-            return;
+    pub fn set(&mut self, path: &'static str, value: impl Into<Node>) {
+        let node = value.into();
+        if node != Node::Value(Value::Null) {
+            self.put(path, node);
         }
-        let mut object = &mut self.0;
-        let mut rest = path;
-        while let Some((key, tail)) = rest.split_once('.') {
-            let next = object.entry(key).or_insert_with(|| Value::Object(Map::new()));
-            if !next.is_object() {
-                *next = Value::Object(Map::new());
-            }
-            let Value::Object(inner) = next else { return };
-            object = inner;
-            rest = tail;
-        }
-        object.insert(rest.to_owned(), value);
     }
 
     /// Sets the value if there is one.
-    pub fn set_some<T: Into<Value>>(&mut self, path: &str, value: Option<T>) {
+    pub fn set_some<T: Into<Node>>(&mut self, path: &'static str, value: Option<T>) {
         if let Some(value) = value {
             self.set(path, value);
         }
     }
 
-    /// The value at a dotted path.
-    pub fn get(&self, path: &str) -> Option<&Value> {
-        let mut keys = path.split('.');
-        let mut value = self.0.get(keys.next()?)?;
-        for key in keys {
-            value = value.get(key)?;
-        }
-        Some(value)
+    /// Sets an object.
+    pub fn set_object(&mut self, path: &'static str, object: Document) {
+        self.put(path, Node::Object(object));
     }
 
-    /// The finished JSON object.
-    pub fn into_value(self) -> Value {
-        Value::Object(self.0)
+    /// Sets the object if there is one.
+    pub fn set_some_object(&mut self, path: &'static str, object: Option<Document>) {
+        if let Some(object) = object {
+            self.set_object(path, object);
+        }
+    }
+
+    /// Sets a list of objects.
+    pub fn set_list(&mut self, path: &'static str, list: Vec<Document>) {
+        self.put(path, Node::List(list));
+    }
+
+    fn put(&mut self, path: &'static str, node: Node) {
+        let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+        let place = self.0.iter_mut().find(|(known, _)| *known == key).map(|(_, node)| node);
+        match (place, rest) {
+            (Some(Node::Object(inner)), Some(rest)) => inner.put(rest, node),
+            (place, rest) => {
+                let node = match rest {
+                    None => node,
+                    Some(rest) => {
+                        let mut inner = Self::new();
+                        inner.put(rest, node);
+                        Node::Object(inner)
+                    }
+                };
+                match place {
+                    Some(place) => *place = node,
+                    None => self.0.push((key, node)),
+                }
+            }
+        }
+    }
+
+    /// A copy of what stands at a dotted path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+        match (self.0.iter().find(|(known, _)| *known == key)?, rest) {
+            ((_, Node::Object(inner)), Some(rest)) => inner.get(rest),
+            ((_, node), None) => serde_json::to_value(node).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, node)| (key, node)))
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => value.serialize(serializer),
+            Self::Object(object) => object.serialize(serializer),
+            Self::List(list) => list.serialize(serializer),
+        }
     }
 }
 
 impl std::fmt::Display for Document {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match serde_json::to_string(&self.0) {
+        match serde_json::to_string(self) {
             Ok(text) => f.write_str(&text),
             Err(_) => Err(std::fmt::Error),
         }
@@ -76,10 +132,10 @@ fn event(document: &mut Document, dataset: &str, kind: &str, id: &str, start: Ti
     document.set("event.end", end.to_string());
 }
 
-fn end(document: &mut Document, side: &str, endpoint: Endpoint, bytes: u64) {
-    document.set(&format!("{side}.ip"), endpoint.address.to_string());
-    document.set(&format!("{side}.port"), endpoint.port);
-    document.set(&format!("{side}.bytes"), bytes);
+fn end(document: &mut Document, side: &'static str, address: Endpoint, bytes: u64) {
+    let mut object = endpoint(address);
+    object.set("bytes", bytes);
+    document.set_object(side, object);
 }
 
 /// ECS has places for two VLAN tags; their identifiers are texts there.
@@ -92,8 +148,11 @@ fn wrapping_part(document: &mut Document, wrapping: &Wrapping) {
     }
 }
 
-fn endpoint(endpoint: Endpoint) -> Value {
-    json!({ "ip": endpoint.address.to_string(), "port": endpoint.port })
+fn endpoint(endpoint: Endpoint) -> Document {
+    let mut object = Document::new();
+    object.set("ip", endpoint.address.to_string());
+    object.set("port", endpoint.port);
+    object
 }
 
 fn file(info: &FileInfo) -> Document {
@@ -117,15 +176,15 @@ fn listed_file(info: &FileInfo) -> Document {
     if info.type_mismatch {
         document.set("type_mismatch", true);
     }
-    document.set_some("archive", info.archive.map(archive));
+    document.set_some_object("archive", info.archive.map(archive));
     document
 }
 
-fn archive(archive: Archive) -> Value {
+fn archive(archive: Archive) -> Document {
     let mut document = Document::new();
     document.set("format", archive.format);
     document.set_some("encrypted", archive.encrypted);
-    document.into_value()
+    document
 }
 
 fn body_part(document: &mut Document, body: &Body) {
@@ -135,7 +194,7 @@ fn body_part(document: &mut Document, body: &Body) {
     if body.type_mismatch {
         document.set("outfall.upload.type_mismatch", true);
     }
-    document.set_some("outfall.upload.archive", body.archive.map(archive));
+    document.set_some_object("outfall.upload.archive", body.archive.map(archive));
     document.set_some("outfall.upload.content_encoding", body.content_encoding.as_deref());
     document.set_some("outfall.upload.decoded_bytes", body.decoded_bytes);
     document.set_some("outfall.upload.not_decoded", body.not_decoded.map(|why| why.name()));
@@ -156,7 +215,7 @@ fn ftp_part(document: &mut Document, ftp: &Ftp) {
     document.set("outfall.ftp.binding", ftp.binding.name());
     document.set_some("outfall.ftp.allocated", ftp.allocated);
     document.set_some("outfall.ftp.renamed_from", ftp.renamed_from.as_deref());
-    document.set_some("outfall.ftp.announced", ftp.announced.map(endpoint));
+    document.set_some_object("outfall.ftp.announced", ftp.announced.map(endpoint));
     if !matches!(ftp.mode, 'S' | '\0') {
         document.set("outfall.ftp.mode", ftp.mode.to_string());
     }
@@ -166,8 +225,8 @@ fn ftp_part(document: &mut Document, ftp: &Ftp) {
     if ftp.restart > 0 {
         document.set("outfall.ftp.restart", ftp.restart);
     }
-    document.set_some("outfall.ftp.control.client", ftp.control_client.map(endpoint));
-    document.set_some("outfall.ftp.control.server", ftp.control_server.map(endpoint));
+    document.set_some_object("outfall.ftp.control.client", ftp.control_client.map(endpoint));
+    document.set_some_object("outfall.ftp.control.server", ftp.control_server.map(endpoint));
 }
 
 /// The upload's document, without what only the endpoint knows.
@@ -188,9 +247,8 @@ pub fn upload_document(upload: &Upload) -> Document {
         ftp_part(&mut document, ftp);
     }
     if let Some(first) = upload.files.first() {
-        document.set("file", file(first).into_value());
-        let all: Vec<Value> = upload.files.iter().map(|info| listed_file(info).into_value()).collect();
-        document.set("outfall.files", all);
+        document.set_object("file", file(first));
+        document.set_list("outfall.files", upload.files.iter().map(listed_file).collect());
     }
     document.set_some("outfall.upload.proxied_to", upload.proxied_to.as_deref());
     if upload.domain.is_some() {
@@ -242,6 +300,6 @@ mod tests {
         document.set("a.b.d", "x");
         document.set_some("a.e", None::<u64>);
         assert_eq!(document.to_string(), r#"{"a":{"b":{"c":1,"d":"x"}}}"#);
-        assert_eq!(document.get("a.b.c"), Some(&json!(1)));
+        assert_eq!(document.get("a.b.c"), Some(1.into()));
     }
 }

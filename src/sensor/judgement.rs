@@ -51,6 +51,8 @@ pub struct JudgementCounters {
     pub outbound: u64,
     /// Alerts.
     pub alerts: u64,
+    /// Facts of a replay that were joined before all flows had told of the clocks, for want of room.
+    pub joined_early: u64,
     /// Uploads judged before the prevalence of the whole replay was known, for want of room.
     pub judged_early: u64,
 }
@@ -61,6 +63,10 @@ pub struct Judgement {
     detector: Detector,
     third_hosts: ThirdHosts,
     names: Names,
+    /// Facts that wait until the clocks are learnt, at the beginning of a replay.
+    unjoined: VecDeque<Fact>,
+    /// How many may; 0 once they have gone.
+    max_unjoined: usize,
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
     /// Nothing waits for the end, as there is none: uploads are judged with what is known.
@@ -72,7 +78,11 @@ pub struct Judgement {
 impl Judgement {
     /// With what endpoints reported.
     pub fn new(config: &Config, history: History) -> Self {
+        // Where no event tells of a connection there is nothing to learn.
+        let learn = if history.hosts().is_empty() { 0 } else { config.join.learn };
         Self {
+            unjoined: VecDeque::new(),
+            max_unjoined: usize::try_from(learn).unwrap_or(usize::MAX),
             joiner: Joiner::new(&config.join, history),
             detector: Detector::new(config),
             third_hosts: ThirdHosts::new(
@@ -90,7 +100,7 @@ impl Judgement {
 
     /// For an input without an end: each upload is judged as it is taken.
     pub fn live(config: &Config, history: History) -> Self {
-        Self { live: true, ..Self::new(config, history) }
+        Self { live: true, max_unjoined: 0, ..Self::new(config, history) }
     }
 
     /// Takes up another policy: what is ours, how uploads are joined, and what is an alert. What was learnt stays.
@@ -105,12 +115,35 @@ impl Judgement {
     }
 
     /// Takes a fact; what comes of it at once goes to `sink`.
+    ///
+    /// In a replay the first `join.learn` facts wait, so that every flow tells of the clocks before one is joined.
     pub fn take(&mut self, fact: Fact, sink: &mut impl FnMut(Outcome)) {
+        if let Fact::Flow(flow) = &fact {
+            self.joiner.learn(seen(flow));
+        }
+        if self.max_unjoined == 0 {
+            return self.join_fact(fact, sink);
+        }
+        self.unjoined.push_back(fact);
+        if self.unjoined.len() > self.max_unjoined {
+            self.counters.joined_early += self.unjoined.len() as u64;
+            self.max_unjoined = 0;
+            self.join_unjoined(sink);
+        }
+    }
+
+    fn join_unjoined(&mut self, sink: &mut impl FnMut(Outcome)) {
+        while let Some(fact) = self.unjoined.pop_front() {
+            self.join_fact(fact, sink);
+        }
+    }
+
+    fn join_fact(&mut self, fact: Fact, sink: &mut impl FnMut(Outcome)) {
         match fact {
             Fact::Name(name) => self.names.learn(*name),
             Fact::Flow(flow) => {
                 self.third_hosts.note(&flow);
-                let attribution = self.joiner.attribute(flow.connection, flow.start, flow.end);
+                let attribution = self.joiner.attribute(seen(&flow));
                 self.counters.coverage.flow(&attribution);
                 sink(Outcome::Flow(Box::new((*flow, attribution))));
             }
@@ -129,17 +162,19 @@ impl Judgement {
     }
 
     fn join(&self, upload: Upload) -> JoinedUpload {
-        let seen = FlowSeen { connection: upload.connection, start: upload.opened, end: upload.end };
+        let (connection, start, end) = (upload.connection, upload.opened, upload.end);
+        let seen = FlowSeen { connection, start, end, opening_seen: true };
         let attribution = match &upload.ftp {
             Some(ftp) => {
                 let control = ftp.control_client.zip(ftp.control_server).map(|(client, server)| FlowSeen {
                     connection: Connection { client, server },
                     start: ftp.control_opened,
                     end: upload.end,
+                    opening_seen: true,
                 });
                 self.joiner.attribute_ftp(seen, control)
             }
-            None => self.joiner.attribute(seen.connection, seen.start, seen.end),
+            None => self.joiner.attribute(seen),
         };
         let links = self.joiner.files(&upload, &attribution);
         JoinedUpload { upload, attribution, links }
@@ -170,6 +205,7 @@ impl Judgement {
 
     /// The input is over: judges what waited, in order.
     pub fn finish(&mut self, sink: &mut impl FnMut(Outcome)) {
+        self.join_unjoined(sink);
         while let Some(joined) = self.waiting.pop_front() {
             self.judge(*joined, sink);
         }
@@ -209,6 +245,10 @@ impl Judgement {
     pub fn history(&self) -> &History {
         self.joiner.history()
     }
+}
+
+fn seen(flow: &Flow) -> FlowSeen {
+    FlowSeen { connection: flow.connection, start: flow.start, end: flow.end, opening_seen: flow.opening_seen }
 }
 
 /// Times at which the sensor lost packets that are remembered. Beyond, the two earliest become one.

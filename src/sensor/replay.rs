@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::worker::{LANES, Placed, SensorCounters, Worker};
+use super::worker::{LANES, Placed, SensorCounters, Spread, Worker};
 use crate::capture::{Batch, CaptureError, Reader};
 use crate::config::Config;
 use crate::flow::Moment;
@@ -26,7 +26,22 @@ pub enum ReplayError {
 }
 
 /// How many batches are under way at once.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 16;
+
+/// A batch on its way to all workers.
+#[derive(Default)]
+struct Work {
+    packets: Batch,
+    spread: Spread,
+}
+
+impl Work {
+    fn fill(&mut self, reader: &mut Reader) -> Result<bool, CaptureError> {
+        let filled = reader.fill(&mut self.packets);
+        self.spread.over(&self.packets);
+        filled
+    }
+}
 
 /// What a worker finished, and the moment before which it finishes nothing more.
 type Results = (Vec<Placed>, Moment);
@@ -74,7 +89,7 @@ impl<'r> Replay<'r> {
                 Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
             }
-            worker.take(&batch, &mut self.waiting);
+            worker.take(&batch, None, &mut self.waiting);
             clock = batch.clock();
             self.release(start_of(clock), fact);
             if !progress(self.reader) {
@@ -102,7 +117,7 @@ impl<'r> Replay<'r> {
             let mut crew = Vec::new();
             for number in 0..self.workers {
                 // Room for every batch under way, so that handing out never waits.
-                let (to, batches) = bounded::<Arc<Batch>>(IN_FLIGHT + 1);
+                let (to, batches) = bounded::<Arc<Work>>(IN_FLIGHT + 1);
                 let (results, from) = bounded::<Results>(IN_FLIGHT + 2);
                 let mut worker = Worker::new(self.config, number, self.workers, self.seed);
                 let handle = std::thread::Builder::new()
@@ -114,16 +129,16 @@ impl<'r> Replay<'r> {
                     .map_err(|error| ReplayError::Worker(error.to_string()))?;
                 crew.push((to, from, handle));
             }
-            let mut under_way: VecDeque<Arc<Batch>> = VecDeque::new();
-            let mut spare: Vec<Arc<Batch>> = Vec::new();
+            let mut under_way: VecDeque<Arc<Work>> = VecDeque::new();
+            let mut spare: Vec<Arc<Work>> = Vec::new();
             let ended = loop {
                 let mut batch = spare.pop().unwrap_or_default();
                 let filled = match Arc::get_mut(&mut batch) {
-                    Some(batch) => self.reader.fill(batch),
+                    Some(work) => work.fill(self.reader),
                     None => {
                         batch = Arc::default();
                         match Arc::get_mut(&mut batch) {
-                            Some(batch) => self.reader.fill(batch),
+                            Some(work) => work.fill(self.reader),
                             None => Ok(false),
                         }
                     }
@@ -143,7 +158,7 @@ impl<'r> Replay<'r> {
                     for (_, from, _) in &crew {
                         self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
                     }
-                    self.release(start_of(done.clock()), fact);
+                    self.release(start_of(done.packets.clock()), fact);
                     spare.push(done);
                     if !progress(self.reader) {
                         break Ok(());
@@ -160,7 +175,7 @@ impl<'r> Replay<'r> {
                 for (from, _) in &finals {
                     self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
                 }
-                self.release(start_of(done.clock()), fact);
+                self.release(start_of(done.packets.clock()), fact);
             }
             self.merge(finals.iter().map(|(from, _)| from), fact);
             for (_, handle) in finals {
@@ -212,12 +227,12 @@ fn start_of(clock: Timestamp) -> Moment {
     Moment { clock, by_packet: false, index: 0 }
 }
 
-fn serve(worker: &mut Worker, batches: &Receiver<Arc<Batch>>, results: &Sender<Results>) {
+fn serve(worker: &mut Worker, batches: &Receiver<Arc<Work>>, results: &Sender<Results>) {
     let mut clock = Timestamp::default();
     for batch in batches {
         let mut out = Vec::new();
-        worker.take(&batch, &mut out);
-        clock = batch.clock();
+        worker.take(&batch.packets, Some(&batch.spread), &mut out);
+        clock = batch.packets.clock();
         // Let go of it first, so that the reader can fill it again.
         drop(batch);
         if results.send((out, start_of(clock))).is_err() {

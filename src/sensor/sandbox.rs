@@ -170,8 +170,9 @@ fn program(listens: bool) -> Result<BpfProgram, seccompiler::Error> {
     Ok(program)
 }
 
-/// The state of an interface, and what the standard library asks of a file.
-const REQUESTS: [u64; 4] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::TCGETS, libc::FIONBIO];
+/// The state of an interface, its driver's counters (to set anything takes a capability that is given up), and what the
+/// standard library asks of a file.
+const REQUESTS: [u64; 5] = [libc::SIOCGIFINDEX, libc::SIOCGIFFLAGS, libc::SIOCETHTOOL, libc::TCGETS, libc::FIONBIO];
 
 /// System calls that stay, whatever their arguments.
 const CALLS: &[i64] = &[

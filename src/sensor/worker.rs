@@ -1,12 +1,12 @@
-//! A worker: takes every packet apart and follows those of its own lanes.
+//! A worker: takes packets apart and follows those of its own lanes.
 
 use arrayvec::ArrayVec;
 
 use crate::capture::{Batch, Packet};
 use crate::config::{self, Config};
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
-use crate::net::{ByteSize, Endpoint, Span, Timestamp, host_pair_hash};
-use crate::packet::{Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
+use crate::net::{Address, ByteSize, Span, Timestamp, host_pair_hash};
+use crate::packet::{self, Audience, Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters};
 
 /// How many lanes there are, whatever the number of workers; also the most workers that are of use.
@@ -56,6 +56,32 @@ impl SensorCounters {
     }
 }
 
+/// Whom the packets of a batch go to.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    /// Each packet's lane, or [`EVERYBODY`].
+    lanes: Vec<u8>,
+}
+
+/// A packet that has to be taken apart to see whose it is.
+const EVERYBODY: u8 = u8::MAX;
+
+impl Spread {
+    /// Spreads a batch anew.
+    pub(super) fn over(&mut self, batch: &Batch) {
+        self.lanes.clear();
+        let lane = |packet| packet::hosts(&packet).map_or(EVERYBODY, |(a, b)| lane_of(a, b) as u8);
+        self.lanes.extend(batch.packets().map(lane));
+    }
+}
+
+/// A segment of the common shape that was looked at and not yet followed.
+struct Seen<'p> {
+    segment: Segment<'p>,
+    lane: u8,
+    key: Key,
+}
+
 /// One worker's lanes.
 pub(super) struct Worker {
     decoder: Decoder,
@@ -80,69 +106,80 @@ impl Worker {
         Self { decoder: Decoder::with_limits(&packet), lanes, first: true }
     }
 
-    /// Follows a batch; what it finished goes to `out`.
-    pub(super) fn take(&mut self, batch: &Batch, out: &mut Vec<Placed>) {
-        let mut packets = batch.packets();
-        let mut ahead = ArrayVec::<_, AHEAD>::new();
-        loop {
-            let decoder = &mut self.decoder;
-            let lanes = &self.lanes;
-            let of = |lane: usize| lanes.get(lane).and_then(Option::as_ref);
-            ahead.extend(packets.by_ref().take(AHEAD).map(|packet| {
-                let common = decoder.common(&packet).map(|segment| {
-                    let lane = lane_of(segment.source, segment.destination);
-                    let key = of(lane).map(|tracker| tracker.key(&segment));
-                    (segment, lane, key)
+    /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
+    pub(super) fn take(&mut self, batch: &Batch, spread: Option<&Spread>, out: &mut Vec<Placed>) {
+        match spread {
+            None => self.follow(batch.packets(), out),
+            Some(Spread { lanes }) => {
+                let own: [bool; LANES] = std::array::from_fn(|lane| self.lanes.get(lane).is_some_and(Option::is_some));
+                let spread = lanes.iter().enumerate().filter_map(|(n, &lane)| match own.get(usize::from(lane)) {
+                    Some(true) => Some((batch.packet(n)?, Audience::One)),
+                    Some(false) => None,
+                    None => Some((batch.packet(n)?, Audience::All)),
                 });
-                (packet, common)
-            }));
-            if ahead.is_empty() {
-                break;
-            }
-            // Short loops over all of them, so that the processor waits for the memory of many flows at once.
-            let mut near = 0;
-            for (_, common) in &ahead {
-                if let Some((_, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.approach(key));
-                }
-            }
-            for (_, common) in &mut ahead {
-                if let Some((_, lane, Some(key))) = common
-                    && let Some(tracker) = of(*lane)
-                {
-                    tracker.look_up(key);
-                }
-            }
-            for (_, common) in &ahead {
-                if let Some((_, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.look_ahead(key));
-                }
-            }
-            for (_, common) in &ahead {
-                if let Some((segment, lane, Some(key))) = common {
-                    near ^= of(*lane).map_or(0, |tracker| tracker.look_closely(key, segment));
-                }
-            }
-            std::hint::black_box(near);
-            for (packet, common) in ahead.drain(..) {
-                match common {
-                    Some((segment, lane, Some(key))) => self.segment(&segment, lane, &key, out),
-                    Some((.., None)) => {}
-                    None => self.uncommon(&packet, out),
-                }
+                self.look_and_follow(spread, out);
             }
         }
         self.advance(batch.clock(), out);
     }
 
-    /// Follows a packet; what it finished goes to `out`.
-    #[inline]
-    pub(super) fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
-        let Some(segment) = self.decoder.common(packet) else { return self.uncommon(packet, out) };
-        let lane = lane_of(segment.source, segment.destination);
-        let Some(Some(tracker)) = self.lanes.get(lane) else { return };
-        let key = tracker.key(&segment);
-        self.segment(&segment, lane, &key, out);
+    /// Follows packets, all of which lie in memory; what that finished goes to `out`.
+    pub(super) fn follow<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>, out: &mut Vec<Placed>) {
+        self.look_and_follow(packets.map(|packet| (packet, Audience::One)), out);
+    }
+
+    #[inline(always)]
+    fn look_and_follow<'p>(
+        &mut self,
+        mut packets: impl Iterator<Item = (Packet<'p>, Audience)>,
+        out: &mut Vec<Placed>,
+    ) {
+        let mut ahead = ArrayVec::<Seen<'_>, AHEAD>::new();
+        // Packets of another shape, each with how many of those in `ahead` come before it.
+        let mut uncommon = ArrayVec::<(usize, Packet<'_>, Audience), AHEAD>::new();
+        let mut more = true;
+        while more {
+            // Each loop asks for the memory that the next one needs.
+            while !ahead.is_full() && !uncommon.is_full() {
+                let Some((packet, audience)) = packets.next() else {
+                    more = false;
+                    break;
+                };
+                let common = if audience == Audience::One { self.decoder.common(&packet) } else { None };
+                let Some(segment) = common else {
+                    uncommon.push((ahead.len(), packet, audience));
+                    continue;
+                };
+                let lane = lane_of(segment.source.address, segment.destination.address);
+                if let Some(Some(tracker)) = self.lanes.get(lane) {
+                    let key = tracker.key(&segment);
+                    tracker.approach(&key);
+                    ahead.push(Seen { segment, lane: lane as u8, key });
+                }
+            }
+            for seen in &mut ahead {
+                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                    tracker.look_up(&mut seen.key);
+                }
+            }
+            for seen in &ahead {
+                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                    tracker.look_closely(&seen.key, &seen.segment);
+                }
+            }
+            let mut others = uncommon.iter().peekable();
+            for (n, seen) in ahead.iter().enumerate() {
+                while let Some((_, packet, audience)) = others.next_if(|(before, ..)| *before <= n) {
+                    self.uncommon(packet, *audience, out);
+                }
+                self.segment(&seen.segment, usize::from(seen.lane), &seen.key, out);
+            }
+            for (_, packet, audience) in others {
+                self.uncommon(packet, *audience, out);
+            }
+            ahead.clear();
+            uncommon.clear();
+        }
     }
 
     /// Moves time on; what that finished goes to `out`.
@@ -173,12 +210,12 @@ impl Worker {
     }
 
     /// A packet that is no TCP segment of the common shape.
-    fn uncommon(&mut self, packet: &Packet<'_>, out: &mut Vec<Placed>) {
+    fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, out: &mut Vec<Placed>) {
         let lanes = &mut self.lanes;
-        self.decoder.uncommon(packet, &mut |decoded| {
+        self.decoder.uncommon(packet, audience, &mut |decoded| {
             let lane = match &decoded {
-                Decoded::Tcp(segment) => lane_of(segment.source, segment.destination),
-                Decoded::Udp(datagram) => lane_of(datagram.source, datagram.destination),
+                Decoded::Tcp(segment) => lane_of(segment.source.address, segment.destination.address),
+                Decoded::Udp(datagram) => lane_of(datagram.source.address, datagram.destination.address),
             };
             let Some(Some(tracker)) = lanes.get_mut(lane) else { return };
             match &decoded {
@@ -228,10 +265,11 @@ impl Worker {
         hand_on(&mut out, later);
     }
 
-    /// Adds this worker's counts. Every worker takes every packet apart, so the first one's word on that counts.
+    /// Adds this worker's counts. Of the packets that every worker takes apart the first one's word counts.
     pub(super) fn count(&mut self, into: &mut SensorCounters) {
+        into.packet.add(self.decoder.counters());
         if self.first {
-            into.packet.add(self.decoder.counters());
+            into.packet.add(self.decoder.common_counters());
             into.fragment = self.decoder.fragment_counters().clone();
         }
         for tracker in self.lanes.iter_mut().flatten() {
@@ -258,8 +296,9 @@ fn lane_in(config: &Config, lanes: usize, seed: u64) -> Tracker<Parsers> {
     Tracker::new(&config.flow, lanes, seed, Parsers::new(&config.protocol, &config.files, lanes))
 }
 
-fn lane_of(a: Endpoint, b: Endpoint) -> usize {
-    (host_pair_hash(a.address, b.address) >> 32) as usize % LANES
+#[inline]
+fn lane_of(a: Address, b: Address) -> usize {
+    (host_pair_hash(a, b) >> 32) as usize % LANES
 }
 
 fn collect(tracker: &mut Tracker<Parsers>, lane: usize, out: &mut Vec<Placed>) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::ring::{Raw, Ring, system_time};
+use super::ring::{Raw, Ring, Take, system_time};
 use super::{Condition, system};
 use crate::capture::Packet;
 use crate::capture::clock::Clock;
@@ -88,16 +88,27 @@ impl LiveClock {
     }
 }
 
+/// What takes a thread's packets.
+pub trait Sink {
+    /// Packets in their order, as many as lie side by side: more than one can be looked at before the first is followed.
+    fn take<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>);
+}
+
 /// The packets of one thread.
 pub struct Feed {
     rings: Vec<(Ring, Queue)>,
+    passage: Passage,
+    block_timeout: Duration,
+}
+
+/// What every packet passes on its way out: it gets its place in time and is counted.
+struct Passage {
     clock: LiveClock,
     /// When the last packet was handed on.
     seen: Instant,
     index: u64,
     last: Timestamp,
     start: Timestamp,
-    block_timeout: Duration,
     counters: FeedCounters,
 }
 
@@ -110,82 +121,38 @@ struct Queue {
 
 impl Feed {
     pub(super) fn new(rings: Vec<Ring>, settings: &config::Capture, start: Option<Timestamp>) -> Self {
-        Self {
-            rings: rings.into_iter().map(|ring| (ring, Queue::default())).collect(),
+        let passage = Passage {
             clock: LiveClock::default(),
             seen: Instant::now(),
             index: 0,
             last: Timestamp(0),
             start: start.unwrap_or_default(),
-            block_timeout: Duration::from_nanos(settings.block_timeout.0),
             counters: FeedCounters::default(),
-        }
+        };
+        let rings = rings.into_iter().map(|ring| (ring, Queue::default())).collect();
+        Self { rings, passage, block_timeout: Duration::from_nanos(settings.block_timeout.0) }
     }
 
     /// Hands on the packets that are there, up to a few thousand; gives how many these were. Where there are none, waits for
     /// at most `wait`.
-    pub fn take(&mut self, wait: Duration, mut each: impl FnMut(Packet<'_>)) -> usize {
-        let before = self.counters.packets + self.counters.before_start;
-        let taken = |feed: &Self| (feed.counters.packets + feed.counters.before_start - before) as usize;
-        self.take_ready(&mut each);
-        if taken(self) == 0 && !wait.is_zero() {
+    pub fn take(&mut self, wait: Duration, sink: &mut impl Sink) -> usize {
+        let count = |feed: &Self| feed.passage.counters.packets + feed.passage.counters.before_start;
+        let before = count(self);
+        self.take_ready(sink);
+        if count(self) == before && !wait.is_zero() {
             self.wait(wait);
-            self.take_ready(&mut each);
+            self.take_ready(sink);
         }
-        taken(self)
+        (count(self) - before) as usize
     }
 
-    fn take_ready(&mut self, each: &mut impl FnMut(Packet<'_>)) {
-        let mut rings = std::mem::take(&mut self.rings);
-        match rings.as_mut_slice() {
+    fn take_ready(&mut self, sink: &mut impl Sink) {
+        match self.rings.as_mut_slice() {
             [(ring, _)] => {
                 let link = ring.link;
-                // An interface that is gone gives an error; `look` says so.
-                let _ = ring.take(AT_ONCE, |raw| self.hand_on(link, raw, each));
+                ring.take(AT_ONCE, &mut Through { passage: &mut self.passage, link, sink });
             }
-            several => self.merge(several, each),
-        }
-        self.rings = rings;
-    }
-
-    #[inline]
-    fn hand_on(&mut self, link: u16, raw: Raw<'_>, each: &mut impl FnMut(Packet<'_>)) {
-        let Raw { ts, wire_length, bytes } = raw;
-        if ts < self.start {
-            self.counters.before_start += 1;
-            return;
-        }
-        self.counters.backward_timestamps += u64::from(ts < self.last);
-        self.last = ts;
-        self.counters.packets += 1;
-        self.counters.wire_bytes += u64::from(wire_length);
-        let clock = self.clock.observe(ts);
-        let index = self.index;
-        self.index += 1;
-        each(Packet { index, ts, clock, link, wire_length, bytes });
-    }
-
-    /// Hands on packets of several rings in the order of their times. A ring that has none may yet get older ones than
-    /// the others have, until the kernel has had the time to hand over a block.
-    fn merge(&mut self, rings: &mut [(Ring, Queue)], each: &mut impl FnMut(Packet<'_>)) {
-        let now = system_time();
-        let settled = now.before(Span(2 * self.block_timeout.as_nanos() as u64));
-        for _ in 0..AT_ONCE {
-            for (ring, queue) in rings.iter_mut().filter(|(_, queue)| queue.packets.is_empty()) {
-                queue.fill(ring);
-            }
-            let empty = rings.iter().any(|(_, queue)| queue.packets.is_empty());
-            let first = |(_, queue): &(Ring, Queue)| queue.packets.front().map(|(ts, ..)| *ts);
-            let next = rings.iter_mut().filter(|ring| first(ring).is_some()).min_by_key(|ring| first(ring));
-            let Some((ring, queue)) = next else { return };
-            let Some(&(ts, wire_length, from, to)) = queue.packets.front() else { return };
-            // A time that is yet to come tells that the clock was set back: there is nothing to wait for.
-            if empty && ts > settled && ts <= now {
-                return;
-            }
-            queue.packets.pop_front();
-            let bytes = queue.bytes.get(from..to).unwrap_or_default();
-            self.hand_on(ring.link, Raw { ts, wire_length, bytes }, each);
+            several => merge(several, &mut self.passage, self.block_timeout, sink),
         }
     }
 
@@ -205,51 +172,52 @@ impl Feed {
             .iter()
             .any(|socket| socket.revents().is_some_and(|found| !found.contains(PollFlags::POLLIN) && !found.is_empty()))
         {
-            // An error stays until `look` has found its reason.
+            self.rings.iter().for_each(|(ring, _)| ring.clear_error());
+            // An error may stay until `look` has found its reason.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Moves time on where no packet does; gives the time.
     pub fn tick(&mut self) -> Timestamp {
-        self.clock.tick(self.seen, 2 * self.block_timeout)
+        self.passage.clock.tick(self.passage.seen, 2 * self.block_timeout)
     }
 
     /// Remembers that packets came just now.
     pub fn seen(&mut self) {
         let now = Instant::now();
-        if self.clock.now().since(self.last) > SET_BACK {
-            self.clock.pass(now.duration_since(self.seen));
+        if self.passage.clock.now().since(self.passage.last) > SET_BACK {
+            self.passage.clock.pass(now.duration_since(self.passage.seen));
         }
-        self.seen = now;
+        self.passage.seen = now;
     }
 
     /// The time.
     pub fn clock(&self) -> Timestamp {
-        self.clock.now()
+        self.passage.clock.now()
     }
 
     /// How far what is read now lies behind what arrives now, by the time of the last packet.
     pub fn lag(&self) -> Duration {
-        Duration::from_nanos(system_time().since(self.last).0)
+        Duration::from_nanos(system_time().since(self.passage.last).0)
     }
 
     /// What became of packets so far. Asks the kernel.
     pub fn counters(&mut self) -> FeedCounters {
         for (ring, _) in &self.rings {
             let system::RingStatistics { packets, drops, freezes } = ring.statistics();
-            self.counters.received += packets;
-            self.counters.dropped += drops;
-            self.counters.freezes += freezes;
+            self.passage.counters.received += packets;
+            self.passage.counters.dropped += drops;
+            self.passage.counters.freezes += freezes;
         }
-        let FeedCounters { received, dropped, packets, before_start, .. } = self.counters;
-        self.counters.waiting = received.saturating_sub(dropped + packets + before_start);
-        self.counters
+        let FeedCounters { received, dropped, packets, before_start, .. } = self.passage.counters;
+        self.passage.counters.waiting = received.saturating_sub(dropped + packets + before_start);
+        self.passage.counters
     }
 
     /// The time of the last packet.
     pub fn latest(&self) -> Timestamp {
-        self.last
+        self.passage.last
     }
 
     /// How long it takes at most until a packet that is in a ring is handed on.
@@ -270,18 +238,79 @@ impl Feed {
     }
 }
 
+/// Hands on packets of several rings in the order of their times. A ring that has none may yet get older ones than the
+/// others have, until the kernel has had the time to hand over a block.
+fn merge(rings: &mut [(Ring, Queue)], passage: &mut Passage, block_timeout: Duration, sink: &mut impl Sink) {
+    let now = system_time();
+    let settled = now.before(Span(2 * block_timeout.as_nanos() as u64));
+    for _ in 0..AT_ONCE {
+        for (ring, queue) in rings.iter_mut().filter(|(_, queue)| queue.packets.is_empty()) {
+            queue.fill(ring);
+        }
+        let empty = rings.iter().any(|(_, queue)| queue.packets.is_empty());
+        let first = |(_, queue): &(Ring, Queue)| queue.packets.front().map(|(ts, ..)| *ts);
+        let next = rings.iter_mut().filter(|ring| first(ring).is_some()).min_by_key(|ring| first(ring));
+        let Some((ring, queue)) = next else { return };
+        let Some(&(ts, wire_length, from, to)) = queue.packets.front() else { return };
+        // A time that is yet to come tells that the clock was set back: there is nothing to wait for.
+        if empty && ts > settled && ts <= now {
+            return;
+        }
+        queue.packets.pop_front();
+        let bytes = queue.bytes.get(from..to).unwrap_or_default();
+        sink.take(passage.pass(ring.link, Raw { ts, wire_length, bytes }).into_iter());
+    }
+}
+
+impl Passage {
+    #[inline]
+    fn pass<'p>(&mut self, link: u16, raw: Raw<'p>) -> Option<Packet<'p>> {
+        let Raw { ts, wire_length, bytes } = raw;
+        if ts < self.start {
+            self.counters.before_start += 1;
+            return None;
+        }
+        self.counters.backward_timestamps += u64::from(ts < self.last);
+        self.last = ts;
+        self.counters.packets += 1;
+        self.counters.wire_bytes += u64::from(wire_length);
+        let clock = self.clock.observe(ts);
+        let index = self.index;
+        self.index += 1;
+        Some(Packet { index, ts, clock, link, wire_length, bytes })
+    }
+}
+
+/// The way of a single ring's packets.
+struct Through<'f, S> {
+    passage: &'f mut Passage,
+    link: u16,
+    sink: &'f mut S,
+}
+
+impl<S: Sink> Take for Through<'_, S> {
+    #[inline]
+    fn take<'p>(&mut self, packets: impl Iterator<Item = Raw<'p>>) {
+        let Self { passage, link, sink } = self;
+        sink.take(packets.filter_map(|raw| passage.pass(*link, raw)));
+    }
+}
+
+impl Take for Queue {
+    fn take<'p>(&mut self, packets: impl Iterator<Item = Raw<'p>>) {
+        for raw in packets {
+            let from = self.bytes.len();
+            self.bytes.extend_from_slice(raw.bytes);
+            self.packets.push_back((raw.ts, raw.wire_length, from, self.bytes.len()));
+        }
+    }
+}
+
 impl Queue {
     fn fill(&mut self, ring: &mut Ring) {
         self.bytes.clear();
-        let (bytes, packets) = (&mut self.bytes, &mut self.packets);
         // Of the usual size; a run of larger packets makes the buffer grow by as much as is taken at a time.
-        let most = COPIED / 2048;
-        // An interface that is gone gives an error; `look` says so.
-        let _ = ring.take(most, |raw| {
-            let from = bytes.len();
-            bytes.extend_from_slice(raw.bytes);
-            packets.push_back((raw.ts, raw.wire_length, from, bytes.len()));
-        });
+        ring.take(COPIED / 2048, self);
     }
 }
 

@@ -1,15 +1,21 @@
 //! What the interfaces themselves count: `/proc/net/dev`, opened once and read again and again, so that it can be read
-//! where no file can be opened any more.
+//! where no file can be opened any more; and what their drivers count beyond it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use super::driver::{Driver, DriverCounters, Drivers};
 
 /// A longer table than this is read only to here.
 const MOST: usize = 1 << 20;
 
+/// How often drivers are asked: some of them have to ask their adapter, which takes its time.
+const DRIVERS: Duration = Duration::from_secs(5);
+
 /// What an interface counted, since it was first looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// Packets that arrived.
     pub packets: u64,
@@ -19,9 +25,28 @@ pub struct InterfaceCounters {
     pub dropped: u64,
     /// Packets that found the adapter's own queue full.
     pub overruns: u64,
+    /// What its driver counted of each kind of loss, where it did. The counters above hold much of it, too.
+    pub driver: DriverCounters,
 }
 
-impl InterfaceCounters {
+/// What a line of the table says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Line {
+    packets: u64,
+    errors: u64,
+    dropped: u64,
+    overruns: u64,
+}
+
+/// An interface.
+#[derive(Debug, Default)]
+struct Known {
+    last: Line,
+    total: Line,
+    driver: Driver,
+}
+
+impl Line {
     fn since(self, base: Self) -> Self {
         // An interface that disappeared and came back counts from zero again.
         let since = |now: u64, base: u64| now.checked_sub(base).unwrap_or(now);
@@ -39,10 +64,13 @@ impl InterfaceCounters {
         self.dropped += more.dropped;
         self.overruns += more.overruns;
     }
+}
 
-    /// Packets that never reached a ring.
+impl InterfaceCounters {
+    /// Packets that never reached a ring, at least: kinds of loss that may count one packet twice are not added up.
     pub fn lost(&self) -> u64 {
-        self.dropped + self.errors.max(self.overruns)
+        let table = self.dropped + self.errors.max(self.overruns);
+        table.max(self.driver.values().copied().max().unwrap_or(0))
     }
 }
 
@@ -50,9 +78,10 @@ impl InterfaceCounters {
 #[derive(Debug)]
 pub struct Interfaces {
     table: Option<File>,
-    /// By name: what was read last, and what has been counted since the first time.
-    known: BTreeMap<String, (InterfaceCounters, InterfaceCounters)>,
+    known: BTreeMap<String, Known>,
     text: Vec<u8>,
+    drivers: Drivers,
+    asked: Instant,
 }
 
 impl Interfaces {
@@ -60,15 +89,15 @@ impl Interfaces {
     pub fn watch(names: &[String]) -> Self {
         // Not `/proc/net`, which is a link to here: the file stays that of this thread's own network namespace.
         let table = File::open("/proc/self/net/dev").ok();
-        let mut interfaces = Self { table, known: BTreeMap::new(), text: Vec::new() };
-        for (name, counters) in interfaces.read() {
-            if names.contains(&name) {
-                interfaces.known.insert(name, (counters, InterfaceCounters::default()));
+        let known = names.iter().map(|name| (name.clone(), Known::default())).collect();
+        let drivers = Drivers::open();
+        let mut interfaces = Self { table, known, text: Vec::new(), drivers, asked: Instant::now() };
+        for (name, line) in interfaces.read() {
+            if let Some(known) = interfaces.known.get_mut(&name) {
+                known.last = line;
             }
         }
-        for name in names {
-            interfaces.known.entry(name.clone()).or_default();
-        }
+        interfaces.ask_drivers();
         interfaces
     }
 
@@ -77,22 +106,45 @@ impl Interfaces {
         self.table.is_some()
     }
 
-    /// Reads the counters anew.
+    /// Reads the counters anew; those of the drivers every few seconds.
     pub fn update(&mut self) {
+        self.read_table();
+        if self.asked.elapsed() >= DRIVERS {
+            self.ask_drivers();
+        }
+    }
+
+    /// Reads all counters anew.
+    pub fn update_all(&mut self) {
+        self.read_table();
+        self.ask_drivers();
+    }
+
+    /// What each interface has counted, by name.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, InterfaceCounters)> {
+        self.known.iter().map(|(name, Known { total, driver, .. })| {
+            let Line { packets, errors, dropped, overruns } = *total;
+            (name.as_str(), InterfaceCounters { packets, errors, dropped, overruns, driver: driver.counters() })
+        })
+    }
+
+    fn read_table(&mut self) {
         for (name, now) in self.read() {
-            if let Some((last, total)) = self.known.get_mut(&name) {
+            if let Some(Known { last, total, .. }) = self.known.get_mut(&name) {
                 total.add(now.since(*last));
                 *last = now;
             }
         }
     }
 
-    /// What each interface has counted, by name.
-    pub fn counters(&self) -> impl Iterator<Item = (&str, InterfaceCounters)> {
-        self.known.iter().map(|(name, (_, total))| (name.as_str(), *total))
+    fn ask_drivers(&mut self) {
+        self.asked = Instant::now();
+        for (name, known) in &mut self.known {
+            self.drivers.update(name, &mut known.driver);
+        }
     }
 
-    fn read(&mut self) -> Vec<(String, InterfaceCounters)> {
+    fn read(&mut self) -> Vec<(String, Line)> {
         let Some(table) = &self.table else { return Vec::new() };
         self.text.clear();
         let mut chunk = [0; 4096];
@@ -107,13 +159,13 @@ impl Interfaces {
 }
 
 /// `eth0: bytes packets errs drop fifo frame compressed multicast ...`, received first.
-fn line(line: &str) -> Option<(String, InterfaceCounters)> {
+fn line(line: &str) -> Option<(String, Line)> {
     let (name, counts) = line.rsplit_once(':')?;
     let mut counts = counts.split_ascii_whitespace().map(|count| count.parse().ok());
     let mut next = || counts.next().flatten();
     let (_bytes, packets, errors, dropped, overruns) = (next()?, next()?, next()?, next()?, next()?);
     let _: u64 = _bytes;
-    Some((name.trim().to_owned(), InterfaceCounters { packets, errors, dropped, overruns }))
+    Some((name.trim().to_owned(), Line { packets, errors, dropped, overruns }))
 }
 
 #[cfg(test)]
@@ -123,15 +175,24 @@ mod tests {
     #[test]
     fn a_line_of_the_table_is_read() {
         let text = "  eth0: 1296 12 3 4 5 6 7 8 11 0 0 0 0 0 0 0";
-        let counters = InterfaceCounters { packets: 12, errors: 3, dropped: 4, overruns: 5 };
+        let counters = Line { packets: 12, errors: 3, dropped: 4, overruns: 5 };
         assert_eq!(line(text), Some(("eth0".to_owned(), counters)));
         assert_eq!(line(" face |bytes    packets errs drop"), None);
+    }
+
+    #[test]
+    fn what_table_and_driver_both_count_is_lost_once() {
+        let mut counters = InterfaceCounters { errors: 3, dropped: 4, overruns: 5, ..InterfaceCounters::default() };
         assert_eq!(counters.lost(), 9);
+        counters.driver = [("rx_queue_*_drops".to_owned(), 7), ("rx_missed_errors".to_owned(), 6)].into();
+        assert_eq!(counters.lost(), 9);
+        counters.driver.insert("rx_out_of_buffer".to_owned(), 20);
+        assert_eq!(counters.lost(), 20);
     }
 
     #[test]
     fn an_interface_that_comes_back_counts_on() {
-        let at = |packets| InterfaceCounters { packets, ..InterfaceCounters::default() };
+        let at = |packets| Line { packets, ..Line::default() };
         let mut total = at(0);
         total.add(at(10).since(at(4)));
         total.add(at(3).since(at(10)));

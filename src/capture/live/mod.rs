@@ -10,6 +10,8 @@
 //! Promises: what the kernel could not put into a ring is counted, never silent; an interface that goes down or
 //! disappears ends nothing, is reported, and is taken up again when it is back.
 
+mod blocks;
+mod driver;
 mod fanout;
 mod feed;
 mod interfaces;
@@ -18,7 +20,8 @@ mod system;
 
 use std::io;
 
-pub use feed::{Feed, FeedCounters, LiveClock};
+pub use driver::DriverCounters;
+pub use feed::{Feed, FeedCounters, LiveClock, Sink};
 pub use interfaces::{InterfaceCounters, Interfaces};
 
 use crate::config;
@@ -116,7 +119,7 @@ pub mod environment {
     use std::io;
     use std::os::fd::AsFd;
 
-    use super::system;
+    use super::{driver, system};
 
     const GET_GRO: u32 = 0x2b;
     const GET_FLAGS: u32 = 0x25;
@@ -139,6 +142,14 @@ pub mod environment {
     /// If the driver does not say.
     pub fn descriptors(socket: impl AsFd, interface: &str) -> io::Result<(u32, u32)> {
         system::descriptors(socket, interface)
+    }
+
+    /// How many kinds of loss the interface's driver counts beyond the system's table (`ethtool -S`).
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn kinds_of_loss(socket: impl AsFd, interface: &str) -> io::Result<usize> {
+        driver::kinds(socket, interface)
     }
 
     /// Whether there is such an interface, and whether it is up and has a carrier.

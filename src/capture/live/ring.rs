@@ -1,11 +1,16 @@
-//! One interface's packets for one thread: libpcap on a ring that the kernel fills (TPACKET_V3).
+//! One interface's packets for one thread: a ring that the kernel fills (TPACKET_V3).
+//!
+//! libpcap says what an interface's packets are like, and makes its filter's program. Of an Ethernet interface the ring is
+//! read block by block (`blocks.rs`); all others, and adapters that stamp packets themselves, are read through libpcap.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use libc::{IFF_RUNNING, IFF_UP, c_int};
-use pcap::{Active, Capture, Precision, TimestampType};
+use libc::{IFF_RUNNING, IFF_UP, c_int, sock_filter};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt::SocketError};
+use pcap::{Active, BpfProgram, Capture, Inactive, Precision, TimestampType};
 
+use super::blocks::Blocks;
 use super::system::{self, RingStatistics};
 use super::{Condition, LiveError};
 use crate::config;
@@ -21,9 +26,15 @@ pub(super) struct Raw<'a> {
     pub(super) bytes: &'a [u8],
 }
 
+/// What takes packets of a ring.
+pub(super) trait Take {
+    /// Packets that lie side by side.
+    fn take<'p>(&mut self, packets: impl Iterator<Item = Raw<'p>>);
+}
+
 /// An open ring.
 pub(super) struct Ring {
-    capture: Capture<Active>,
+    source: Source,
     pub(super) name: String,
     pub(super) link: u16,
     /// The interface's number, as the socket is bound to it.
@@ -34,72 +45,141 @@ pub(super) struct Ring {
     condition: Condition,
 }
 
+enum Source {
+    /// A ring of our own.
+    Blocks(Blocks),
+    /// libpcap's.
+    Library(Capture<Active>),
+}
+
+/// ARPHRD_ETHER.
+const ETHERNET_HARDWARE: u16 = 1;
+
 impl Ring {
     pub(super) fn open(name: &str, settings: &config::Capture) -> Result<Self, LiveError> {
         let refused = |what: &'static str| {
             let interface = name.to_owned();
             move |source| LiveError::Open { interface, what, source }
         };
+        let prepared = || Self::prepare(name, settings).map_err(refused("cannot be opened"));
+        // A small one, to ask.
+        let library = prepared()?.promisc(false).buffer_size(1).open().map_err(refused("cannot be opened"))?;
+        let program = match settings.filter.as_str() {
+            "" => None,
+            filter => Some(library.compile(filter, true).map_err(refused("refuses `capture.filter`"))?),
+        };
+        let (index, condition) = match condition(library.as_fd(), name) {
+            (Some(index), condition) => (index, condition),
+            (None, condition) => (0, condition),
+        };
+        let link = match library.get_datalink().0 {
+            link if link == RAW.0 => RAW.1,
+            link => u16::try_from(link).unwrap_or(u16::MAX),
+        };
+        let plain = link == super::ETHERNET
+            && system::hardware(library.as_fd(), name).is_ok_and(|kind| kind == ETHERNET_HARDWARE)
+            && !(settings.adapter_time && system::stamps(library.as_fd(), name).unwrap_or(false));
+        drop(library);
+        // What the kernel refuses us, for want of memory for one, libpcap may still get in smaller pieces.
+        let blocks = if plain { Self::blocks(index, program.as_ref(), settings).ok() } else { None };
+        let source = match blocks {
+            Some(blocks) => Source::Blocks(blocks),
+            None => {
+                let mut capture = prepared()?.open().map_err(refused("cannot be opened"))?;
+                if !settings.filter.is_empty() {
+                    capture.filter(&settings.filter, true).map_err(refused("refuses `capture.filter`"))?;
+                }
+                Source::Library(capture.setnonblock().map_err(refused("cannot be read without waiting"))?)
+            }
+        };
+        let (name, promiscuous) = (name.to_owned(), settings.promiscuous);
+        Ok(Self { source, name, link, index, promiscuous, grouped: false, condition })
+    }
+
+    fn prepare(name: &str, settings: &config::Capture) -> Result<Capture<Inactive>, pcap::Error> {
         // Sizes are bounded far below the type's end by the configuration.
         let number = |size: u64| i32::try_from(size).unwrap_or(i32::MAX);
-        let mut capture = Capture::from_device(name)
-            .map_err(refused("cannot be opened"))?
+        let capture = Capture::from_device(name)?
             .snaplen(number(settings.snap_length.0))
             .promisc(settings.promiscuous && name != super::ANY)
             .buffer_size(number(settings.ring.0))
             .timeout(number(settings.block_timeout.0.div_ceil(1_000_000)))
             .precision(Precision::Nano);
-        if settings.adapter_time {
-            // Where the adapter does not offer it, libpcap keeps to the system's time.
-            capture = capture.tstamp_type(TimestampType::Adapter);
-        }
-        let mut capture = capture.open().map_err(refused("cannot be opened"))?;
-        if !settings.filter.is_empty() {
-            capture.filter(&settings.filter, true).map_err(refused("refuses `capture.filter`"))?;
-        }
-        let capture = capture.setnonblock().map_err(refused("cannot be read without waiting"))?;
-        let link = match capture.get_datalink().0 {
-            link if link == RAW.0 => RAW.1,
-            link => u16::try_from(link).unwrap_or(u16::MAX),
+        // Where the adapter does not offer it, libpcap keeps to the system's time.
+        Ok(if settings.adapter_time { capture.tstamp_type(TimestampType::Adapter) } else { capture })
+    }
+
+    fn blocks(index: c_int, program: Option<&BpfProgram>, settings: &config::Capture) -> std::io::Result<Blocks> {
+        // Of no protocol, so that nothing comes before it is bound.
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        let mut filter = match program {
+            Some(program) => instructions(program).ok_or(std::io::ErrorKind::InvalidData)?,
+            None => vec![instruction(libc::BPF_RET | libc::BPF_K, 0, 0, settings.snap_length.0 as u32)],
         };
-        let (index, condition) = match condition(capture.as_fd(), name) {
-            (Some(index), condition) => (index, condition),
-            (None, condition) => (0, condition),
-        };
-        let (name, promiscuous) = (name.to_owned(), settings.promiscuous);
-        Ok(Self { capture, name, link, index, promiscuous, grouped: false, condition })
+        system::attach_filter(socket.as_fd(), &mut filter)?;
+        let bytes = usize::try_from(settings.ring.0).unwrap_or(usize::MAX);
+        let blocks = Blocks::new(socket, bytes, settings.block_timeout.0.div_ceil(1_000_000) as u32)?;
+        if settings.promiscuous {
+            system::promiscuous(blocks.socket(), index)?;
+        }
+        system::bind(blocks.socket(), index)?;
+        Ok(blocks)
     }
 
     /// Joins the rings of this interface among which packets are spread; the first has none to join.
     pub(super) fn join(&mut self, group: Option<u16>) -> Result<u16, LiveError> {
         let mut program = super::fanout::program(self.link == super::ETHERNET);
         self.grouped = true;
-        system::join_fanout(self.capture.as_fd(), group, &mut program)
+        system::join_fanout(self.socket(), group, &mut program)
             .map_err(|source| LiveError::Fanout { interface: self.name.clone(), source })
     }
 
-    /// Hands on what is there, about `most` packets; gives their number.
-    ///
-    /// # Errors
-    /// If the interface is gone; packets of before may still come.
-    pub(super) fn take(&mut self, most: usize, mut each: impl FnMut(Raw<'_>)) -> Result<usize, pcap::Error> {
-        self.capture.dispatch(Some(most), |packet| {
-            let header = packet.header;
-            // With the precision that was asked for, the fraction is in nanoseconds.
-            let (seconds, fraction) = (header.ts.tv_sec as u64, header.ts.tv_usec as u64);
-            let ts = Timestamp::from_parts(seconds, fraction);
-            each(Raw { ts, wire_length: header.len.max(header.caplen), bytes: packet.data });
-        })
+    /// Hands on what is there, about `most` packets.
+    pub(super) fn take(&mut self, most: usize, into: &mut impl Take) {
+        match &mut self.source {
+            Source::Blocks(blocks) => {
+                let mut taken = 0;
+                while taken < most
+                    && let Some(mut block) = blocks.block()
+                {
+                    let packets = block.packets();
+                    taken += packets.left();
+                    into.take(packets);
+                }
+            }
+            Source::Library(capture) => {
+                // An interface that is gone gives an error; `look` says so.
+                let _ = capture.dispatch(Some(most), |packet| {
+                    let header = packet.header;
+                    // With the precision that was asked for, the fraction is in nanoseconds.
+                    let (seconds, fraction) = (header.ts.tv_sec as u64, header.ts.tv_usec as u64);
+                    let ts = Timestamp::from_parts(seconds, fraction);
+                    let wire_length = header.len.max(header.caplen);
+                    into.take(std::iter::once(Raw { ts, wire_length, bytes: packet.data }));
+                });
+            }
+        }
+    }
+
+    /// Takes an error off the socket, of an interface that went down: as long as it is there, waiting ends at once.
+    pub(super) fn clear_error(&self) {
+        if let Source::Blocks(blocks) = &self.source {
+            // Reading it is all that is wanted.
+            let _ = getsockopt(&blocks.socket(), SocketError);
+        }
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.capture.as_fd()
+        match &self.source {
+            Source::Blocks(blocks) => blocks.socket(),
+            Source::Library(capture) => capture.as_fd(),
+        }
     }
 
     /// What the kernel did since this was last asked.
     pub(super) fn statistics(&self) -> RingStatistics {
         // A socket that was opened answers; if it did not, nothing more could be known than that.
-        system::statistics(self.capture.as_fd()).unwrap_or_default()
+        system::statistics(self.socket()).unwrap_or_default()
     }
 
     /// Looks at the interface; gives its condition where that has changed, and takes it up again if it came back.
@@ -107,7 +187,7 @@ impl Ring {
         if self.name == super::ANY {
             return None;
         }
-        let (index, mut now) = condition(self.capture.as_fd(), &self.name);
+        let (index, mut now) = condition(self.socket(), &self.name);
         if let Some(index) = index
             && index != self.index
         {
@@ -126,7 +206,7 @@ impl Ring {
         if self.grouped {
             return Err(std::io::ErrorKind::Unsupported.into());
         }
-        let socket = self.capture.as_fd();
+        let socket = self.socket();
         system::bind(socket, index)?;
         if self.promiscuous { system::promiscuous(socket, index) } else { Ok(()) }
     }
@@ -143,6 +223,21 @@ fn condition(socket: BorrowedFd<'_>, name: &str) -> (Option<c_int>, Condition) {
         Ok(Some((index, _))) => (Some(index), Condition::Up),
         Ok(None) | Err(_) => (None, Condition::Gone),
     }
+}
+
+/// The program as the kernel takes it. libpcap made it for this snap length.
+fn instructions(program: &BpfProgram) -> Option<Vec<sock_filter>> {
+    let one = |text: String| {
+        let mut numbers = text.split(' ').map(|number| number.parse::<u32>().ok());
+        let mut next = || numbers.next().flatten();
+        let (code, jt, jf, k) = (next()?, next()?, next()?, next()?);
+        Some(instruction(code, u8::try_from(jt).ok()?, u8::try_from(jf).ok()?, k))
+    };
+    program.get_instructions().iter().map(|instruction| one(instruction.to_string())).collect()
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
 }
 
 /// The system's time.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::{Named, ProcessRecord};
 use super::{Rank, owned, size_of_text};
-use crate::endpoint::{FileEvent, Operation, base_name};
+use crate::endpoint::{FileEvent, Guid, Operation, Origin, base_name};
 use crate::net::Timestamp;
 
 /// A process touched a file.
@@ -13,10 +14,16 @@ use crate::net::Timestamp;
 pub struct FileRecord {
     /// When.
     pub ts: Timestamp,
-    /// The process id.
-    pub pid: u32,
+    /// The process id, if it was told.
+    pub pid: Option<u32>,
     /// When the process started.
     pub start: Option<Timestamp>,
+    /// The process's identity in Sysmon's log.
+    pub guid: Option<Guid>,
+    /// The path of the process's executable, where the event named it.
+    pub image: Option<Arc<str>>,
+    /// The process's account, where the event named it.
+    pub user: Option<Arc<str>>,
     /// What it did.
     pub op: Operation,
     /// To which file.
@@ -31,6 +38,11 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
+    /// What it names its process by.
+    pub fn named(&self) -> Named<'_> {
+        Named { pid: self.pid, start: self.start, guid: self.guid, image: self.image.as_deref() }
+    }
+
     /// Where the file is after the event.
     pub fn path_after(&self) -> &Arc<str> {
         self.new_path.as_ref().unwrap_or(&self.path)
@@ -39,6 +51,12 @@ impl FileRecord {
     /// The event's place in the order of its host's file events: by time, then by arrival.
     pub fn order(&self) -> (Timestamp, u64) {
         (self.ts, self.sequence)
+    }
+
+    fn repeats(&self, other: &Self) -> bool {
+        let who = |of: &Self| (of.pid, of.start, of.guid, of.op, of.size);
+        who(self) == who(other)
+            && (&self.path, &self.new_path, &self.sha256) == (&other.path, &other.new_path, &other.sha256)
     }
 
     fn names(&self) -> impl Iterator<Item = String> {
@@ -50,8 +68,9 @@ impl FileRecord {
     fn bytes(&self) -> u64 {
         // Beside the record: its place in the order and its share of each index, whose keys are texts themselves.
         const PER_INDEX: u64 = 190;
-        let texts = [Some(&self.path), self.new_path.as_ref(), self.sha256.as_ref()];
-        let keys: u64 = texts.into_iter().flatten().map(|_| PER_INDEX).sum();
+        let texts =
+            [Some(&self.path), self.new_path.as_ref(), self.sha256.as_ref(), self.image.as_ref(), self.user.as_ref()];
+        let keys: u64 = texts.into_iter().take(3).flatten().map(|_| PER_INDEX).sum();
         let texts: u64 = texts.into_iter().flatten().map(|text| size_of_text(text)).sum();
         size_of::<Self>() as u64 + PER_INDEX + keys + texts
     }
@@ -65,6 +84,7 @@ pub struct Files {
     events: BTreeMap<Key, FileRecord>,
     by_name: HashMap<String, VecDeque<Key>>,
     by_pid: HashMap<u32, VecDeque<Key>>,
+    by_guid: HashMap<Guid, VecDeque<Key>>,
     by_sha256: HashMap<Arc<str>, VecDeque<Key>>,
     sequence: u64,
     bytes: u64,
@@ -82,9 +102,18 @@ impl Files {
         self.newest_first(self.by_sha256.get(sha256.to_ascii_lowercase().as_str()), from, to)
     }
 
-    /// The events from `from` to `to` of processes with this pid, whichever they were; the newest first.
-    pub fn of_pid(&self, pid: u32, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &FileRecord> {
-        self.newest_first(self.by_pid.get(&pid), from, to)
+    /// The events from `from` to `to` of a process, those that name it by its GUID first, each part with its newest first.
+    /// Those that name it by a pid alone may be of another that had the pid at another time.
+    pub fn of<'a>(
+        &'a self,
+        process: &ProcessRecord,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = &'a FileRecord> {
+        let identified = process.guid.and_then(|guid| self.by_guid.get(&guid));
+        let numbered = process.pid.and_then(|pid| self.by_pid.get(&pid));
+        let numbered = self.newest_first(numbered, from, to).filter(|record| record.guid.is_none());
+        self.newest_first(identified, from, to).chain(numbered)
     }
 
     /// How many events are known.
@@ -111,11 +140,14 @@ impl Files {
         })
     }
 
-    pub(super) fn insert(&mut self, event: FileEvent) {
+    pub(super) fn insert(&mut self, event: FileEvent, origin: Option<&Origin>) {
         let record = FileRecord {
             ts: event.ts,
-            pid: event.pid,
+            pid: Some(event.pid).filter(|pid| origin.is_none() || *pid != 0),
             start: event.start,
+            guid: origin.and_then(|origin| origin.guid),
+            image: origin.and_then(|origin| origin.image.as_deref()).map(Into::into),
+            user: origin.and_then(|origin| origin.user.as_deref()).map(Into::into),
             op: event.op,
             path: event.path.into(),
             new_path: owned(event.new_path),
@@ -123,13 +155,23 @@ impl Files {
             sha256: owned(event.sha256.map(|hash| hash.to_ascii_lowercase())),
             sequence: self.sequence,
         };
+        // Logs repeat their records.
+        let same_time = self.events.range((record.ts, 0)..=(record.ts, u64::MAX));
+        if origin.is_some() && same_time.map(|(_, other)| other).any(|other| record.repeats(other)) {
+            return;
+        }
         self.sequence += 1;
         self.bytes += record.bytes();
         let key = record.order();
         for name in record.names() {
             add(&mut self.by_name, name, key);
         }
-        add(&mut self.by_pid, record.pid, key);
+        if let Some(pid) = record.pid {
+            add(&mut self.by_pid, pid, key);
+        }
+        if let Some(guid) = record.guid {
+            add(&mut self.by_guid, guid, key);
+        }
         if let Some(sha256) = &record.sha256 {
             add(&mut self.by_sha256, sha256.clone(), key);
         }
@@ -150,7 +192,12 @@ impl Files {
         for name in record.names() {
             drop_first(&mut self.by_name, &name, key);
         }
-        drop_first(&mut self.by_pid, &record.pid, key);
+        if let Some(pid) = record.pid {
+            drop_first(&mut self.by_pid, &pid, key);
+        }
+        if let Some(guid) = record.guid {
+            drop_first(&mut self.by_guid, &guid, key);
+        }
         if let Some(sha256) = &record.sha256 {
             drop_first(&mut self.by_sha256, sha256, key);
         }
@@ -191,6 +238,12 @@ mod tests {
         }
     }
 
+    impl Files {
+        fn take(&mut self, event: FileEvent) {
+            self.insert(event, None);
+        }
+    }
+
     fn all() -> (Timestamp, Timestamp) {
         (Timestamp(0), Timestamp(u64::MAX))
     }
@@ -198,7 +251,7 @@ mod tests {
     #[test]
     fn names_are_found_in_any_case_and_on_both_sides_of_a_rename() {
         let mut files = Files::default();
-        files.insert(FileEvent {
+        files.take(FileEvent {
             op: Operation::Rename,
             new_path: Some("D:\\Ümlaut.7Z".into()),
             sha256: Some("AB".into()),
@@ -212,21 +265,24 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::field_reassign_with_default)]
     fn the_window_includes_both_of_its_edges() {
         let mut files = Files::default();
         for ts in [30, 10, 20, 40] {
-            files.insert(event(ts, 7, "C:\\x"));
+            files.take(event(ts, 7, "C:\\x"));
         }
-        let found: Vec<u64> = files.of_pid(7, Timestamp(20), Timestamp(30)).map(|record| record.ts.0).collect();
+        let mut process = ProcessRecord::default();
+        process.pid = Some(7);
+        let found: Vec<u64> = files.of(&process, Timestamp(20), Timestamp(30)).map(|record| record.ts.0).collect();
         assert_eq!(found, [30, 20]);
-        assert_eq!(files.of_pid(7, Timestamp(31), Timestamp(39)).count(), 0);
+        assert_eq!(files.of(&process, Timestamp(31), Timestamp(39)).count(), 0);
     }
 
     #[test]
     fn the_oldest_goes_first_and_nothing_of_it_stays() {
         let mut files = Files::default();
         for ts in [30, 10, 20] {
-            files.insert(FileEvent { sha256: Some("ab".into()), ..event(ts, 7, "C:\\x") });
+            files.take(FileEvent { sha256: Some("ab".into()), ..event(ts, 7, "C:\\x") });
         }
         let (from, to) = all();
         files.forget_oldest();

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use super::processes::same_image;
 use super::{Connections, Files, Kind, Processes, Rank};
-use crate::endpoint::{Event, Line, Transport};
-use crate::net::{Address, Span, Timestamp};
+use crate::endpoint::{ConnectionEvent, Event, Line, Origin, Source, Transport};
+use crate::net::{Address, Endpoint, Span, Timestamp};
 
 /// A helper that says nothing for longer than this was silent; heartbeats come more often.
 const QUIET: Span = Span::seconds(600);
+
+/// How far apart two logs may stamp one connection.
+const SAME_CONNECTION: Span = Span::seconds(120);
 
 /// Stretches of time kept; beyond that the two nearest become one.
 const MAX_STRETCHES: usize = 1_024;
@@ -23,6 +27,11 @@ pub struct HostHistory {
     files: Files,
     heard: Vec<(Timestamp, Timestamp)>,
     dropped: u64,
+    /// When events were lost: from the last heartbeat before to the one that told of it.
+    losses: Vec<(Timestamp, Timestamp)>,
+    beat: Option<Timestamp>,
+    events: u64,
+    log: bool,
     pub(super) presented: Option<Timestamp>,
     pub(super) addresses: Vec<Address>,
 }
@@ -38,6 +47,10 @@ impl HostHistory {
             files: Files::default(),
             heard: Vec::new(),
             dropped: 0,
+            losses: Vec::new(),
+            beat: None,
+            events: 0,
+            log: false,
             presented: None,
             addresses: Vec::new(),
         }
@@ -78,6 +91,32 @@ impl HostHistory {
         self.dropped
     }
 
+    /// Whether its helper lost events at some time from `from` to `to`.
+    pub fn lost(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.losses.iter().any(|(begin, end)| *begin <= to && from <= *end)
+    }
+
+    /// How many events it told.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether its events are from a Windows event log rather than from a helper.
+    pub fn is_log(&self) -> bool {
+        self.log
+    }
+
+    /// When the host was heard first.
+    pub fn first_heard(&self) -> Option<Timestamp> {
+        self.heard.first().map(|(start, _)| *start)
+    }
+
+    /// When the host was heard last before a time.
+    pub fn last_heard(&self, before: Timestamp) -> Option<Timestamp> {
+        let after = self.heard.partition_point(|(start, _)| *start <= before);
+        after.checked_sub(1).and_then(|at| self.heard.get(at)).map(|(_, end)| (*end).min(before))
+    }
+
     /// Whether the host was heard at some time from `from` to `to`; between two events no more than ten minutes apart
     /// and for ten minutes after one, it counts as heard.
     pub fn heard(&self, from: Timestamp, to: Timestamp) -> bool {
@@ -85,21 +124,88 @@ impl HostHistory {
         after.checked_sub(1).and_then(|at| self.heard.get(at)).is_some_and(|(_, end)| end.after(QUIET) >= from)
     }
 
-    pub(super) fn take(&mut self, line: Line) {
+    pub(super) fn take(&mut self, line: Line, origin: Option<Origin>) {
         self.hear(line.event.ts());
+        self.events = self.events.saturating_add(1);
+        if origin.is_some() {
+            self.be_log();
+        }
+        let origin_ref = origin.as_ref();
         match line.event {
             Event::Hello(hello) => {
                 self.name = hello.host.name.map(Into::into).or(self.name.take());
                 self.domain = hello.host.domain.map(Into::into).or(self.domain.take());
             }
-            Event::ProcessStart(event) => self.processes.started(event),
-            Event::ProcessEnd(event) => self.processes.ended(event),
-            Event::Connection(event) if event.protocol == Transport::Tcp => {
-                self.connections.insert(event, line.source);
+            Event::ProcessStart(event) => self.processes.started(event, origin),
+            Event::ProcessEnd(event) => self.processes.ended(event, origin_ref),
+            Event::Connection(event) => {
+                if let Some(guid) = origin_ref.and_then(|origin| origin.guid) {
+                    let pid = Some(event.pid).filter(|pid| *pid != 0);
+                    self.processes.seen(guid, pid, event.image.as_deref(), event.user.as_deref());
+                }
+                if event.protocol == Transport::Tcp {
+                    self.connect(event, line.source, origin_ref);
+                }
             }
-            Event::Connection(_) => {}
-            Event::File(event) => self.files.insert(event),
-            Event::Heartbeat(event) => self.dropped = self.dropped.max(event.dropped),
+            Event::File(event) => {
+                if let Some((origin, guid)) = origin_ref.and_then(|origin| origin.guid.map(|guid| (origin, guid))) {
+                    let pid = Some(event.pid).filter(|pid| *pid != 0);
+                    self.processes.seen(guid, pid, origin.image.as_deref(), origin.user.as_deref());
+                }
+                self.files.insert(event, origin_ref);
+            }
+            Event::Heartbeat(event) => {
+                if event.dropped > self.dropped {
+                    let from = self.beat.or(self.first_heard()).unwrap_or(event.ts);
+                    self.losses.push((from.min(event.ts), event.ts));
+                    if self.losses.len() > MAX_STRETCHES {
+                        self.losses.remove(0);
+                    }
+                }
+                self.dropped = self.dropped.max(event.dropped);
+                self.beat = self.beat.max(Some(event.ts));
+            }
+        }
+    }
+
+    /// A log names its host `WKS-7.corp.example`, and nothing else of it.
+    fn be_log(&mut self) {
+        if std::mem::replace(&mut self.log, true) || self.name.is_some() {
+            return;
+        }
+        let (name, domain) =
+            self.id.split_once('.').map_or((self.id.as_ref(), None), |(name, rest)| (name, Some(rest)));
+        self.name = Some(name.into());
+        self.domain = domain.map(Into::into);
+    }
+
+    fn connect(&mut self, event: ConnectionEvent, source: Source, origin: Option<&Origin>) {
+        let (local, remote) = (event.local, event.remote);
+        self.connections.insert(event, source, origin);
+        if origin.is_some() {
+            self.complete(local, remote);
+        }
+    }
+
+    /// Sysmon may leave the pid out, which the Security log has.
+    fn complete(&mut self, local: Endpoint, remote: Endpoint) {
+        let records = self.connections.of(local, remote);
+        let identified = records.clone().filter(|record| record.guid.is_some() && record.pid.is_none());
+        let pairs = identified.flat_map(|sysmon| {
+            let near = records.clone().filter(move |other| {
+                other.guid.is_none()
+                    && other.ts.distance(sysmon.ts) <= SAME_CONNECTION
+                    && other.initiated == sysmon.initiated
+                    && sysmon.image.is_some()
+                    && same_image(other.image.as_deref(), sysmon.image.as_deref())
+            });
+            near.map(move |other| (sysmon.guid, other.pid))
+        });
+        let learnt: Vec<_> = pairs.take(4).collect();
+        for (guid, pid) in learnt {
+            if let Some(guid) = guid {
+                self.processes.seen(guid, pid, None, None);
+            }
         }
     }
 

@@ -13,13 +13,14 @@ mod processes;
 pub use connections::{ConnectionRecord, Connections};
 pub use files::{FileRecord, Files};
 pub use host::HostHistory;
-pub use processes::{ProcessRecord, Processes};
+pub(crate) use processes::same_image;
+pub use processes::{Key, Named, ProcessRecord, Processes};
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Event, Hello, Line, Observation};
+use super::{Event, Hello, Line, Observation, Transport};
 use crate::net::{Address, ByteSize, Timestamp};
 use owners::Owners;
 
@@ -79,7 +80,7 @@ impl History {
 
     /// Takes an event in.
     pub fn insert(&mut self, observation: Observation) {
-        let Observation { host: id, line } = observation;
+        let Observation { host: id, line, origin } = observation;
         let known = self.hosts.get_key_value(&id).map(|(id, _)| id.clone());
         let id = match known {
             Some(id) => id,
@@ -93,7 +94,7 @@ impl History {
             }
         };
         self.learn_addresses(&id, &line);
-        self.change(&id, |host| host.take(line));
+        self.change(&id, |host| host.take(line, origin.map(|origin| *origin)));
         while self.used.saturating_add(self.fixed_bytes()) > self.memory && self.forget_one() {}
     }
 
@@ -114,6 +115,11 @@ impl History {
         self.owners.between(address, from, to).into_iter().filter_map(|id| self.hosts.get(id)).collect()
     }
 
+    /// The hosts that ever had the address, in the order of time.
+    pub fn ever_owners(&self, address: Address) -> Vec<&HostHistory> {
+        self.owners(address, Timestamp(0), Timestamp(u64::MAX))
+    }
+
     /// What the bound on memory cost so far.
     pub fn counters(&self) -> HistoryCounters {
         self.counters
@@ -127,8 +133,11 @@ impl History {
     fn learn_addresses(&mut self, id: &Arc<str>, line: &Line) {
         match &line.event {
             Event::Hello(hello) => self.present(id, hello),
-            // Between two hellos a host may have been given another address.
-            Event::Connection(event) if is_a_hosts_own(event.local.address.ip()) => {
+            // Between two hellos a host may have been given another address. What comes by UDP may have been for many.
+            Event::Connection(event)
+                if is_a_hosts_own(event.local.address.ip())
+                    && (event.protocol == Transport::Tcp || event.initiated == Some(true)) =>
+            {
                 self.claim(id, event.local.address, event.ts);
             }
             _ => {}
@@ -210,7 +219,8 @@ impl History {
 
 /// Every host has a loopback address, and none is told by it.
 fn is_a_hosts_own(ip: IpAddr) -> bool {
-    !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
+    let broadcast = ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
 fn owned(text: Option<String>) -> Option<Arc<str>> {

@@ -3,7 +3,11 @@ use crate::endpoint::{ConnectionEvent, FileEvent, HostDescription, Operation, Pr
 use crate::net::Endpoint;
 
 fn observe(history: &mut History, host: &str, event: Event) {
-    history.insert(Observation { host: host.into(), line: Line { seq: None, source: Source::Script, event } });
+    history.insert(Observation {
+        host: host.into(),
+        line: Line { seq: None, source: Source::Script, event },
+        origin: None,
+    });
 }
 
 fn hello(ts: u64, ips: &[&str]) -> Event {

@@ -126,10 +126,23 @@ fn gzip_and_a_byte_order_mark_are_found_by_content() {
 }
 
 #[test]
-fn a_binary_event_log_is_named_as_what_it_is() {
+fn a_binary_event_log_that_breaks_off_just_ends_and_a_bad_chunk_is_counted() {
     let mut intake = Intake::new(ByteSize(400));
-    let error = intake.read("a.evtx", &b"ElfFile\0\0\0\0\0"[..], &mut |_| {}).unwrap_err();
-    assert!(matches!(error, IntakeError::Evtx { .. }));
+    intake.read("a.evtx", &b"ElfFile\0\0\0\0\0"[..], &mut |_| {}).unwrap();
+    assert_eq!(intake.counters().lines, 0);
+    let mut log = vec![0; 4_096 + 65_536];
+    log[..8].copy_from_slice(b"ElfFile\0");
+    log[4_096..4_104].copy_from_slice(b"ElfChnk\0");
+    log[4_200..4_300].fill(0xff);
+    intake.read("b.evtx", log.as_slice(), &mut |_| {}).unwrap();
+    assert_eq!(intake.counters().malformed, intake.counters().lines);
+}
+
+#[test]
+fn text_that_is_utf_16_is_named_as_what_it_is() {
+    let mut intake = Intake::new(ByteSize(400));
+    let error = intake.read("a.xml", &b"\xff\xfe<\0E\0"[..], &mut |_| {}).unwrap_err();
+    assert!(matches!(error, IntakeError::Utf16 { .. }));
 }
 
 #[test]

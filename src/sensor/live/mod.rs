@@ -257,7 +257,7 @@ impl Live {
             judgement.take(fact, sink);
         }
         judgement.finish(sink);
-        self.interfaces.update();
+        self.interfaces.update_all();
         let counters = self.counters();
         let mut ended = Ok(());
         for (number, (handle, _)) in self.crew.into_iter().enumerate() {

@@ -9,7 +9,8 @@ use crossbeam_channel::Sender;
 use super::outlet::{Dropped, Outlet};
 use super::shedding::{Shedding, Step};
 use crate::alert::Loss;
-use crate::capture::live::{self, Condition, Feed, FeedCounters};
+use crate::capture::Packet;
+use crate::capture::live::{self, Condition, Feed, FeedCounters, Sink};
 use crate::net::{Span, Timestamp};
 use crate::sensor::worker::{Placed, SensorCounters, Worker};
 
@@ -93,6 +94,19 @@ pub(super) struct Thread {
     pub(super) stop: Arc<AtomicBool>,
 }
 
+/// Packets go from the rings into the worker.
+struct Into<'t> {
+    worker: &'t mut Worker,
+    found: &'t mut Vec<Placed>,
+}
+
+impl Sink for Into<'_> {
+    #[inline]
+    fn take<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>) {
+        self.worker.follow(packets, self.found);
+    }
+}
+
 impl Thread {
     /// Reads until it is told to stop.
     pub(super) fn run(mut self) {
@@ -139,7 +153,7 @@ impl Thread {
     /// Reads what is there, or moves time on; gives the number of packets.
     fn turn(&mut self, wait: Duration, found: &mut Vec<Placed>) -> usize {
         let Self { feed, worker, .. } = self;
-        let packets = feed.take(wait, |packet| worker.packet(&packet, found));
+        let packets = feed.take(wait, &mut Into { worker, found });
         let clock = if packets > 0 {
             feed.seen();
             feed.clock()

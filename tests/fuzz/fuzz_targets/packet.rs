@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use outfall::capture::Packet;
 use outfall::flow::{Moment, Tracker};
 use outfall::net::Timestamp;
-use outfall::packet::{Decoded, Decoder};
+use outfall::packet::{Decoded, Decoder, hosts};
 use outfall::protocol::Parsers;
 use outfall_fuzz::watch::Watch;
 use outfall_fuzz::{Bytes, check, tight};
@@ -33,6 +33,11 @@ fuzz_target!(|input: &[u8]| {
         tracker.advance(clock);
         decoder.decode(&packet, &mut |decoded| {
             yielded += 1;
+            let (from, to) = match &decoded {
+                Decoded::Tcp(segment) => (segment.source.address, segment.destination.address),
+                Decoded::Udp(datagram) => (datagram.source.address, datagram.destination.address),
+            };
+            assert!(hosts(&packet).is_none_or(|seen| seen == (from, to)), "other hosts than were seen at a glance");
             match &decoded {
                 Decoded::Tcp(segment) => tracker.push(segment),
                 Decoded::Udp(datagram) => {

@@ -1,0 +1,136 @@
+//! Segments that are what one expects of a connection, followed on its brief form alone.
+//!
+//! Almost all are: a handshake, bytes in order, acknowledgements of them, an end. Nothing else than
+//! [`Tracker::take`] on the full form would do is done here, only with less of the connection's memory. Whatever is
+//! out of the ordinary in any way is left to that, untouched.
+
+use super::super::{Application, Data, Moment, Side};
+use super::Tracker;
+use crate::packet::Segment;
+
+impl<A: Application> Tracker<A> {
+    /// Takes a segment that is ordinary in every way, on an ordinary connection; false if it is not, and nothing
+    /// has happened.
+    #[inline]
+    pub(super) fn ordinary(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let Some(hot) = self.entries.hot_mut(handle) else { return false };
+        if hot.full || segment.cut > 0 || segment.ts < hot.start || hot.reset.is_some() {
+            return false;
+        }
+        let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
+        let length = segment.payload.len();
+        if !segment.flags.goes_on()
+            || !mine.is_ordinary(segment.seq, length)
+            || (segment.flags.ack() && !peer.is_acked(segment.ack))
+        {
+            return self.turning_point(handle, side, segment, now);
+        }
+        hot.seen = now.clock;
+        let offset = hot.halves.of_mut(side).take(length, segment.ts);
+        if length > 0 && !hot.deaf {
+            self.deliver(handle, side, offset, segment, now);
+            self.make_room(now);
+        }
+        true
+    }
+
+    /// The first segment of a new connection; false if it is more than a SYN.
+    #[inline]
+    pub(super) fn begins(&mut self, handle: u32, side: Side, segment: &Segment<'_>) -> bool {
+        let flags = segment.flags;
+        let plain = flags.syn() && !flags.ack() && !flags.rst() && !flags.fin();
+        let Some(hot) =
+            self.entries.hot_mut(handle).filter(|_| plain && segment.payload.is_empty() && segment.cut == 0)
+        else {
+            return false;
+        };
+        hot.halves.of_mut(side).place(segment.seq.wrapping_add(1));
+        hot.halves.of_mut(side).take(0, segment.ts);
+        true
+    }
+
+    /// Takes a segment by which an ordinary connection is answered, ends or is reset, and what follows its end.
+    #[inline(never)]
+    fn turning_point(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let flags = segment.flags;
+        match (flags.syn(), flags.rst(), flags.fin()) {
+            (true, false, false) => self.answers(handle, side, segment, now),
+            (false, true, false) => self.resets(handle, side, segment, now),
+            (false, false, _) => self.ends(handle, side, segment, now),
+            _ => false,
+        }
+    }
+
+    /// The SYN-ACK to the SYN.
+    fn answers(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let Some(hot) = self.entries.hot_mut(handle) else { return false };
+        let plain = segment.flags.ack() && segment.payload.is_empty();
+        let expected = hot.halves.of(side).is_fresh() && hot.halves.of(side.peer()).awaits_answer(segment.ack);
+        if plain && expected {
+            hot.seen = now.clock;
+            hot.halves.of_mut(side).place(segment.seq.wrapping_add(1));
+            hot.halves.of_mut(side).take(0, segment.ts);
+            hot.halves.of_mut(side.peer()).answer();
+        }
+        plain && expected
+    }
+
+    /// A reset where a true one must lie.
+    fn resets(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let Some(hot) = self.entries.hot_mut(handle) else { return false };
+        if !segment.payload.is_empty() || !hot.halves.of(side).is_near(segment.seq) {
+            return false;
+        }
+        hot.seen = now.clock;
+        hot.halves.of_mut(side).take(0, segment.ts);
+        hot.reset = Some(side);
+        self.look_by(handle, now.clock.after(self.limits.linger));
+        true
+    }
+
+    /// The last segment of a side, with or without bytes, its acknowledgement, and what its sender says behind it.
+    fn ends(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        let Some((hot, cold)) = self.entries.both(handle) else { return false };
+        let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
+        let length = segment.payload.len();
+        let (fin, ack) = (segment.flags.fin(), segment.flags.ack());
+        let acks_end = ack && peer.has_end_acked_by(segment.ack);
+        let past_end = !fin && length == 0 && mine.stands_behind_end(segment.seq);
+        let in_order = if fin { mine.may_end(segment.seq) } else { past_end || mine.is_ordinary(segment.seq, length) };
+        if !in_order || !(!ack || acks_end || peer.is_acked(segment.ack)) {
+            return false;
+        }
+        hot.seen = now.clock;
+        let offset = hot.halves.of_mut(side).take(length, segment.ts);
+        if past_end {
+            hot.halves.of_mut(side).pass_end();
+        }
+        if acks_end {
+            hot.halves.of_mut(side.peer()).acknowledge_end();
+            *cold.acked_index.of_mut(side.peer()) = segment.index;
+        }
+        if length > 0 && !hot.deaf {
+            self.deliver(handle, side, offset, segment, now);
+        }
+        if fin && let Some((hot, cold)) = self.entries.both(handle) {
+            hot.halves.of_mut(side).end();
+            if !cold.link.deaf {
+                self.app.finish(&mut cold.state, &mut cold.link, side, now);
+                hot.deaf = cold.link.deaf;
+            }
+            if hot.closed() {
+                self.look_by(handle, now.clock.after(self.limits.linger));
+            }
+        }
+        self.make_room(now);
+        true
+    }
+
+    #[inline]
+    fn deliver(&mut self, handle: u32, side: Side, offset: u64, segment: &Segment<'_>, now: Moment) {
+        let Some((hot, cold)) = self.entries.both(handle) else { return };
+        let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };
+        self.app.data(&mut cold.state, &mut cold.link, data, now);
+        hot.deaf = cold.link.deaf;
+    }
+}
