@@ -29,6 +29,8 @@ enum Command {
     /// Let a host's helper in: make its certificate, key and configuration; or end it
     #[cfg(target_os = "linux")]
     Enroll(cli::enroll::EnrollArgs),
+    /// Say of each host how much could be attributed to a process, and why not the rest
+    Coverage(cli::coverage::CoverageArgs),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(&args),
         #[cfg(target_os = "linux")]
         Command::Enroll(args) => cli::enroll::run(&args),
+        Command::Coverage(args) => cli::coverage::run(&args),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -56,6 +56,12 @@ impl Listening {
         self.listener.log().into_iter().for_each(log);
     }
 
+    /// By how many nanoseconds the clocks of hosts are ahead, as their helpers' heartbeats tell.
+    pub fn clocks(&self) -> Vec<(String, i64)> {
+        let helpers = self.listener.helpers().into_iter();
+        helpers.filter_map(|helper| helper.offset.map(|offset| (helper.host, offset.saturating_neg()))).collect()
+    }
+
     /// Lines for the log: all counts since the start, and the hosts whose helpers need a look.
     pub fn report(&self) -> Vec<String> {
         let mut lines = vec![counters(&self.listener.counters())];

@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 #[cfg(target_os = "linux")]
 mod counters;
+pub mod coverage;
 #[cfg(target_os = "linux")]
 pub mod enroll;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 //! `outfall replay`: captures and endpoint events in, uploads and alerts out.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::summary;
 use crate::capture::Reader;
 use crate::config::Config;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
-use crate::sensor::{Judgement, LANES, Replay};
+use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
 
 /// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,8 @@ pub struct ReplayArgs {
     #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
 
-    /// Endpoint events of the hosts in the captures, as JSON Lines, plain or gzip; may be given several times
+    /// What the hosts in the captures reported: events as JSON Lines, Windows event logs as JSON, XML or .evtx; plain or gzip;
+    /// may be given several times
     #[arg(long, value_name = "EVENTS")]
     endpoint: Vec<PathBuf>,
 
@@ -51,47 +52,77 @@ const LARGE: u64 = 64 << 20;
 /// # Errors
 /// If a file cannot be read, or is not what it should be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let config = match &args.config {
+    let output = RefCell::new(Output::new(std::io::stdout().lock(), args.json, args.flows));
+    let inputs = Inputs {
+        captures: &args.captures,
+        endpoint: &args.endpoint,
+        config: args.config.as_deref(),
+        workers: args.workers,
+    };
+    let played = play(&inputs, &mut |outcome| output.borrow_mut().put(outcome), &|| output.borrow().is_wanted())?;
+    let mut output = output.into_inner();
+    let counters = played.counters?;
+    if !args.json {
+        output.text(&summary::text(played.reader.counters(), &counters, &played.judgement, &played.intake));
+    }
+    output.finish().context("cannot write the output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is replayed.
+pub(super) struct Inputs<'a> {
+    pub(super) captures: &'a [PathBuf],
+    pub(super) endpoint: &'a [PathBuf],
+    pub(super) config: Option<&'a Path>,
+    pub(super) workers: Option<u16>,
+}
+
+/// What came of a replay.
+pub(super) struct Played {
+    pub(super) reader: Reader,
+    pub(super) judgement: Judgement,
+    pub(super) intake: Counters,
+    /// An error if the captures could not be read to their end; all that came before has been put out.
+    pub(super) counters: Result<SensorCounters, ReplayError>,
+}
+
+/// Replays; every outcome goes to `put`, for as long as it is `wanted`.
+pub(super) fn play(
+    inputs: &Inputs<'_>,
+    put: &mut dyn FnMut(&Outcome),
+    wanted: &dyn Fn() -> bool,
+) -> anyhow::Result<Played> {
+    let config = match inputs.config {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    let inputs = args.captures.iter().chain(&args.endpoint);
-    if inputs.filter(|path| path.as_path() == Path::new("-")).count() > 1 {
+    let files = inputs.captures.iter().chain(inputs.endpoint);
+    if files.filter(|path| path.as_path() == Path::new("-")).count() > 1 {
         anyhow::bail!("standard input: `-` can stand for only one of the inputs");
     }
-    let mut reader = Reader::open(&args.captures)?;
-    let (history, intake) = read_events(&args.endpoint, &config)?;
-    let workers = args.workers.map_or(config.replay.workers, u64::from);
+    let mut reader = Reader::open(inputs.captures)?;
+    let (history, intake) = read_events(inputs.endpoint, &config)?;
+    let workers = inputs.workers.map_or(config.replay.workers, u64::from);
 
     let mut judgement = Judgement::new(&config, history);
-    let mut output = Output::new(std::io::stdout().lock(), args.json, args.flows);
-    let wanted = Cell::new(true);
     let bar = progress_bar(&reader);
-    let result = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
-        |fact| {
-            judgement.take(fact, &mut |outcome| output.put(&outcome));
-            wanted.set(output.is_wanted());
-        },
+    let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
+        |fact| judgement.take(fact, &mut |outcome| put(&outcome)),
         |reader| {
             if let Some(bar) = &bar {
                 bar.set_position(reader.position());
             }
-            wanted.get()
+            wanted()
         },
     );
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    judgement.finish(&mut |outcome| output.put(&outcome));
+    judgement.finish(&mut |outcome| put(&outcome));
     for warning in &reader.counters().warnings {
         eprintln!("outfall: warning: {}", printable(warning));
     }
-    let counters = result?;
-    if !args.json {
-        output.text(&summary::text(reader.counters(), &counters, &judgement, &intake));
-    }
-    output.finish().context("cannot write the output")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Played { reader, judgement, intake, counters })
 }
 
 /// Reads all endpoint events before the first packet, so that an event that was logged late still counts.

@@ -62,6 +62,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// How often everything else is looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
 
+/// How often the clocks of hosts are taken from their helpers' heartbeats.
+const MEASURE: Duration = Duration::from_secs(5);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -103,7 +106,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     let mut judgement = Judgement::live(&config, history);
     let mut stuck = Vec::new();
-    let (mut reported, mut kept) = (Instant::now(), Instant::now());
+    let (mut reported, mut kept, mut measured) = (Instant::now(), Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
         let turned =
@@ -122,7 +125,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         events.follow(judgement.history_mut(), &mut say);
         if let Some(listening) = &mut listening {
             listening.take(judgement.history_mut(), &mut say);
+            if measured.elapsed() >= MEASURE {
+                measured = Instant::now();
+                listening.clocks().iter().for_each(|(host, ahead)| judgement.measured(host, *ahead));
+            }
         }
+        judgement.revisit(sensor.clock(), &mut |outcome| output.put(&outcome));
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);

@@ -50,7 +50,7 @@ pub fn live(
         line(protocol, format!("{}, {}", uploads_of(tally), ByteSize(tally.bytes)));
     }
     line("uploads", format!("{}, {}, {} outbound", count(uploads), ByteSize(bytes), count(judged.outbound)));
-    let coverage = &judged.coverage;
+    let coverage = &judged.coverage.total;
     let share = |tally: &Tally| {
         let of = if bytes == 0 { 0.0 } else { 100.0 * tally.bytes as f64 / bytes as f64 };
         format!("{}, {} ({of:.0} %)", uploads_of(tally), ByteSize(tally.bytes))
@@ -59,8 +59,11 @@ pub fn live(
     for (why, tally) in coverage.unknown.iter().filter(|(_, tally)| tally.uploads > 0) {
         line("not, because", format!("{why}: {}", share(tally)));
     }
+    for host in super::coverage::lines(judgement) {
+        line("host", host);
+    }
     if intake.lines > 0 {
-        line("endpoint", format!("{} events of {} lines", count(intake.events()), count(intake.lines)));
+        line("endpoint", format!("{} events of {} records", count(intake.events()), count(intake.lines)));
     }
     line("alerts", count(judged.alerts));
     let mut lost: Vec<_> = lost.iter().copied().filter(|(_, amount)| *amount > 0).collect();
@@ -138,9 +141,9 @@ fn losses(
         ("files not hashed, their connection known too late", late),
         ("7z archives whose end there was no memory for", protocol.files.archive_memory),
         ("encoded bodies not decoded", protocol.files.not_decoded),
-        ("endpoint lines malformed", intake.malformed),
+        ("endpoint records malformed", intake.malformed),
         ("endpoint lines of unknown type", intake.unknown_type),
-        ("endpoint lines too long", intake.oversized),
+        ("endpoint records too long", intake.oversized),
         ("endpoint inputs that broke off", intake.read_errors),
         ("endpoint events of no known host", intake.before_hello),
         ("file events forgotten, memory used up", history.files_forgotten),
@@ -150,6 +153,8 @@ fn losses(
         ("addresses that there was no room for", history.addresses_refused),
         ("names from DNS forgotten, too many", judgement.names_dropped()),
         ("messages on the DNS port that are no DNS", protocol.dns_unparsed),
+        ("facts joined before all clocks were learnt", judgement.counters().joined_early),
+        ("uploads that could not be corrected any more, too many", judgement.counters().uncorrected),
         ("uploads judged early, too many pending", judgement.counters().judged_early),
     ];
     all.into_iter().filter(|(_, amount)| *amount > 0).collect()

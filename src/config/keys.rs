@@ -186,6 +186,11 @@ settings! {
         /// Facts at the beginning of a replay that wait until the clocks of all hosts in them are learnt. 0 waits for none;
         /// beyond, clocks are learnt as flows come.
         learn: u64 = 16_384, 0..=10_000_000;
+        /// Live: how long an upload that was delivered without its process is corrected (the same `event.id`), if the answer
+        /// still comes. 0 corrects none.
+        correct: Span = Span::seconds(5 * MINUTE), Span(0)..=Span::seconds(DAY);
+        /// Live: uploads that may still be corrected. Reached: the oldest stays as it was delivered, and is counted.
+        max_correctable: u64 = 1_000, 1..=1_000_000;
         /// By how many percent an encoded upload may exceed the size of its file.
         size_overhead: u64 = 3, 0..=100;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Attribution, Why};
+use crate::net::Address;
 
 /// A number of flows and of upload bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,42 +22,112 @@ impl Tally {
         self.uploads = self.uploads.saturating_add(other.uploads);
         self.bytes = self.bytes.saturating_add(other.bytes);
     }
+
+    fn take(&mut self, other: Self) {
+        self.flows = self.flows.saturating_sub(other.flows);
+        self.uploads = self.uploads.saturating_sub(other.uploads);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
 }
 
-/// What could be attributed to a process, and by reason what could not. Can be merged.
+/// Clients whose flows are counted apart; those of further ones are counted as [`OTHERS`].
+const MOST_CLIENTS: usize = 4_096;
+
+/// Where the flows of clients are counted that there was no room for.
+pub const OTHERS: &str = "others";
+
+/// What could be attributed to a process, and by reason what could not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub struct Share {
     /// With a process.
     pub attributed: Tally,
     /// Without one, by [`Why::name`].
     pub unknown: BTreeMap<&'static str, Tally>,
 }
 
-impl Coverage {
-    /// Counts a flow.
-    pub fn flow(&mut self, attribution: &Attribution) {
-        self.tally(attribution).add(Tally { flows: 1, ..Tally::default() });
+impl Share {
+    /// Everything, attributed or not.
+    pub fn all(&self) -> Tally {
+        let mut all = self.attributed;
+        self.unknown.values().for_each(|tally| all.add(*tally));
+        all
     }
 
-    /// Counts an upload of so many entity bytes.
-    pub fn upload(&mut self, attribution: &Attribution, bytes: u64) {
-        self.tally(attribution).add(Tally { uploads: 1, bytes, ..Tally::default() });
+    fn add(&mut self, attribution: &Attribution, tally: Tally) {
+        match attribution {
+            Attribution::Known { .. } => self.attributed.add(tally),
+            Attribution::Unknown { why, .. } => self.unknown.entry(Why::name(*why)).or_default().add(tally),
+        }
     }
 
-    /// Adds what another part of the work counted.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.attributed.add(other.attributed);
         for (why, tally) in &other.unknown {
             self.unknown.entry(why).or_default().add(*tally);
         }
     }
+}
 
-    fn tally(&mut self, attribution: &Attribution) -> &mut Tally {
-        match attribution {
-            Attribution::Known { .. } => &mut self.attributed,
-            Attribution::Unknown { why, .. } => self.unknown.entry(Why::name(*why)).or_default(),
+/// The same of everything, of each host that tells events, and of each client that does not. Can be merged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Of everything.
+    pub total: Share,
+    /// Of hosts that tell events, by their identity.
+    pub hosts: BTreeMap<String, Share>,
+    /// Of clients of which nothing tells, by their address.
+    pub unseen: BTreeMap<String, Share>,
+}
+
+impl Coverage {
+    /// Counts a flow.
+    pub fn flow(&mut self, client: Address, attribution: &Attribution) {
+        self.add(client, attribution, Tally { flows: 1, ..Tally::default() });
+    }
+
+    /// Counts an upload of so many entity bytes.
+    pub fn upload(&mut self, client: Address, attribution: &Attribution, bytes: u64) {
+        self.add(client, attribution, Tally { uploads: 1, bytes, ..Tally::default() });
+    }
+
+    /// Counts an upload for its process that was counted without one.
+    pub fn correct(&mut self, client: Address, before: &Attribution, now: &Attribution, bytes: u64) {
+        let tally = Tally { uploads: 1, bytes, ..Tally::default() };
+        let Attribution::Unknown { why, host } = before else { return };
+        let rows = match host {
+            Some(host) => self.hosts.get_mut(host.id.as_ref()),
+            None => self.unseen.get_mut(&client.to_string()),
+        };
+        for share in [Some(&mut self.total), rows].into_iter().flatten() {
+            share.unknown.entry(why.name()).or_default().take(tally);
+            share.unknown.retain(|_, left| *left != Tally::default());
+        }
+        self.add(client, now, tally);
+    }
+
+    /// Adds what another part of the work counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.total.merge(&other.total);
+        for (name, share) in &other.hosts {
+            row(&mut self.hosts, name.clone()).merge(share);
+        }
+        for (name, share) in &other.unseen {
+            row(&mut self.unseen, name.clone()).merge(share);
         }
     }
+
+    fn add(&mut self, client: Address, attribution: &Attribution, tally: Tally) {
+        self.total.add(attribution, tally);
+        match attribution.host() {
+            Some(host) => row(&mut self.hosts, host.id.to_string()).add(attribution, tally),
+            None => row(&mut self.unseen, client.to_string()).add(attribution, tally),
+        }
+    }
+}
+
+fn row(rows: &mut BTreeMap<String, Share>, name: String) -> &mut Share {
+    let name = if rows.len() >= MOST_CLIENTS && !rows.contains_key(&name) { OTHERS.to_owned() } else { name };
+    rows.entry(name).or_default()
 }
 
 #[cfg(test)]
@@ -67,11 +138,27 @@ mod tests {
     fn coverage_of_parts_adds_up() {
         let unknown = Attribution::Unknown { why: Why::NoEndpoint, host: None };
         let mut one = Coverage::default();
-        one.flow(&unknown);
-        one.upload(&unknown, 50);
+        let client = Address::v4([10, 0, 0, 5]);
+        one.flow(client, &unknown);
+        one.upload(client, &unknown, 50);
         let mut all = one.clone();
         all.merge(&one);
-        assert_eq!(all.unknown.get("no-endpoint"), Some(&Tally { flows: 2, uploads: 2, bytes: 100 }));
-        assert_eq!(all.attributed, Tally::default());
+        let tally = Tally { flows: 2, uploads: 2, bytes: 100 };
+        assert_eq!(all.total.unknown.get("no-endpoint"), Some(&tally));
+        assert_eq!(all.total.attributed, Tally::default());
+        assert_eq!(all.unseen.get("10.0.0.5").map(Share::all), Some(tally));
+        assert!(all.hosts.is_empty());
+    }
+
+    #[test]
+    fn clients_beyond_the_bound_are_counted_together() {
+        let unknown = Attribution::Unknown { why: Why::NoEndpoint, host: None };
+        let mut coverage = Coverage::default();
+        for n in 0..5_000_u32 {
+            let [a, b, c, d] = n.to_be_bytes();
+            coverage.flow(Address::v4([10 + a, b, c, d]), &unknown);
+        }
+        assert_eq!(coverage.unseen.len(), MOST_CLIENTS + 1);
+        assert_eq!(coverage.unseen.get(OTHERS).map(|share| share.all().flows), Some(904));
     }
 }

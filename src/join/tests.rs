@@ -19,7 +19,7 @@ fn joiner(lines: &[&str]) -> Joiner {
         grace: Span::seconds(5),
         size_overhead: 3,
         translators: vec!["198.51.100.1/32".parse().unwrap()],
-        learn: 0,
+        ..config::Join::default()
     };
     Joiner::new(&config, history)
 }
@@ -217,9 +217,68 @@ fn ftp_data_without_its_own_event_takes_the_control_connections_process() {
     assert_eq!(why(&joiner.attribute_ftp(data, Some(data))), "no-connection");
 }
 
+#[test]
+fn an_offset_of_days_is_learnt_from_other_connections_and_said() {
+    let at = |port: u16, ts: u64| CONNECTION.replace("5000", &port.to_string()).replace("2000", &ts.to_string());
+    // The clock is 500,000 s ahead; one connection had the same ends months ago.
+    let lines = [at(5000, 502_000), at(5001, 502_010), at(5002, 502_020), at(5003, 9_000_000)];
+    let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    lines.push(FTP);
+    let mut joiner = joiner(&lines);
+    let flows = [("10.0.0.5:5000", 2000), ("10.0.0.5:5001", 2010), ("10.0.0.5:5002", 2020), ("10.0.0.5:5003", 2030)];
+    let seen = |(client, start): (&str, u64)| seen(flow(client, SERVER), start, start + 1);
+    assert_eq!(why(&joiner.attribute(seen(flows[0]))), "outside-window", "nothing is learnt yet");
+    flows.iter().for_each(|flow| joiner.learn(seen(*flow)));
+    let Attribution::Known { offset: Some(offset), .. } = joiner.attribute(seen(flows[0])) else { panic!() };
+    assert_eq!((offset.ahead / 1_000_000_000, offset.flows), (500_000, 2));
+    assert_eq!(why(&joiner.attribute(seen(flows[3]))), "outside-window", "another connection with the same ends");
+}
+
+#[test]
+fn what_is_zones_away_is_believed_but_less() {
+    let shifted = CONNECTION.replace("2000", "30803");
+    let joiner = joiner(&[FTP, &shifted]);
+    assert_eq!(known(&attribute(&joiner, 2000, 2001)), ("ftp.exe", Confidence::High), "8 hours and 3 seconds");
+    let odd = CONNECTION.replace("2000", "2453");
+    let joiner = super::tests::joiner(&[FTP, &odd]);
+    assert_eq!(why(&attribute(&joiner, 2000, 2001)), "outside-window");
+}
+
+#[test]
+fn behind_a_translator_the_only_process_that_went_there_is_named_with_low_confidence() {
+    let outside = flow("198.51.100.1:40000", SERVER);
+    let joiner = joiner(&[FTP, CONNECTION]);
+    let joined = joiner.attribute(seen(outside, 2001, 2002));
+    assert_eq!(known(&joined), ("ftp.exe", Confidence::Low));
+    assert!(matches!(joined, Attribution::Known { rule: "translated", .. }));
+    assert_eq!(why(&joiner.attribute(seen(outside, 2100, 2102))), "translated", "at another time");
+    let elsewhere = flow("198.51.100.2:40000", SERVER);
+    assert_eq!(why(&joiner.attribute(seen(elsewhere, 2001, 2002))), "no-endpoint", "not a translator");
+    let other = CONNECTION.replace("5000", "5009").replace("\"pid\":30,\"start\":1900", "\"pid\":40,\"start\":1800");
+    let two = super::tests::joiner(&[FTP, PACKER, CONNECTION, &other]);
+    assert_eq!(why(&two.attribute(seen(outside, 2001, 2002))), "translated", "two went there");
+}
+
+#[test]
+fn each_reason_for_not_knowing_has_its_name() {
+    let joiner = joiner(&[
+        r#"{"type":"heartbeat","ts":1000,"dropped":0}"#,
+        r#"{"type":"heartbeat","ts":2000,"dropped":0}"#,
+        r#"{"type":"heartbeat","ts":2100,"dropped":7}"#,
+    ]);
+    assert_eq!(why(&attribute(&joiner, 500, 501)), "before-log");
+    assert_eq!(why(&attribute(&joiner, 2050, 2051)), "events-lost");
+    assert_eq!(why(&attribute(&joiner, 2200, 2201)), "no-connection");
+    let silent = attribute(&joiner, 9000, 9001);
+    let Attribution::Unknown { why: reason, .. } = &silent else { panic!() };
+    assert!(reason.to_string().contains("silent since 1970-01-01T00:35:00"), "{reason}");
+    let mid = FlowSeen { opening_seen: false, ..seen(flow(CLIENT, SERVER), 2200, 2300) };
+    assert_eq!(why(&joiner.attribute(mid)), "opened-before");
+}
+
 // -- files -------------------------------------------------------------------------------------------
 
-pub(super) fn upload(bytes: u64, names: &[&str]) -> Upload {
+pub(crate) fn upload(bytes: u64, names: &[&str]) -> Upload {
     let connection = flow(CLIENT, SERVER);
     let single = names.len() == 1;
     let file =

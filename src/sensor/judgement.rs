@@ -11,8 +11,8 @@ use crate::alert::{Alert, Health, Loss};
 use crate::config::Config;
 use crate::detect::Detector;
 use crate::endpoint::History;
-use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Tally};
-use crate::net::Timestamp;
+use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
+use crate::net::{Span, Timestamp};
 use crate::protocol::Fact;
 use crate::record::{Connection, Flow, State, Upload};
 
@@ -38,6 +38,8 @@ pub struct JoinedUpload {
     pub attribution: Attribution,
     /// Its files on the endpoint.
     pub links: Vec<FileLink>,
+    /// It was delivered before, without its process.
+    pub corrected: bool,
 }
 
 /// Counts of the join and the verdict.
@@ -53,6 +55,10 @@ pub struct JudgementCounters {
     pub alerts: u64,
     /// Facts of a replay that were joined before all flows had told of the clocks, for want of room.
     pub joined_early: u64,
+    /// Uploads that were delivered again, with the process that was not known before.
+    pub corrected: u64,
+    /// Uploads that stayed without their process because too many could still have been corrected.
+    pub uncorrected: u64,
     /// Uploads judged before the prevalence of the whole replay was known, for want of room.
     pub judged_early: u64,
 }
@@ -71,6 +77,12 @@ pub struct Judgement {
     max_waiting: usize,
     /// Nothing waits for the end, as there is none: uploads are judged with what is known.
     live: bool,
+    /// Uploads that were delivered without their process, and until when the answer is taken, the oldest first.
+    unanswered: VecDeque<(Timestamp, Box<JoinedUpload>)>,
+    max_unanswered: usize,
+    correct: Span,
+    /// Events that had come when the unanswered were looked at last.
+    looked: u64,
     losses: Losses,
     counters: JudgementCounters,
 }
@@ -93,6 +105,10 @@ impl Judgement {
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
             live: false,
+            unanswered: VecDeque::new(),
+            max_unanswered: usize::try_from(config.join.max_correctable).unwrap_or(usize::MAX),
+            correct: config.join.correct,
+            looked: 0,
             losses: Losses::default(),
             counters: JudgementCounters::default(),
         }
@@ -106,6 +122,8 @@ impl Judgement {
     /// Takes up another policy: what is ours, how uploads are joined, and what is an alert. What was learnt stays.
     pub fn configure(&mut self, config: &Config) {
         self.joiner.configure(&config.join);
+        self.max_unanswered = usize::try_from(config.join.max_correctable).unwrap_or(usize::MAX);
+        self.correct = config.join.correct;
         self.detector.configure(config);
     }
 
@@ -144,7 +162,7 @@ impl Judgement {
             Fact::Flow(flow) => {
                 self.third_hosts.note(&flow);
                 let attribution = self.joiner.attribute(seen(&flow));
-                self.counters.coverage.flow(&attribution);
+                self.counters.coverage.flow(flow.connection.client.address, &attribution);
                 sink(Outcome::Flow(Box::new((*flow, attribution))));
             }
             Fact::Upload(upload) => {
@@ -153,6 +171,7 @@ impl Judgement {
                 self.names.complete(&mut upload);
                 let joined = Box::new(self.join(upload));
                 let due = if joined.upload.state == State::Running { None } else { self.note(&joined) };
+                self.ask_again(&joined);
                 sink(Outcome::Upload(joined));
                 if let Some(due) = due {
                     self.judge(*due, sink);
@@ -161,10 +180,58 @@ impl Judgement {
         }
     }
 
+    /// Keeps an upload without its process, in case the answer comes late.
+    fn ask_again(&mut self, joined: &JoinedUpload) {
+        let done = joined.upload.state != State::Running;
+        if !self.live || !done || self.correct == Span(0) || joined.attribution.process().is_some() {
+            return;
+        }
+        // Until when is told by packet time, like everything else.
+        let until = joined.upload.end.after(self.correct);
+        self.unanswered.push_back((until, Box::new(joined.clone())));
+        if self.unanswered.len() > self.max_unanswered {
+            self.unanswered.pop_front();
+            self.counters.uncorrected += 1;
+        }
+    }
+
+    /// Live: looks again at the uploads without their process, if events have come since. What is known by now is delivered
+    /// with the same identifier, and judged again; what waited for `join.correct` stays as it is.
+    pub fn revisit(&mut self, clock: Timestamp, sink: &mut impl FnMut(Outcome)) {
+        let events = self.joiner.history().events();
+        if events == self.looked {
+            return;
+        }
+        self.looked = events;
+        for (until, old) in std::mem::take(&mut self.unanswered) {
+            if until < clock {
+                continue;
+            }
+            if self.who(&old.upload).process().is_none() {
+                self.unanswered.push_back((until, old));
+                continue;
+            }
+            let joined = JoinedUpload { corrected: true, ..self.join(old.upload.clone()) };
+            let client = joined.upload.connection.client.address;
+            self.counters.coverage.correct(client, &old.attribution, &joined.attribution, joined.upload.bytes);
+            self.counters.corrected += 1;
+            sink(Outcome::Upload(Box::new(joined.clone())));
+            if self.detector.is_outbound(&joined.upload) {
+                self.judge(joined, sink);
+            }
+        }
+    }
+
     fn join(&self, upload: Upload) -> JoinedUpload {
+        let attribution = self.who(&upload);
+        let links = self.joiner.files(&upload, &attribution);
+        JoinedUpload { upload, attribution, links, corrected: false }
+    }
+
+    fn who(&self, upload: &Upload) -> Attribution {
         let (connection, start, end) = (upload.connection, upload.opened, upload.end);
         let seen = FlowSeen { connection, start, end, opening_seen: true };
-        let attribution = match &upload.ftp {
+        match &upload.ftp {
             Some(ftp) => {
                 let control = ftp.control_client.zip(ftp.control_server).map(|(client, server)| FlowSeen {
                     connection: Connection { client, server },
@@ -175,14 +242,13 @@ impl Judgement {
                 self.joiner.attribute_ftp(seen, control)
             }
             None => self.joiner.attribute(seen),
-        };
-        let links = self.joiner.files(&upload, &attribution);
-        JoinedUpload { upload, attribution, links }
+        }
     }
 
     /// Takes note of an upload; gives one that is to be judged now.
     fn note(&mut self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
-        self.counters.coverage.upload(&joined.attribution, joined.upload.bytes);
+        let client = joined.upload.connection.client.address;
+        self.counters.coverage.upload(client, &joined.attribution, joined.upload.bytes);
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
@@ -212,7 +278,7 @@ impl Judgement {
     }
 
     fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) {
-        let JoinedUpload { upload, attribution, links } = joined;
+        let JoinedUpload { upload, attribution, links, .. } = joined;
         if let Some(verdict) = self.detector.judge(&upload, &attribution, &links) {
             self.counters.alerts += 1;
             let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
@@ -239,6 +305,16 @@ impl Judgement {
     /// Files between two other hosts that were not hashed because their connection was known too late.
     pub fn bound_late(&self) -> u64 {
         self.third_hosts.bound_late
+    }
+
+    /// Takes the offset of a host's clock that its helper's heartbeats tell: by how many nanoseconds it is ahead.
+    pub fn measured(&mut self, host: &str, ahead: i64) {
+        self.joiner.measured(host, ahead);
+    }
+
+    /// The offsets of a host's clocks that were learnt, by time field.
+    pub fn offsets(&self, host: &str) -> Vec<Offset> {
+        self.joiner.offsets(host)
     }
 
     /// What endpoints reported.
@@ -281,6 +357,40 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_corrects_what_was_delivered_and_one_that_comes_too_late_does_not() {
+        let hello = r#"{"type":"hello","v":1,"host":{"id":"A","ips":["10.0.0.5"]},"ts":1000000000000}"#;
+        let start =
+            r#"{"type":"process_start","ts":1900000000000,"pid":30,"start":1900000000000,"image":"C:\\ftp.exe"}"#;
+        let made = r#"{"type":"connection","ts":2000000000000,"pid":30,"start":1900000000000,"local":"10.0.0.5:5000","remote":"192.0.2.9:21"}"#;
+        for (now, corrected) in [(2_100, 1), (2_302, 0)] {
+            let mut intake = crate::endpoint::Intake::new(crate::net::ByteSize(10_000));
+            let mut history = History::new(crate::net::ByteSize(1 << 20));
+            let mut read = |history: &mut History, text: &str| {
+                intake.read("t", text.as_bytes(), &mut |observation| history.insert(observation)).unwrap();
+            };
+            read(&mut history, hello);
+            let mut judgement = Judgement::live(&Config::default(), history);
+            let mut upload = crate::join::tests::upload(5_000_000, &["a.7z"]);
+            upload.opened = upload.start;
+            let mut outcomes = Vec::new();
+            judgement.take(Fact::Upload(Box::new(upload)), &mut |outcome| outcomes.push(outcome));
+            let before = outcomes.len();
+            judgement.revisit(Timestamp::from_parts(2_050, 0), &mut |outcome| outcomes.push(outcome));
+            assert_eq!(outcomes.len(), before, "nothing new");
+            read(judgement.history_mut(), &format!("{hello}\n{start}\n{made}"));
+            judgement.revisit(Timestamp::from_parts(now, 0), &mut |outcome| outcomes.push(outcome));
+            let again = outcomes.iter().skip(before).filter_map(|outcome| match outcome {
+                Outcome::Upload(joined) => joined.attribution.process().filter(|_| joined.corrected),
+                _ => None,
+            });
+            let names: Vec<Option<&str>> = again.map(|process| process.name()).collect();
+            assert_eq!(names, vec![Some("ftp.exe"); corrected], "at {now}");
+            let share = &judgement.counters().coverage.total;
+            assert_eq!((share.attributed.uploads, share.all().uploads), (corrected as u64, 1));
+        }
+    }
 
     #[test]
     fn losses_are_remembered_by_time_and_bounded() {

@@ -62,6 +62,7 @@ pub struct History {
     oldest: [BTreeSet<(Rank, Arc<str>)>; 3],
     memory: u64,
     used: u64,
+    events: u64,
     counters: HistoryCounters,
 }
 
@@ -74,6 +75,7 @@ impl History {
             oldest: Default::default(),
             memory: memory.0,
             used: 0,
+            events: 0,
             counters: HistoryCounters::default(),
         }
     }
@@ -81,6 +83,7 @@ impl History {
     /// Takes an event in.
     pub fn insert(&mut self, observation: Observation) {
         let Observation { host: id, line, origin } = observation;
+        self.events = self.events.wrapping_add(1);
         let known = self.hosts.get_key_value(&id).map(|(id, _)| id.clone());
         let id = match known {
             Some(id) => id,
@@ -96,6 +99,11 @@ impl History {
         self.learn_addresses(&id, &line);
         self.change(&id, |host| host.take(line, origin.map(|origin| *origin)));
         while self.used.saturating_add(self.fixed_bytes()) > self.memory && self.forget_one() {}
+    }
+
+    /// How many events came, those included that are forgotten by now.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// The history of a host.

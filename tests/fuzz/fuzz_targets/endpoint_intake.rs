@@ -10,7 +10,7 @@ use outfall::net::{ByteSize, Timestamp};
 const MEMORY: u64 = 1 << 20;
 
 fuzz_target!(|input: &[u8]| {
-    let mut intake = Intake::new(ByteSize(1 << 10));
+    let mut intake = Intake::new(ByteSize(1 << 12));
     let mut history = History::new(ByteSize(MEMORY));
     let mut events = 0;
     let outcome = intake.read("events", input, &mut |observation| {
@@ -21,7 +21,8 @@ fuzz_target!(|input: &[u8]| {
     let counters = intake.counters();
     assert_eq!(counters.events(), events);
     let refused = counters.malformed + counters.unknown_type + counters.oversized + counters.before_hello;
-    assert_eq!(counters.lines, events + refused, "every line is counted once");
+    assert_eq!(counters.lines, events + counters.unused + refused, "every record is counted once");
+    assert!(counters.kinds.iter().sum::<u64>() <= events);
     assert_eq!(outcome.is_err(), counters.read_errors > 0);
     let warnings = intake.take_warnings();
     assert!(warnings.len() <= MAX_WARNINGS && warnings.len() as u64 <= counters.warnings);
