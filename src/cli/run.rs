@@ -86,7 +86,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     confine(args, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
-        sandbox::lock()?;
+        sandbox::lock(if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] })?;
     }
     sensor.begin();
     let threads = config.capture.threads;

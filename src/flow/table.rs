@@ -168,6 +168,22 @@ impl<A: Application> Tracker<A> {
         u32::from(cold.halves.is_some()) ^ cold.link.start.0 as u32
     }
 
+    /// Whether the segment's connection is ordinary in every way, and its application needs no more bytes of it.
+    pub fn is_deaf(&self, key: &Key) -> bool {
+        self.found(key).is_some_and(|hot| hot.deaf && !hot.full)
+    }
+
+    /// Whether the segment's connection is there, and its application needs no more bytes of it.
+    pub fn counts_only(&self, key: &Key) -> bool {
+        self.found(key).is_some_and(|hot| hot.deaf)
+    }
+
+    fn found(&self, key: &Key) -> Option<&super::entries::Hot> {
+        let same = |handle: u32| self.entries.hot(handle).is_some_and(|hot| hot.ends == key.ends && !hot.free);
+        let found = if same(key.likely) { Some(key.likely) } else { self.index.find(key.tag, same) };
+        found.and_then(|handle| self.entries.hot(handle))
+    }
+
     /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
     pub fn push(&mut self, segment: &Segment<'_>) {
         let key = self.key(segment);

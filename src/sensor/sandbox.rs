@@ -129,17 +129,18 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
     })
 }
 
-/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads.
+/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads. `relief`: the
+/// commands of `bpf` that stay.
 ///
 /// # Errors
 /// If this kernel has no seccomp, or a thread does not take part.
-pub fn lock() -> Result<(), SandboxError> {
+pub fn lock(relief: &[u32]) -> Result<(), SandboxError> {
     let refused = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Calls(error);
-    let program = program().map_err(|error| refused(Box::new(error)))?;
+    let program = program(relief).map_err(|error| refused(Box::new(error)))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(Box::new(error)))
 }
 
-fn program() -> Result<BpfProgram, seccompiler::Error> {
+fn program(relief: &[u32]) -> Result<BpfProgram, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_poll, libc::SYS_time].map(|call| (call, Vec::new())));
@@ -154,6 +155,10 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     }
     let asked = REQUESTS.map(|request| one(1, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, asked.into_iter().collect::<Result<_, _>>()?);
+    if !relief.is_empty() {
+        let asked = relief.iter().map(|command| one(0, SeccompCmpOp::Eq, u64::from(*command)));
+        rules.insert(libc::SYS_bpf, asked.collect::<Result<_, _>>()?);
+    }
     let architecture = std::env::consts::ARCH.try_into()?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let program: BpfProgram = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()?;
@@ -295,6 +300,6 @@ mod tests {
 
     #[test]
     fn the_list_of_calls_makes_a_program() {
-        assert!(!program().unwrap().is_empty());
+        assert!(!program(&[1]).unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@
 
 mod order;
 mod outlet;
+mod relieving;
 mod shedding;
 mod thread;
 mod watch;
@@ -98,16 +99,18 @@ impl Live {
         let mut watch = Watch::new(settings);
         let mut said = Said::default();
         let mut crew = Vec::new();
-        for (number, feed) in feeds.into_iter().enumerate() {
+        for (number, mut feed) in feeds.into_iter().enumerate() {
             if number == 0 {
                 for (name, condition) in feed.troubled() {
                     watch.notice(Notice::Interface(name, condition), &mut said);
                 }
             }
             let board = Arc::new(Board::default());
+            let relief = feed.relief();
             let thread = Thread {
                 number,
                 feed,
+                relief,
                 worker: Worker::live(config, threads, seed),
                 outlet: Outlet::new(number, to.clone()),
                 notices: tell.clone(),
