@@ -419,6 +419,26 @@ fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
 }
 
 #[test]
+fn a_filter_and_a_snap_length_hold_from_the_first_packet_on() {
+    let Some(lab) = lab("filter", 1) else { return };
+    let settings = "[capture]\nfilter = \"vlan 7 and tcp src port 1030 or tcp src port 1031\"\nsnap_length = 64\n";
+    let config = lab.file("outfall.toml", settings);
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let mut frames = unanswered(20);
+    let tagged = |(when, frame): &Timed| {
+        let frame = [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
+        (*when + Duration::from_millis(1), [frame, vec![0; 100]].concat())
+    };
+    frames.extend(unanswered(20).iter().map(tagged));
+    lab.send(Instant::now(), &on(0, frames));
+    let (_, said) = sensor.ends();
+    // Behind `vlan`, libpcap looks for everything in tagged packets.
+    assert_eq!((counter(&said, 0, "received"), counter(&said, 0, "packets")), (2, 2), "{said}");
+    // Of the TCP headers, with their options, the last bytes are cut off.
+    assert_eq!(counter(&said, 0, "decode_errors"), 2, "{said}");
+}
+
+#[test]
 fn the_sandbox_refuses_everything_but_the_state_directory() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(common::binary());
@@ -568,7 +588,7 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     let (flow, uploads, summed_up, relieved) = outcome("");
     assert_eq!((relieved, flow[1]["bytes"].as_u64()), (0, Some(3_000_200)), "{flow:?}");
     assert!(!uploads.is_empty());
-    let with = outcome("[capture]\nkernel_relief = true\n");
+    let with = outcome("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\n");
     assert!(with.3 > 4_000, "{}", with.3);
     assert_eq!((&with.0, &with.1, &with.2), (&flow, &uploads, &summed_up));
     // A socket has one filter.

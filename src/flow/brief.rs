@@ -118,6 +118,11 @@ impl Brief {
         }
     }
 
+    /// How many bytes were delivered.
+    pub(super) fn delivered(&self) -> u64 {
+        self.next
+    }
+
     /// Whether the stream has come to its end.
     #[inline]
     pub(super) fn fin_seen(&self) -> bool {

@@ -168,9 +168,13 @@ impl<A: Application> Tracker<A> {
         u32::from(cold.halves.is_some()) ^ cold.link.start.0 as u32
     }
 
-    /// Whether the segment's connection is ordinary in every way, and its application needs no more bytes of it.
-    pub fn is_deaf(&self, key: &Key) -> bool {
-        self.found(key).is_some_and(|hot| hot.deaf && !hot.full)
+    /// Whether the segment's connection is ordinary in every way, has carried that many bytes, and its application needs
+    /// no more of them.
+    pub fn is_deaf(&self, key: &Key, after: u64) -> bool {
+        let carried = |hot: &super::entries::Hot| {
+            hot.halves.of(Side::Low).delivered().saturating_add(hot.halves.of(Side::High).delivered())
+        };
+        self.found(key).is_some_and(|hot| hot.deaf && !hot.full && carried(hot) >= after)
     }
 
     /// Whether the segment's connection is there, and its application needs no more bytes of it.

@@ -64,7 +64,7 @@ pub(super) struct Worker {
     lanes: Vec<Option<Tracker<Parsers>>>,
     first: bool,
     /// Connections of which nothing more is needed, where somebody wants to know.
-    deaf: Option<Vec<(Endpoint, Endpoint)>>,
+    deaf: Option<relief::Deaf>,
 }
 
 impl Worker {

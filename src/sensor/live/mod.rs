@@ -107,11 +107,15 @@ impl Live {
             }
             let board = Arc::new(Board::default());
             let relief = feed.relief();
+            let mut worker = Worker::live(config, threads, seed);
+            if relief.is_some() {
+                worker.note_deaf(settings.relief_after);
+            }
             let thread = Thread {
                 number,
                 feed,
                 relief,
-                worker: Worker::live(config, threads, seed),
+                worker,
                 outlet: Outlet::new(number, to.clone()),
                 notices: tell.clone(),
                 shedding: Shedding::new(settings),

@@ -121,9 +121,6 @@ impl Thread {
         let mut looked = Instant::now();
         let mut last = FeedCounters::default();
         let mut lag = Duration::ZERO;
-        if self.relief.is_some() {
-            self.worker.note_deaf();
-        }
         let mut steps = 0;
         let mut loss_from = live::now();
         while !self.stop.load(Ordering::Relaxed) {

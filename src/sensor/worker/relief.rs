@@ -2,7 +2,7 @@
 
 use super::{Key, Parsers, Placed, Segment, Tracker, Worker, collect, lane_of};
 use crate::capture::live::Relieved;
-use crate::net::{Endpoint, Timestamp};
+use crate::net::{ByteSize, Endpoint, Timestamp};
 use crate::packet::{Flags, Layers};
 
 /// More are not told at a time; those that are left out are told with their next packet.
@@ -11,25 +11,32 @@ const MOST: usize = 1024;
 /// Stands for bytes that nobody looks at.
 static UNREAD: [u8; 1 << 16] = [0; 1 << 16];
 
+/// Connections of which nothing more is needed.
+pub(super) struct Deaf {
+    noted: Vec<(Endpoint, Endpoint)>,
+    /// Those that have carried fewer bytes are not noted.
+    after: u64,
+}
+
 /// Notes the segment's connection, if nothing more is needed of it.
 #[cold]
-pub(super) fn note(deaf: &mut Vec<(Endpoint, Endpoint)>, tracker: &Tracker<Parsers>, segment: &Segment<'_>, key: &Key) {
+pub(super) fn note(deaf: &mut Deaf, tracker: &Tracker<Parsers>, segment: &Segment<'_>, key: &Key) {
     // What is in a tunnel is known to the kernel by other addresses.
     let plain = segment.layers.tunnels().next().is_none() && segment.flags.goes_on();
-    if plain && !segment.payload.is_empty() && deaf.len() < MOST && tracker.is_deaf(key) {
-        deaf.push((segment.source, segment.destination));
+    if plain && !segment.payload.is_empty() && deaf.noted.len() < MOST && tracker.is_deaf(key, deaf.after) {
+        deaf.noted.push((segment.source, segment.destination));
     }
 }
 
 impl Worker {
-    /// From now on, notes connections of which nothing more is needed.
-    pub(in crate::sensor) fn note_deaf(&mut self) {
-        self.deaf = Some(Vec::new());
+    /// From now on, notes connections of which nothing more is needed, and that have carried so many bytes.
+    pub(in crate::sensor) fn note_deaf(&mut self, after: ByteSize) {
+        self.deaf = Some(Deaf { noted: Vec::new(), after: after.0 });
     }
 
     /// The connections that were noted since this was last asked.
     pub(in crate::sensor) fn take_deaf(&mut self) -> Vec<(Endpoint, Endpoint)> {
-        self.deaf.as_mut().map(std::mem::take).unwrap_or_default()
+        self.deaf.as_mut().map(|deaf| std::mem::take(&mut deaf.noted)).unwrap_or_default()
     }
 
     /// Counts packets of such a connection that were only counted elsewhere, as if they had been followed. One that is not
