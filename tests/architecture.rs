@@ -19,6 +19,7 @@ const DISPATCH: &[&str] = &["helper", "cli"];
 /// The files that may hold unsafe code, each of which says why it is sound.
 const UNSAFE: &[&str] = &[
     "capture/live/blocks.rs",
+    "capture/live/bpf.rs",
     "capture/live/system.rs",
     "flow/near.rs",
     "helper/windows/console.rs",

@@ -419,6 +419,26 @@ fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
 }
 
 #[test]
+fn a_filter_and_a_snap_length_hold_from_the_first_packet_on() {
+    let Some(lab) = lab("filter", 1) else { return };
+    let settings = "[capture]\nfilter = \"vlan 7 and tcp src port 1030 or tcp src port 1031\"\nsnap_length = 64\n";
+    let config = lab.file("outfall.toml", settings);
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let mut frames = unanswered(20);
+    let tagged = |(when, frame): &Timed| {
+        let frame = [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
+        (*when + Duration::from_millis(1), [frame, vec![0; 100]].concat())
+    };
+    frames.extend(unanswered(20).iter().map(tagged));
+    lab.send(Instant::now(), &on(0, frames));
+    let (_, said) = sensor.ends();
+    // Behind `vlan`, libpcap looks for everything in tagged packets.
+    assert_eq!((counter(&said, 0, "received"), counter(&said, 0, "packets")), (2, 2), "{said}");
+    // Of the TCP headers, with their options, the last bytes are cut off.
+    assert_eq!(counter(&said, 0, "decode_errors"), 2, "{said}");
+}
+
+#[test]
 fn the_sandbox_refuses_everything_but_the_state_directory() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(common::binary());
@@ -486,6 +506,96 @@ fn check_says_what_to_change() {
     let (status, text) = check(&["--interface", "tap0", "--interface", "nosuch0"]);
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("ip link set tap0 up") && text.contains("nosuch0: no such interface"), "{text}");
+}
+
+/// A segment of a connection between 10.0.0.5:50000 and 192.0.2.9:443.
+fn segment(to_server: bool, flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    let ends = [(&[10, 0, 0, 5], 50_000_u16), (&[192, 0, 2, 9], 443)];
+    let [(from, from_port), (to, to_port)] = if to_server { ends } else { [ends[1], ends[0]] };
+    let mut frame = [&[2; 12][..], &[8, 0, 0x45, 0]].concat();
+    frame.extend((40 + payload.len() as u16).to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(from.iter().chain(to));
+    frame.extend([from_port.to_be_bytes(), to_port.to_be_bytes()].concat());
+    frame.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
+    frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+/// A connection that speaks TLS: its first packets, and half a second later a download of so many segments, 1,000 bytes each.
+fn encrypted(segments: u32) -> Vec<Timed> {
+    const ACK: u8 = 0x10;
+    let record = |kind: u8, length: u16, rest: &[u8]| {
+        let mut record = [&[kind, 3, 3][..], &length.to_be_bytes(), rest].concat();
+        record.resize(usize::from(length) + 5, 0);
+        record
+    };
+    let hello = |kind: u8| record(22, 195, &[kind, 0, 0, 191, 3, 3]);
+    let data = record(23, 995, &[]);
+    let (client, server) = (7_000, 4_294_900_000_u32);
+    let (asked, answered) = (client + 201, server + 201);
+    let mut frames = vec![
+        segment(true, 0x02, client, 0, &[]),
+        segment(false, 0x12, server, client + 1, &[]),
+        segment(true, ACK, client + 1, server + 1, &hello(1)),
+        segment(false, ACK, server + 1, asked, &hello(2)),
+        segment(false, ACK, answered, asked, &data),
+    ];
+    let begin = frames.len();
+    for n in 1..segments {
+        frames.push(segment(false, ACK, answered.wrapping_add(1_000 * n), asked, &data));
+        if n % 2 == 0 {
+            frames.push(segment(true, ACK, asked, answered.wrapping_add(1_000 * n), &[]));
+        }
+    }
+    let end = answered.wrapping_add(1_000 * segments);
+    frames.push(segment(false, 0x11, end, asked, &[]));
+    frames.push(segment(true, 0x11, asked, end.wrapping_add(1), &[]));
+    frames.push(segment(false, ACK, end.wrapping_add(1), asked + 1, &[]));
+    let at = |n: usize| Duration::from_micros(50 * n as u64 + if n < begin { 0 } else { 500_000 });
+    frames.into_iter().enumerate().map(|(n, frame)| (at(n), frame)).collect()
+}
+
+#[test]
+fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
+    let Some(lab) = lab("relief", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nkernel_relief = true\n");
+    let mut command = lab.command();
+    command.args(["check", "--interface", "tap0", "--config"]).arg(&config);
+    let checked = run(command, &[]);
+    let text = String::from_utf8_lossy(&checked.stdout);
+    if !text.contains("ok     relief") {
+        return skip("relief", text.lines().find(|line| line.contains("relief")).unwrap_or("not told"));
+    }
+    let outcome = |settings: &str| {
+        let config = lab.file("outfall.toml", settings);
+        let sensor = lab.sensor(&["--flows".into(), "--config".into(), config.into()]);
+        let frames = [encrypted(3_000), lab::frames(&Story::named("webdav-put").capture()).0].concat();
+        lab.send(Instant::now(), &on(0, frames));
+        std::thread::sleep(Duration::from_millis(1_500));
+        let (records, said) = sensor.ends();
+        let count = |name: &str| counter(&said, 0, name);
+        let terms = ["packets", "kernel_dropped", "before_start", "waiting", "relieved"].map(count);
+        assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
+        assert_eq!((count("gaps"), count("relief_full")), (0, 0), "{said}");
+        let flow = records.iter().find(|record| at(record, "destination.port") == 443).cloned().unwrap();
+        let shown = ["source", "destination", "outfall.flow"].map(|name| at(&flow, name).clone());
+        let uploads: Vec<Value> = uploads(&records).into_iter().map(|one| at(one, "outfall.upload").clone()).collect();
+        let summed_up = said.split("SUMMARY").nth(1).unwrap().to_owned();
+        (shown, uploads, summed_up, count("relieved"))
+    };
+    let (flow, uploads, summed_up, relieved) = outcome("");
+    assert_eq!((relieved, flow[1]["bytes"].as_u64()), (0, Some(3_000_200)), "{flow:?}");
+    assert!(!uploads.is_empty());
+    let with = outcome("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\n");
+    assert!(with.3 > 4_000, "{}", with.3);
+    assert_eq!((&with.0, &with.1, &with.2), (&flow, &uploads, &summed_up));
+    // A socket has one filter.
+    let config = "[capture]\nkernel_relief = true\nfilter = \"tcp\"\n";
+    let mut command = lab.command();
+    command.args(["run", "--interface", "tap0", "--config"]).arg(lab.file("both.toml", config));
+    run(command, &[]).refuses(&["capture.kernel_relief", "capture.filter"]);
 }
 
 #[test]

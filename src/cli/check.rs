@@ -72,6 +72,14 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok(socket) => interfaces.iter().for_each(|name| interface(&socket, name, &mut findings)),
         Err(error) => findings.push(Fail(format!("interfaces cannot be asked about: no socket ({error})"))),
     }
+    if config.capture.kernel_relief {
+        findings.push(match environment::relief() {
+            Ok(()) => Fine("relief: the kernel takes the program and its table".to_owned()),
+            Err(error) => Fail(format!(
+                "relief: the kernel does not take the program ({error}): leave `capture.kernel_relief` off"
+            )),
+        });
+    }
     findings.push(memory(&config, interfaces.len()));
     findings.push(clock());
     say(&findings)
@@ -245,7 +253,7 @@ fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
         })
     };
     // As a sensor that listens, which keeps the most.
-    sandbox::lock(true)?;
+    sandbox::lock(true, &[])?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
     let here = sandbox::try_out(state, &outside, &listening);

@@ -23,15 +23,19 @@ pub fn lines(counters: &LiveCounters) -> Vec<String> {
 }
 
 fn of_thread(number: usize, thread: &ThreadCounters) -> String {
-    let ThreadCounters { feed, sensor, dropped, shed, shed_steps, lag } = thread;
+    let ThreadCounters { feed, relief, sensor, dropped, shed, shed_steps, lag } = thread;
     let (packet, flow) = (&sensor.packet, &sensor.flow);
     let errors = packet.malformed + packet.too_deep + packet.unknown_link;
     let counts = [
-        ("received", feed.received),
+        ("received", feed.received + relief.packets),
         ("kernel_dropped", feed.dropped),
         ("freezes", feed.freezes),
         ("before_start", feed.before_start),
         ("waiting", feed.waiting),
+        ("relieved", relief.packets),
+        ("relieved_bytes", relief.wire_bytes),
+        ("relieved_flows", relief.flows),
+        ("relief_full", relief.full),
         ("packets", feed.packets),
         ("bytes", feed.wire_bytes),
         ("decode_errors", errors),
@@ -56,8 +60,10 @@ pub fn totals(counters: &LiveCounters) -> (capture::Counters, SensorCounters) {
     let mut capture = capture::Counters::default();
     let mut sensor = SensorCounters::default();
     for thread in &counters.threads {
-        capture.packets += thread.feed.packets;
-        capture.wire_bytes += thread.feed.wire_bytes;
+        // What the kernel counted is counted as what was read.
+        capture.packets += thread.feed.packets + thread.relief.packets;
+        capture.wire_bytes += thread.feed.wire_bytes + thread.relief.wire_bytes;
+        sensor.packet.tcp += thread.relief.packets;
         capture.backward_timestamps += thread.feed.backward_timestamps;
         sensor.add(&thread.sensor);
     }
@@ -78,6 +84,7 @@ pub fn losses(counters: &LiveCounters) -> Vec<(&'static str, u64)> {
         ("flow records dropped, not judged as fast", sum(|thread| thread.dropped.flows)),
         ("names from DNS dropped, not taken as fast", sum(|thread| thread.dropped.names)),
         ("times that a kind of work was given up", sum(|thread| thread.shed_steps)),
+        ("times that no room was for a flow to be relieved of", sum(|thread| thread.relief.full)),
         ("facts joined before the grace was over", counters.joined_early),
     ]
 }

@@ -93,7 +93,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
-        sandbox::lock(listening.is_some())?;
+        let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
+        sandbox::lock(listening.is_some(), relief)?;
     }
     sensor.begin();
     let threads = config.capture.threads;

@@ -172,6 +172,36 @@ impl<A: Application> Tracker<A> {
         self.entries.fetch_cold(key.likely);
     }
 
+    /// Whether the segment's connection is ordinary in every way, has carried that many bytes, and its application needs
+    /// no more of them.
+    pub fn is_deaf(&self, key: &Key, segment: &Segment<'_>, after: u64) -> bool {
+        let carried = |hot: &super::entries::Hot| {
+            hot.halves.of(Side::Low).next().saturating_add(hot.halves.of(Side::High).next())
+        };
+        self.found(key, segment).is_some_and(|hot| hot.deaf && !hot.full && carried(hot) >= after)
+    }
+
+    /// Whether the segment's connection is there, and its application needs no more bytes of it.
+    pub fn counts_only(&self, key: &Key, segment: &Segment<'_>) -> bool {
+        self.found(key, segment).is_some_and(|hot| hot.deaf)
+    }
+
+    fn found(&self, key: &Key, segment: &Segment<'_>) -> Option<&super::entries::Hot> {
+        self.find(key, segment).and_then(|handle| self.entries.hot(handle))
+    }
+
+    /// The segment's connection.
+    #[inline(always)]
+    fn find(&self, key: &Key, segment: &Segment<'_>) -> Option<u32> {
+        let same = |handle: u32| {
+            self.entries.hot(handle).is_some_and(|hot| {
+                let (from, to) = (hot.ends.of(key.side), hot.ends.of(key.side.peer()));
+                *from == segment.source && *to == segment.destination && !hot.free
+            })
+        };
+        if same(key.likely) { Some(key.likely) } else { self.index.find(key.tag, same) }
+    }
+
     /// Takes one segment. The caller has called [`Tracker::advance`] with the segment's clock.
     pub fn push(&mut self, segment: &Segment<'_>) {
         let key = self.key(segment);
@@ -183,16 +213,8 @@ impl<A: Application> Tracker<A> {
     pub fn push_keyed(&mut self, segment: &Segment<'_>, key: &Key) {
         let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
         self.last_index = segment.index;
-        let &Key { side, tag, likely } = key;
-        let entries = &self.entries;
-        let same = |handle: u32| {
-            entries.hot(handle).is_some_and(|hot| {
-                let (from, to) = (hot.ends.of(side), hot.ends.of(side.peer()));
-                *from == segment.source && *to == segment.destination && !hot.free
-            })
-        };
-        let found = if same(likely) { Some(likely) } else { self.index.find(tag, same) };
-        let handle = match found {
+        let side = key.side;
+        let handle = match self.find(key, segment) {
             Some(handle) if self.ordinary(handle, side, segment, now) => return,
             Some(handle) => {
                 self.entries.unfold(handle);

@@ -134,17 +134,18 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
 }
 
 /// Gives up all system calls but those that reading rings, writing results and ending need, on all threads; where it
-/// listens, also those that accept connections on sockets that are there, and that keep a journal.
+/// listens, also those that accept connections on sockets that are there, and that keep a journal. `relief`: the
+/// commands of `bpf` that stay.
 ///
 /// # Errors
 /// If this kernel has no seccomp, or a thread does not take part.
-pub fn lock(listens: bool) -> Result<(), SandboxError> {
+pub fn lock(listens: bool, relief: &[u32]) -> Result<(), SandboxError> {
     let refused = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Calls(error);
-    let program = program(listens).map_err(|error| refused(Box::new(error)))?;
+    let program = program(listens, relief).map_err(|error| refused(Box::new(error)))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(Box::new(error)))
 }
 
-fn program(listens: bool) -> Result<BpfProgram, seccompiler::Error> {
+fn program(listens: bool, relief: &[u32]) -> Result<BpfProgram, seccompiler::Error> {
     let more = if listens { LISTENING } else { &[] };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
@@ -164,6 +165,10 @@ fn program(listens: bool) -> Result<BpfProgram, seccompiler::Error> {
     }
     let asked = REQUESTS.map(|request| one(1, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, asked.into_iter().collect::<Result<_, _>>()?);
+    if !relief.is_empty() {
+        let asked = relief.iter().map(|command| one(0, SeccompCmpOp::Eq, u64::from(*command)));
+        rules.insert(libc::SYS_bpf, asked.collect::<Result<_, _>>()?);
+    }
     let architecture = std::env::consts::ARCH.try_into()?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let program: BpfProgram = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()?;
@@ -324,6 +329,7 @@ mod tests {
 
     #[test]
     fn the_list_of_calls_makes_a_program() {
-        assert!(program(true).unwrap().len() > program(false).unwrap().len());
+        let plain = program(false, &[]).unwrap().len();
+        assert!(program(true, &[]).unwrap().len() > plain && program(false, &[1]).unwrap().len() > plain);
     }
 }

@@ -1,5 +1,7 @@
 //! A worker: takes packets apart and follows those of its own lanes.
 
+mod relief;
+
 use arrayvec::ArrayVec;
 
 use crate::capture::{Batch, Packet};
@@ -87,13 +89,15 @@ pub(super) struct Worker {
     decoder: Decoder,
     lanes: Vec<Option<Tracker<Parsers>>>,
     first: bool,
+    /// Connections of which nothing more is needed, where somebody wants to know.
+    deaf: Option<relief::Deaf>,
 }
 
 impl Worker {
     /// Worker `number` of `workers`, counted from 0.
     pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
         let lanes = (0..LANES).map(|lane| (lane % workers == number).then(|| lane_in(config, LANES, seed))).collect();
-        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0 }
+        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0, deaf: None }
     }
 
     /// One of `threads` workers that are each given other packets, and so follow all lanes, with their share of the
@@ -103,7 +107,7 @@ impl Worker {
         let lanes = (0..LANES).map(|_| Some(lane_in(config, LANES * threads, seed))).collect();
         let fragment_memory = ByteSize(config.packet.fragment_memory.0 / threads as u64);
         let packet = config::Packet { fragment_memory, ..config.packet.clone() };
-        Self { decoder: Decoder::with_limits(&packet), lanes, first: true }
+        Self { decoder: Decoder::with_limits(&packet), lanes, first: true, deaf: None }
     }
 
     /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
@@ -196,6 +200,9 @@ impl Worker {
         let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
         tracker.advance(segment.clock);
         tracker.push_keyed(segment, key);
+        if let Some(deaf) = &mut self.deaf {
+            relief::note(deaf, tracker, segment, key);
+        }
         if tracker.app().has_facts() {
             collect(tracker, lane, out);
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::relief::Relief;
 use super::ring::{Raw, Ring, Take, system_time};
 use super::{Condition, system};
 use crate::capture::Packet;
@@ -13,7 +14,7 @@ use crate::config;
 use crate::net::{Span, Timestamp};
 
 /// Packets that are taken from a ring at a time.
-const AT_ONCE: usize = 4096;
+pub const AT_ONCE: usize = 4096;
 
 /// Bytes that are copied out of a ring at a time, where several are merged.
 const COPIED: usize = 1 << 20;
@@ -99,6 +100,7 @@ pub struct Feed {
     rings: Vec<(Ring, Queue)>,
     passage: Passage,
     block_timeout: Duration,
+    relief: Option<Relief>,
 }
 
 /// What every packet passes on its way out: it gets its place in time and is counted.
@@ -120,7 +122,12 @@ struct Queue {
 }
 
 impl Feed {
-    pub(super) fn new(rings: Vec<Ring>, settings: &config::Capture, start: Option<Timestamp>) -> Self {
+    pub(super) fn new(
+        rings: Vec<Ring>,
+        relief: Option<Relief>,
+        settings: &config::Capture,
+        start: Option<Timestamp>,
+    ) -> Self {
         let passage = Passage {
             clock: LiveClock::default(),
             seen: Instant::now(),
@@ -130,7 +137,7 @@ impl Feed {
             counters: FeedCounters::default(),
         };
         let rings = rings.into_iter().map(|ring| (ring, Queue::default())).collect();
-        Self { rings, passage, block_timeout: Duration::from_nanos(settings.block_timeout.0) }
+        Self { rings, passage, block_timeout: Duration::from_nanos(settings.block_timeout.0), relief }
     }
 
     /// Hands on the packets that are there, up to a few thousand; gives how many these were. Where there are none, waits for
@@ -144,6 +151,16 @@ impl Feed {
             self.take_ready(sink);
         }
         (count(self) - before) as usize
+    }
+
+    /// What relieves this thread of packets, if the configuration asks for it; once.
+    pub fn relief(&mut self) -> Option<Relief> {
+        self.relief.take()
+    }
+
+    /// The place of the next packet.
+    pub fn index(&self) -> u64 {
+        self.passage.index
     }
 
     fn take_ready(&mut self, sink: &mut impl Sink) {

@@ -11,18 +11,22 @@
 //! disappears ends nothing, is reported, and is taken up again when it is back.
 
 mod blocks;
+mod bpf;
 mod driver;
 mod fanout;
 mod feed;
 mod interfaces;
+mod relief;
+mod relief_program;
 mod ring;
 mod system;
 
 use std::io;
 
 pub use driver::DriverCounters;
-pub use feed::{Feed, FeedCounters, LiveClock, Sink};
+pub use feed::{AT_ONCE, Feed, FeedCounters, LiveClock, Sink};
 pub use interfaces::{InterfaceCounters, Interfaces};
+pub use relief::{Relief, ReliefCounters, Relieved};
 
 use crate::config;
 use crate::net::Timestamp;
@@ -85,13 +89,30 @@ pub enum LiveError {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel cannot drop packets for us.
+    #[error("{interface}: `capture.kernel_relief` cannot be had; leave it off")]
+    Relief {
+        /// The interface.
+        interface: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Both at once.
+    #[error("`capture.kernel_relief` and `capture.filter` each are the one filter of a socket: leave one of them out")]
+    FilterAndRelief,
 }
+
+/// The commands of the system call `bpf` that relief goes on to use.
+pub const RELIEF_COMMANDS: [u32; 3] = bpf::ASKED;
 
 /// Opens a ring for each interface and thread; gives what each thread reads.
 ///
 /// # Errors
 /// If an interface cannot be opened.
 pub fn open(interfaces: &[String], settings: &config::Capture) -> Result<Vec<Feed>, LiveError> {
+    if settings.kernel_relief && !settings.filter.is_empty() {
+        return Err(LiveError::FilterAndRelief);
+    }
     let threads = usize::try_from(settings.threads).unwrap_or(1).max(1);
     let mut rings: Vec<Vec<Ring>> = (0..threads).map(|_| Vec::new()).collect();
     for interface in interfaces {
@@ -106,7 +127,20 @@ pub fn open(interfaces: &[String], settings: &config::Capture) -> Result<Vec<Fee
     }
     // Until the last ring had joined its group, some packets went to several rings, or to the wrong one.
     let start = (threads > 1).then(ring::system_time);
-    Ok(rings.into_iter().map(|rings| Feed::new(rings, settings, start)).collect())
+    let feed = |rings: Vec<Ring>| {
+        let relief = if settings.kernel_relief { Some(relieve(&rings, settings)?) } else { None };
+        Ok(Feed::new(rings, relief, settings, start))
+    };
+    rings.into_iter().map(feed).collect()
+}
+
+fn relieve(rings: &[Ring], settings: &config::Capture) -> Result<Relief, LiveError> {
+    let snap_length = u32::try_from(settings.snap_length.0).unwrap_or(u32::MAX);
+    let interface = rings.first().map(|ring| ring.name.clone()).unwrap_or_default();
+    let relief = Relief::new(settings.relief_flows, snap_length);
+    let relief = relief.map_err(|source| LiveError::Relief { interface, source })?;
+    rings.iter().try_for_each(|ring| ring.relieve(&relief))?;
+    Ok(relief)
 }
 
 /// The time by which packets are stamped, where no adapter does.
@@ -142,6 +176,14 @@ pub mod environment {
     /// If the driver does not say.
     pub fn descriptors(socket: impl AsFd, interface: &str) -> io::Result<(u32, u32)> {
         system::descriptors(socket, interface)
+    }
+
+    /// Whether the kernel takes the program and the table of `capture.kernel_relief`.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn relief() -> io::Result<()> {
+        super::Relief::new(2, 1).map(drop)
     }
 
     /// How many kinds of loss the interface's driver counts beyond the system's table (`ethtool -S`).

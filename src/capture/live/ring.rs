@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, so
 use pcap::{Active, BpfProgram, Capture, Inactive, Precision, TimestampType};
 
 use super::blocks::Blocks;
+use super::relief::Relief;
 use super::system::{self, RingStatistics};
 use super::{Condition, LiveError};
 use crate::config;
@@ -124,6 +125,15 @@ impl Ring {
         }
         system::bind(blocks.socket(), index)?;
         Ok(blocks)
+    }
+
+    /// Lets the kernel drop what this relieves the thread of.
+    pub(super) fn relieve(&self, relief: &Relief) -> Result<(), LiveError> {
+        let attached = match self.source {
+            Source::Blocks(_) => system::attach_program(self.socket(), relief.program()),
+            Source::Library(_) => Err(std::io::Error::other("only of Ethernet interfaces that are up")),
+        };
+        attached.map_err(|source| LiveError::Relief { interface: self.name.clone(), source })
     }
 
     /// Joins the rings of this interface among which packets are spread; the first has none to join.

@@ -53,6 +53,11 @@ pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &mut [sock_filter])
     set_at(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
+/// The same with a program of the extended BPF, which takes the place of any filter that is there.
+pub(super) fn attach_program(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    set_at(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())
+}
+
 /// The kind of hardware (`ARPHRD_`) of an interface.
 pub(super) fn hardware(socket: BorrowedFd<'_>, name: &str) -> io::Result<u16> {
     let mut request = request(name)?;

@@ -6,6 +6,7 @@
 
 mod order;
 mod outlet;
+mod relieving;
 mod shedding;
 mod thread;
 mod watch;
@@ -98,17 +99,23 @@ impl Live {
         let mut watch = Watch::new(settings);
         let mut said = Said::default();
         let mut crew = Vec::new();
-        for (number, feed) in feeds.into_iter().enumerate() {
+        for (number, mut feed) in feeds.into_iter().enumerate() {
             if number == 0 {
                 for (name, condition) in feed.troubled() {
                     watch.notice(Notice::Interface(name, condition), &mut said);
                 }
             }
             let board = Arc::new(Board::default());
+            let relief = feed.relief();
+            let mut worker = Worker::live(config, threads, seed);
+            if relief.is_some() {
+                worker.note_deaf(settings.relief_after);
+            }
             let thread = Thread {
                 number,
                 feed,
-                worker: Worker::live(config, threads, seed),
+                relief,
+                worker,
                 outlet: Outlet::new(number, to.clone()),
                 notices: tell.clone(),
                 shedding: Shedding::new(settings),

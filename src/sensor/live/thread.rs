@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::outlet::{Dropped, Outlet};
+use super::relieving::Relieving;
 use super::shedding::{Shedding, Step};
 use crate::alert::Loss;
 use crate::capture::Packet;
-use crate::capture::live::{self, Condition, Feed, FeedCounters, Sink};
+use crate::capture::live::{self, AT_ONCE, Condition, Feed, FeedCounters, Relief, ReliefCounters, Sink};
 use crate::net::{Span, Timestamp};
 use crate::sensor::worker::{Placed, SensorCounters, Worker};
 
@@ -19,6 +20,9 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// How often a thread looks at its counters and interfaces.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a thread that cannot keep up puts that off.
+const BEHIND: Duration = Duration::from_secs(3);
 
 /// How long a thread may go on reading what was in its rings when it was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub(super) struct Board {
 pub struct ThreadCounters {
     /// Of the rings.
     pub feed: FeedCounters,
+    /// Of what the kernel only counted.
+    pub relief: ReliefCounters,
     /// Of what was in the packets.
     pub sensor: SensorCounters,
     /// Of what was found.
@@ -87,6 +93,7 @@ pub(super) struct Thread {
     pub(super) number: usize,
     pub(super) feed: Feed,
     pub(super) worker: Worker,
+    pub(super) relief: Option<Relief>,
     pub(super) outlet: Outlet,
     pub(super) notices: Sender<Notice>,
     pub(super) shedding: Shedding,
@@ -117,13 +124,17 @@ impl Thread {
         let mut steps = 0;
         let mut loss_from = live::now();
         while !self.stop.load(Ordering::Relaxed) {
-            if self.turn(WAIT, &mut found) > 0 {
+            let packets = self.turn(WAIT, &mut found);
+            if packets > 0 {
                 lag = lag.max(self.feed.lag());
             }
-            if looked.elapsed() < SECOND {
+            // With as many as can be taken at a time there may be more, older than what the kernel has counted since.
+            let behind = self.relief.is_some() && packets >= AT_ONCE && looked.elapsed() < BEHIND;
+            if looked.elapsed() < SECOND || behind {
                 continue;
             }
             looked = Instant::now();
+            self.settle(&mut found);
             let counters = self.feed.counters();
             let dropped = counters.dropped - last.dropped;
             if dropped > 0 {
@@ -152,8 +163,11 @@ impl Thread {
 
     /// Reads what is there, or moves time on; gives the number of packets.
     fn turn(&mut self, wait: Duration, found: &mut Vec<Placed>) -> usize {
-        let Self { feed, worker, .. } = self;
-        let packets = feed.take(wait, &mut Into { worker, found });
+        let Self { feed, worker, relief, .. } = self;
+        let packets = match relief {
+            None => feed.take(wait, &mut Into { worker, found }),
+            Some(relief) => feed.take(wait, &mut Relieving { worker, found, relief }),
+        };
         let clock = if packets > 0 {
             feed.seen();
             feed.clock()
@@ -181,6 +195,8 @@ impl Thread {
                 break;
             }
         }
+        self.settle(&mut found);
+        self.outlet.send(found.drain(..));
         let until = Instant::now() + HAND_OVER;
         let (worker, outlet) = (&mut self.worker, &mut self.outlet);
         worker.finish(self.feed.clock(), &mut |part, _| outlet.send_last(part.drain(..), until));
@@ -188,11 +204,21 @@ impl Thread {
         self.report(counters, steps, Duration::ZERO);
     }
 
+    /// Takes over what the kernel has counted.
+    fn settle(&mut self, found: &mut Vec<Placed>) {
+        let Some(relief) = &mut self.relief else { return };
+        let (clock, index) = (self.feed.clock(), self.feed.index());
+        for relieved in relief.all() {
+            self.worker.relieved(&relieved, clock, index, found);
+        }
+    }
+
     fn report(&mut self, feed: FeedCounters, shed_steps: u64, lag: Duration) {
         let mut sensor = SensorCounters::default();
         self.worker.count(&mut sensor);
         let (dropped, shed) = (self.outlet.dropped, self.shedding.level());
-        let report = ThreadCounters { feed, sensor, dropped, shed, shed_steps, lag };
+        let relief = self.relief.as_ref().map(Relief::counters).unwrap_or_default();
+        let report = ThreadCounters { feed, relief, sensor, dropped, shed, shed_steps, lag };
         *self.board.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
