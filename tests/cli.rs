@@ -119,7 +119,7 @@ fn malformed_event_lines_are_reported_and_counted_and_change_nothing_else() {
     ran.says(&["unknown type \"of tomorrow\""]);
     assert_no_control_characters(&ran.stderr);
     let human = outfall(args()).exits(0);
-    for count in ["3 endpoint lines malformed", "1 endpoint lines of unknown type"] {
+    for count in ["3 endpoint records malformed", "1 endpoint lines of unknown type"] {
         assert!(human.text().contains(count), "{}", human.text());
     }
 }
