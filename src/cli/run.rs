@@ -121,7 +121,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         // One piece at a time, lest a file that grows fast keeps facts waiting.
         events.follow(judgement.history_mut(), &mut say);
         if let Some(listening) = &mut listening {
-            listening.take(judgement.history_mut(), &mut say);
+            listening.take(&mut judgement, &mut say);
         }
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
