@@ -1,6 +1,6 @@
 //! The listener of a live sensor: its start, what it says in the log, and its part of the closing summary.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
 
@@ -8,14 +8,19 @@ use crate::config::Config;
 use crate::endpoint::History;
 use crate::endpoint::listener::{Bound, HelperStatus, Listener, ListenerCounters, ListenerError};
 use crate::net::Span;
+use crate::sensor::Judgement;
 
 /// How long events are handed on at a time, so that what was captured does not wait.
 const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How often the clocks of helpers are told to the join.
+const CLOCKS: Duration = Duration::from_secs(1);
 
 /// A listener at work.
 pub struct Listening {
     listener: Listener,
     places: String,
+    clocks: Instant,
 }
 
 impl Listening {
@@ -41,7 +46,7 @@ impl Listening {
         let tls = tls.iter().map(|address| format!("{address} (TLS)"));
         let tcp = tcp.iter().map(ToString::to_string);
         let places = tls.chain(tcp).chain(unix).collect::<Vec<_>>().join(", ");
-        Ok(Self { listener: Listener::start(bound, config)?, places })
+        Ok(Self { listener: Listener::start(bound, config)?, places, clocks: Instant::now() })
     }
 
     /// Lets connections in.
@@ -50,16 +55,18 @@ impl Listening {
         log(format!("listening on {}", self.places));
     }
 
-    /// Hands on what came, and says what there is to say.
-    pub fn take(&mut self, history: &mut History, log: &mut impl FnMut(String)) {
-        self.listener.take(history, AT_ONCE);
+    /// Hands on what came, and how far the clocks of helpers are off, and says what there is to say.
+    pub fn take(&mut self, judgement: &mut Judgement, log: &mut impl FnMut(String)) {
+        self.listener.take(judgement.history_mut(), AT_ONCE);
         self.listener.log().into_iter().for_each(log);
-    }
-
-    /// By how many nanoseconds the clocks of hosts are ahead, as their helpers' heartbeats tell.
-    pub fn clocks(&self) -> Vec<(String, i64)> {
-        let helpers = self.listener.helpers().into_iter();
-        helpers.filter_map(|helper| helper.offset.map(|offset| (helper.host, offset.saturating_neg()))).collect()
+        if self.clocks.elapsed() >= CLOCKS {
+            self.clocks = Instant::now();
+            for helper in self.listener.helpers() {
+                if let Some(behind) = helper.offset.filter(|_| helper.connected) {
+                    judgement.measured(&helper.host, behind.saturating_neg());
+                }
+            }
+        }
     }
 
     /// Lines for the log: all counts since the start, and the hosts whose helpers need a look.

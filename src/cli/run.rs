@@ -62,9 +62,6 @@ const TURN: Duration = Duration::from_millis(100);
 /// How often everything else is looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
 
-/// How often the clocks of hosts are taken from their helpers' heartbeats.
-const MEASURE: Duration = Duration::from_secs(5);
-
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -107,7 +104,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     let mut judgement = Judgement::live(&config, history);
     let mut stuck = Vec::new();
-    let (mut reported, mut kept, mut measured) = (Instant::now(), Instant::now(), Instant::now());
+    let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
         let turned =
@@ -125,11 +122,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         // One piece at a time, lest a file that grows fast keeps facts waiting.
         events.follow(judgement.history_mut(), &mut say);
         if let Some(listening) = &mut listening {
-            listening.take(judgement.history_mut(), &mut say);
-            if measured.elapsed() >= MEASURE {
-                measured = Instant::now();
-                listening.clocks().iter().for_each(|(host, ahead)| judgement.measured(host, *ahead));
-            }
+            listening.take(&mut judgement, &mut say);
         }
         judgement.revisit(sensor.clock(), &mut |outcome| output.put(&outcome));
         output.flush();

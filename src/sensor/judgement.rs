@@ -127,6 +127,11 @@ impl Judgement {
         self.detector.configure(config);
     }
 
+    /// Takes the offset of a host's clock that its helper's heartbeats tell: by how many nanoseconds it is ahead.
+    pub fn measured(&mut self, host: &str, ahead: i64) {
+        self.joiner.measured(host, ahead);
+    }
+
     /// Takes note that the sensor lost packets at that time.
     pub fn note_loss(&mut self, from: Timestamp, to: Timestamp, loss: Loss) {
         self.losses.note(from, to, loss);
@@ -305,11 +310,6 @@ impl Judgement {
     /// Files between two other hosts that were not hashed because their connection was known too late.
     pub fn bound_late(&self) -> u64 {
         self.third_hosts.bound_late
-    }
-
-    /// Takes the offset of a host's clock that its helper's heartbeats tell: by how many nanoseconds it is ahead.
-    pub fn measured(&mut self, host: &str, ahead: i64) {
-        self.joiner.measured(host, ahead);
     }
 
     /// The offsets of a host's clocks that were learnt, by time field.
