@@ -5,6 +5,8 @@
 #![cfg(all(feature = "helper", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+// The helper's own tests use the rest of it.
+#[allow(dead_code)]
 #[path = "helper/listener.rs"]
 mod listener;
 
