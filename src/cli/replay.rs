@@ -127,7 +127,7 @@ pub(super) fn play(
 
 /// Reads all endpoint events before the first packet, so that an event that was logged late still counts.
 fn read_events(paths: &[PathBuf], config: &Config) -> anyhow::Result<(History, Counters)> {
-    let mut history = History::new(config.endpoint.memory);
+    let mut history = History::new(config.endpoint.memory).with_memory_per_host(config.endpoint.memory_per_host);
     let mut intake = Intake::new(config.endpoint.max_line);
     let mut broken = Vec::new();
     for path in paths {

@@ -76,7 +76,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         "no interface to capture on: name one with --interface or `capture.interfaces`"
     );
     let signals = Signals::catch()?;
-    let mut history = History::new(config.endpoint.memory);
+    let mut history = History::new(config.endpoint.memory).with_memory_per_host(config.endpoint.memory_per_host);
     let mut events = Events::open(&args.endpoint, &config, &mut history)?;
     let mut output = Output::new(Target::open(args.output.as_deref())?, args.json, args.flows);
     let mut service = Service::from_environment();

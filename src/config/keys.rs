@@ -111,6 +111,9 @@ settings! {
     endpoint: Endpoint {
         /// Memory for the history of all endpoints. Reached: the oldest events are forgotten.
         memory: ByteSize = ByteSize(256 * MIB), ByteSize(MIB)..=ByteSize(TIB);
+        /// How much of it one host may take, so that a busy one costs no other its events. Reached: its oldest file events
+        /// are forgotten, then its oldest connections, then its processes, and counted.
+        memory_per_host: ByteSize = ByteSize(64 * MIB), ByteSize(64 * KIB)..=ByteSize(TIB);
         /// The longest line of an event. Longer: the line is counted as malformed and skipped.
         max_line: ByteSize = ByteSize(MIB), ByteSize(KIB)..=ByteSize(64 * MIB);
     }

@@ -183,7 +183,7 @@ impl<'a> Search<'a> {
             (FileRule::Sha256, Confidence::Certain)
         } else if same_size {
             (FileRule::NameAndSize, Confidence::High)
-        } else if touched < Touch::Nobody && !self.size_contradicts(&story, wanted) {
+        } else if touched < Touch::User && !self.size_contradicts(&story, wanted) {
             (FileRule::Name, Confidence::Medium)
         } else {
             (FileRule::Name, Confidence::Low)
@@ -210,11 +210,20 @@ impl<'a> Search<'a> {
         self.record.is_some_and(|own| process.is_some_and(|process| process.key() == own.key()))
     }
 
+    fn is_same_user(&self, event: &FileRecord) -> bool {
+        let process = self.host.processes().resolve(event.named(), event.ts);
+        let theirs = process.and_then(|process| process.user.as_deref()).or(event.user.as_deref());
+        let ours = self.record.and_then(|record| record.user.as_deref());
+        matches!((ours, theirs), (Some(ours), Some(theirs)) if ours.eq_ignore_ascii_case(theirs))
+    }
+
     fn touch(&self, story: &Story<'_>) -> Touch {
         if story.events.iter().any(|event| self.is_own(event)) {
             Touch::Own
         } else if self.tree.as_ref().is_some_and(|tree| story.events.iter().any(|event| tree.touched(event))) {
             Touch::Tree
+        } else if story.events.iter().any(|event| self.is_same_user(event)) {
+            Touch::User
         } else {
             Touch::Nobody
         }
@@ -366,6 +375,8 @@ struct Rank {
 enum Touch {
     Own,
     Tree,
+    /// Another process of the same account.
+    User,
     Nobody,
 }
 

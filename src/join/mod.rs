@@ -24,8 +24,8 @@
 //! | `process-tree` | the process or its tree touched a file that is not noise; medium if the process itself read an archive that fits into the upload | low | - |
 //!
 //! `size-within-overhead` speaks only where no name does. Where several files fit a rule equally, one that the process
-//! tree touched is taken first, and one that is the upload's own target (a WebDAV folder, the WebDAV client's cache)
-//! last. A link names the process that made the file: the packer of an archive rather than its reader.
+//! tree touched is taken first, then one that the same account touched, and one that is the upload's own target (a WebDAV
+//! folder, the WebDAV client's cache) last. A link names the process that made the file: the packer of an archive rather than its reader.
 
 mod attribution;
 mod claims;

@@ -460,6 +460,23 @@ fn without_a_process_name_and_size_still_link_a_step_lower() {
 }
 
 #[test]
+fn of_namesakes_that_no_process_of_the_tree_touched_the_users_own_is_taken() {
+    let start = |pid: u32, user: &str| {
+        format!(
+            r#"{{"type":"process_start","ts":1000,"start":1000,"pid":{pid},"image":"C:\\p{pid}.exe","user":"{user}"}}"#
+        )
+    };
+    let events = [
+        start(70, "CORP\\\\Ann"),
+        start(71, "CORP\\\\bob"),
+        file(1900, (70, 1000), "write", "C:\\one\\a.txt", ""),
+        file(1950, (71, 1000), "write", "C:\\two\\a.txt", ""),
+    ];
+    let joiner = story(&events);
+    assert_eq!(links(&joiner, &upload(5000, &["a.txt"])), [link("C:\\one\\a.txt", "name", "low", "p70.exe")]);
+}
+
+#[test]
 fn the_process_tree_ends_below_the_session_and_leaves_noise_out() {
     let neighbour = r#"{"type":"process_start","ts":1000,"start":1000,"pid":70,"ppid":10,"image":"C:\\winword.exe"}"#;
     let events = [

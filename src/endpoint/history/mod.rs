@@ -61,6 +61,7 @@ pub struct History {
     owners: Owners,
     oldest: [BTreeSet<(Rank, Arc<str>)>; 3],
     memory: u64,
+    memory_per_host: u64,
     used: u64,
     events: u64,
     counters: HistoryCounters,
@@ -74,10 +75,16 @@ impl History {
             owners: Owners::default(),
             oldest: Default::default(),
             memory: memory.0,
+            memory_per_host: u64::MAX,
             used: 0,
             events: 0,
             counters: HistoryCounters::default(),
         }
+    }
+
+    /// The same, of which one host may take at most so much, so that a busy one costs no other its events.
+    pub fn with_memory_per_host(self, memory: ByteSize) -> Self {
+        Self { memory_per_host: memory.0, ..self }
     }
 
     /// Takes an event in.
@@ -98,6 +105,7 @@ impl History {
         };
         self.learn_addresses(&id, &line);
         self.change(&id, |host| host.take(line, origin.map(|origin| *origin)));
+        while self.hosts.get(&id).is_some_and(|host| host.bytes() > self.memory_per_host) && self.forget_one_of(&id) {}
         while self.used.saturating_add(self.fixed_bytes()) > self.memory && self.forget_one() {}
     }
 
@@ -204,18 +212,25 @@ impl History {
 
     /// Forgets the least valuable event; false if there is none.
     fn forget_one(&mut self) -> bool {
-        for (order, kind) in self.oldest.iter().zip(KINDS) {
-            let Some((_, id)) = order.first() else { continue };
-            let id = id.clone();
-            *match kind {
-                Kind::File => &mut self.counters.files_forgotten,
-                Kind::Connection => &mut self.counters.connections_forgotten,
-                Kind::Process => &mut self.counters.processes_forgotten,
-            } += 1;
-            self.change(&id, |host| host.forget_oldest(kind));
-            return true;
-        }
-        false
+        let first = self.oldest.iter().zip(KINDS).find_map(|(order, kind)| Some((kind, order.first()?.1.clone())));
+        first.is_some_and(|(kind, id)| self.forget(&id, kind))
+    }
+
+    /// The same of one host.
+    fn forget_one_of(&mut self, id: &Arc<str>) -> bool {
+        let host = self.hosts.get(id);
+        let first = host.and_then(|host| KINDS.into_iter().find(|kind| host.oldest(*kind).is_some()));
+        first.is_some_and(|kind| self.forget(id, kind))
+    }
+
+    fn forget(&mut self, id: &Arc<str>, kind: Kind) -> bool {
+        *match kind {
+            Kind::File => &mut self.counters.files_forgotten,
+            Kind::Connection => &mut self.counters.connections_forgotten,
+            Kind::Process => &mut self.counters.processes_forgotten,
+        } += 1;
+        self.change(id, |host| host.forget_oldest(kind));
+        true
     }
 
     /// What cannot be forgotten: the hosts and the addresses.

@@ -132,6 +132,19 @@ fn more_hosts_than_there_is_room_for_are_refused_and_counted() {
 }
 
 #[test]
+fn a_busy_host_costs_no_other_its_events() {
+    let mut history = History::new(ByteSize(1 << 20)).with_memory_per_host(ByteSize(32 << 10));
+    observe(&mut history, "quiet", file(1, "C:\\x\\kept.txt"));
+    for n in 0..1_000 {
+        observe(&mut history, "busy", file(10 + n, &format!("C:\\x\\{n}.txt")));
+        assert!(history.memory() <= ByteSize(40 << 10));
+    }
+    assert_eq!(history.host("quiet").unwrap().files().len(), 1);
+    let kept = history.host("busy").unwrap().files().len() as u64;
+    assert_eq!(kept, 1_000 - history.counters().files_forgotten);
+}
+
+#[test]
 fn a_process_reported_by_two_sources_is_one() {
     let mut history = History::new(ByteSize(1 << 20));
     for image in [None, Some("C:\\a.exe".to_owned())] {
