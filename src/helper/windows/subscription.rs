@@ -71,20 +71,20 @@ impl Subscription {
         // SAFETY: nulls stand for what the event has none of; what is made is ours to close.
         let signal = Handle::new(unsafe { CreateEventW(std::ptr::null(), 0, 0, std::ptr::null()) });
         let signal = signal.ok_or_else(std::io::Error::last_os_error)?;
-        let mark = if let Begin::After(mark) = begin { Some(wide(mark)) } else { None };
-        let mark_text = mark.as_ref().map_or(std::ptr::null(), |mark| mark.as_ptr());
-        // SAFETY: the text is null or ends in a NUL.
-        let bookmark = Evt::new(unsafe { EvtCreateBookmark(mark_text) })?;
-        let (from, flags) = match begin {
-            Begin::Now => (0, EvtSubscribeToFutureEvents),
-            Begin::Oldest => (0, EvtSubscribeStartAtOldestRecord),
-            Begin::After(_) => (bookmark.0, EvtSubscribeStartAfterBookmark | EvtSubscribeStrict),
+        let (bookmark, flags) = match begin {
+            Begin::Now => (None, EvtSubscribeToFutureEvents),
+            Begin::Oldest => (None, EvtSubscribeStartAtOldestRecord),
+            Begin::After(mark) => (Some(bookmark(Some(mark))?), EvtSubscribeStartAfterBookmark | EvtSubscribeStrict),
         };
+        let from = bookmark.as_ref().map_or(0, |bookmark| bookmark.0);
         // SAFETY: both texts end in a NUL; signal and bookmark are open, and live as long as the subscription.
         let results = unsafe {
             EvtSubscribe(0, signal.raw(), channel.as_ptr(), query.as_ptr(), from, std::ptr::null(), None, flags)
         };
-        Ok(Self { results: Evt::new(results)?, bookmark, _signal: signal })
+        let results = Evt::new(results)?;
+        // Only now is it sure that there is an event log which knows bookmarks.
+        let bookmark = bookmark.map_or_else(|| self::bookmark(None), Ok)?;
+        Ok(Self { results, bookmark, _signal: signal })
     }
 
     /// The records that are there now, as XML, and how many could not be read.
@@ -111,6 +111,13 @@ impl Subscription {
     pub fn bookmark(&self) -> Option<String> {
         render(&self.bookmark, EvtRenderBookmark)
     }
+}
+
+/// A bookmark of a text, or one that is to be set.
+fn bookmark(mark: Option<&str>) -> std::io::Result<Evt> {
+    let mark = mark.map(wide);
+    // SAFETY: the text is null or ends in a NUL.
+    Evt::new(unsafe { EvtCreateBookmark(mark.as_ref().map_or(std::ptr::null(), |mark| mark.as_ptr())) })
 }
 
 fn render(of: &Evt, what: u32) -> Option<String> {
