@@ -23,6 +23,18 @@ use crate::net::{ByteSize, Timestamp, group_digits};
 /// How many warnings are kept until they are taken; further ones are only counted.
 pub const MAX_WARNINGS: usize = 20;
 
+/// The rendered record of a Windows event log that a helper carries: `{"type":"windows_event","xml":"<Event ..."}`.
+fn carried_record(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Carried {
+        r#type: String,
+        xml: String,
+    }
+    memchr::memmem::find(line, b"\"windows_event\"")?;
+    let carried: Carried = serde_json::from_slice(line).ok()?;
+    (carried.r#type == "windows_event").then_some(carried.xml)
+}
+
 /// What came in. `lines` is the sum of all the others but `kinds`, `warnings` and `read_errors`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -410,6 +422,23 @@ impl Intake {
             sink(observation);
         });
         if let Some(taken) = taken {
+            return self.took(file, number, taken);
+        }
+        if let Some(xml) = carried_record(line) {
+            let Some(host) = host.clone() else {
+                self.counters.before_hello += 1;
+                return;
+            };
+            let counters = &mut self.counters;
+            // Whoever carries it says for which host it speaks, and has its times from the system itself, so that no zone
+            // has to be found out.
+            let mut hand_on = |observation: Observation| {
+                counters.count(&observation.line.event);
+                sink(Observation { host: Arc::clone(&host), ..observation });
+            };
+            let mut alone = Windows::default();
+            let taken = alone.xml(xml.as_bytes(), &mut hand_on);
+            alone.release(&mut hand_on);
             return self.took(file, number, taken);
         }
         match decode(line) {

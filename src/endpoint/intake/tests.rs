@@ -231,3 +231,24 @@ fn an_input_that_grows_gives_the_same_events_as_one_that_is_whole() {
         assert_eq!((events, growing.counters()), (whole.clone(), intake.counters()), "{size} bytes at a time");
     }
 }
+
+#[test]
+fn a_record_of_an_event_log_that_a_helper_carries_is_of_the_helpers_host() {
+    let xml = "<Event xmlns='http://schemas.microsoft.com/win/2004/08/events/event'><System>\
+        <Provider Name='Microsoft-Windows-Security-Auditing'/><EventID>5156</EventID>\
+        <TimeCreated SystemTime='2026-03-02T08:15:01.5Z'/><Channel>Security</Channel>\
+        <Computer>WKS-7.corp.example</Computer></System><EventData><Data Name='ProcessID'>4712</Data>\
+        <Data Name='Application'>\\device\\harddiskvolume2\\windows\\system32\\ftp.exe</Data>\
+        <Data Name='Direction'>%%14593</Data><Data Name='SourceAddress'>10.0.0.5</Data><Data Name='SourcePort'>50000</Data>\
+        <Data Name='DestAddress'>192.0.2.9</Data><Data Name='DestPort'>21</Data><Data Name='Protocol'>6</Data></EventData></Event>";
+    let carried = serde_json::json!({ "seq": 7, "type": "windows_event", "source": "eventlog", "xml": xml });
+    let mut intake = Intake::new(ByteSize(4000));
+    let mut seen = Vec::new();
+    let lines = format!("{carried}\n{HELLO}\n{carried}\n");
+    intake.read("t.jsonl", lines.as_bytes(), &mut |observation| seen.push(observation)).unwrap();
+    assert_eq!((seen.len(), intake.counters().before_hello, intake.counters().malformed), (2, 1, 0));
+    let Event::Connection(connection) = &seen[1].line.event else { panic!("{:?}", seen[1]) };
+    assert_eq!((seen[1].host.as_ref(), connection.pid, seen[1].line.source), ("A", 4712, Source::EventLog));
+    // Its time is the system's own, whatever else that host logs.
+    assert_eq!(connection.ts, Timestamp(1_772_439_301_500_000_000));
+}
