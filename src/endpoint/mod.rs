@@ -5,7 +5,7 @@
 //! The schema alone ([`Event`]) is also what the helper writes, and is built for both.
 //! Promises: no line is fatal, every line is counted, and no more memory is held than the configuration states.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "sensor", target_os = "linux"))]
 pub mod authority;
 mod event;
 #[cfg(feature = "sensor")]
@@ -14,7 +14,7 @@ mod history;
 mod intake;
 #[cfg(feature = "sensor")]
 mod line;
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "sensor", target_os = "linux"))]
 pub mod listener;
 mod origin;
 mod text;
