@@ -57,8 +57,16 @@ impl Lab {
             "link", "add", &tap, "netns", &sensor, "mtu", "65535", "type", "veth", "peer", "name", &out, "netns",
             &sender, "mtu", "65535",
         ])?;
-        ip(&["-n", &sensor, "link", "set", &tap, "up"])?;
         ip(&["-n", &sender, "link", "set", &out, "up"])?;
+        ip(&["-n", &sensor, "link", "set", &tap, "up"])?;
+        // The carrier comes a while later.
+        let until = Instant::now() + LIMIT;
+        while !ip(&["-n", &sensor, "-o", "link", "show", &tap])?.contains("LOWER_UP") {
+            if Instant::now() > until {
+                return Err(format!("{tap}: no carrier"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 
@@ -148,10 +156,11 @@ impl Drop for Lab {
     }
 }
 
-fn ip(args: &[&str]) -> Result<(), String> {
+fn ip(args: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|error| format!("ip: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("ip {}: {said}", args.join(" "))) }
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(printed) } else { Err(format!("ip {}: {said}", args.join(" "))) }
 }
 
 fn lines(input: impl std::io::Read + Send + 'static) -> Receiver<String> {
@@ -201,6 +210,12 @@ impl Sensor {
             }
         }
         panic!("the log lacks {what:?}:\n{}", self.said.lock().unwrap());
+    }
+
+    /// Waits for a line of the log that ends like this.
+    #[track_caller]
+    pub fn says_at_last(&mut self, what: &str) {
+        while !self.says(what).ends_with(what) {}
     }
 
     /// Waits for a record that fits, and gives it.
