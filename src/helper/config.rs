@@ -277,7 +277,8 @@ const IGNORE_PATHS: &[&str] = &[
     r"\Device\NamedPipe*",
     r"\Device\Mup\*\PIPE\*",
 ];
-const KEEP_PATHS: &[&str] = &[r"?:\Windows\Temp\*", r"?:\Windows\Tasks\*", r"?:\Windows\System32\config\*"];
+const KEEP_PATHS: &[&str] =
+    &[r"?:\$Recycle.Bin\*", r"?:\Windows\Temp\*", r"?:\Windows\Tasks\*", r"?:\Windows\System32\config\*"];
 const IGNORE_IMAGES: &[&str] =
     &["System", "Registry", r"*\MsMpEng.exe", r"*\SearchIndexer.exe", r"*\SearchProtocolHost.exe", r"*\TiWorker.exe"];
 const ARCHIVES: &[&str] = &[
