@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,30 +11,17 @@ use super::replay::{Inputs, Played, play};
 use crate::endpoint::{Counters, HostHistory, WINDOWS_KINDS, shortened};
 use crate::join::{Offset, Share, Tally};
 use crate::net::{ByteSize, Timestamp, group_digits};
-use crate::sensor::{Judgement, LANES};
+use crate::sensor::Judgement;
 
 /// What `outfall coverage` is told.
 #[derive(Debug, clap::Args)]
 pub struct CoverageArgs {
-    /// Captures (pcap or pcapng, plain or compressed with gzip or zstd), merged by time; `-` is standard input
-    #[arg(required = true, value_name = "CAPTURE")]
-    captures: Vec<PathBuf>,
-
-    /// What the hosts in the captures reported, as for `outfall replay`; may be given several times
-    #[arg(long, value_name = "EVENTS")]
-    endpoint: Vec<PathBuf>,
-
-    /// Configuration file; without it the defaults hold (see `outfall config default`)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-
-    /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
-    workers: Option<u16>,
 }
 
 /// Rows of hosts in a summary, and of addresses in a table.
@@ -52,13 +38,7 @@ const WORTH: i64 = 1_000_000_000;
 /// # Errors
 /// If a file cannot be read, or is not what it should be.
 pub fn run(args: &CoverageArgs) -> anyhow::Result<ExitCode> {
-    let inputs = Inputs {
-        captures: &args.captures,
-        endpoint: &args.endpoint,
-        config: args.config.as_deref(),
-        workers: args.workers,
-    };
-    let played = play(&inputs, &mut |_| {}, &|| true)?;
+    let played = play(&args.inputs, &mut |_| {}, &|| true)?;
     let text = if args.json { format!("{}\n", document(&played)) } else { table(&played) };
     played.counters?;
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output")?;

@@ -18,6 +18,21 @@ use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounte
 /// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
+    #[command(flatten)]
+    inputs: Inputs,
+
+    /// Print one ECS document per line instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Also print a record for every TCP flow, whatever its protocol
+    #[arg(long)]
+    flows: bool,
+}
+
+/// What is replayed, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct Inputs {
     /// Captures (pcap or pcapng, plain or compressed with gzip or zstd), merged by time; `-` is standard input
     #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
@@ -30,14 +45,6 @@ pub struct ReplayArgs {
     /// Configuration file; without it the defaults hold (see `outfall config default`)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-
-    /// Print one ECS document per line instead of a table
-    #[arg(long)]
-    json: bool,
-
-    /// Also print a record for every TCP flow, whatever its protocol
-    #[arg(long)]
-    flows: bool,
 
     /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
@@ -53,13 +60,7 @@ const LARGE: u64 = 64 << 20;
 /// If a file cannot be read, or is not what it should be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let output = RefCell::new(Output::new(std::io::stdout().lock(), args.json, args.flows));
-    let inputs = Inputs {
-        captures: &args.captures,
-        endpoint: &args.endpoint,
-        config: args.config.as_deref(),
-        workers: args.workers,
-    };
-    let played = play(&inputs, &mut |outcome| output.borrow_mut().put(outcome), &|| output.borrow().is_wanted())?;
+    let played = play(&args.inputs, &mut |outcome| output.borrow_mut().put(outcome), &|| output.borrow().is_wanted())?;
     let mut output = output.into_inner();
     let counters = played.counters?;
     if !args.json {
@@ -67,14 +68,6 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     output.finish().context("cannot write the output")?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What is replayed.
-pub(super) struct Inputs<'a> {
-    pub(super) captures: &'a [PathBuf],
-    pub(super) endpoint: &'a [PathBuf],
-    pub(super) config: Option<&'a Path>,
-    pub(super) workers: Option<u16>,
 }
 
 /// What came of a replay.
@@ -88,20 +81,20 @@ pub(super) struct Played {
 
 /// Replays; every outcome goes to `put`, for as long as it is `wanted`.
 pub(super) fn play(
-    inputs: &Inputs<'_>,
+    inputs: &Inputs,
     put: &mut dyn FnMut(&Outcome),
     wanted: &dyn Fn() -> bool,
 ) -> anyhow::Result<Played> {
-    let config = match inputs.config {
+    let config = match &inputs.config {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    let files = inputs.captures.iter().chain(inputs.endpoint);
+    let files = inputs.captures.iter().chain(&inputs.endpoint);
     if files.filter(|path| path.as_path() == Path::new("-")).count() > 1 {
         anyhow::bail!("standard input: `-` can stand for only one of the inputs");
     }
-    let mut reader = Reader::open(inputs.captures)?;
-    let (history, intake) = read_events(inputs.endpoint, &config)?;
+    let mut reader = Reader::open(&inputs.captures)?;
+    let (history, intake) = read_events(&inputs.endpoint, &config)?;
     let workers = inputs.workers.map_or(config.replay.workers, u64::from);
 
     let mut judgement = Judgement::new(&config, history);

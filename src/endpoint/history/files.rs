@@ -265,14 +265,12 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::field_reassign_with_default)]
     fn the_window_includes_both_of_its_edges() {
         let mut files = Files::default();
         for ts in [30, 10, 20, 40] {
             files.take(event(ts, 7, "C:\\x"));
         }
-        let mut process = ProcessRecord::default();
-        process.pid = Some(7);
+        let process = ProcessRecord::of_pid(7);
         let found: Vec<u64> = files.of(&process, Timestamp(20), Timestamp(30)).map(|record| record.ts.0).collect();
         assert_eq!(found, [30, 20]);
         assert_eq!(files.of(&process, Timestamp(31), Timestamp(39)).count(), 0);

@@ -54,6 +54,14 @@ pub struct ProcessRecord {
     key: Key,
 }
 
+#[cfg(test)]
+impl ProcessRecord {
+    /// A process of which nothing else is known.
+    pub(super) fn of_pid(pid: u32) -> Self {
+        Self { pid: Some(pid), ..Self::default() }
+    }
+}
+
 /// A process's place in its host's history, for as long as it is known.
 pub type Key = u64;
 
