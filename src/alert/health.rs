@@ -14,6 +14,8 @@ pub enum Trouble {
     UploadsDropped(u64),
     /// It gives up work; by name, what.
     Shedding(&'static str),
+    /// What helpers sent could not be written to the journal, so many times: it is used, but not acknowledged.
+    JournalNotWritten(u64),
     /// An interface is not up; its name, and how it is.
     Interface(String, &'static str),
 }
@@ -25,6 +27,7 @@ impl Trouble {
             Self::PacketLoss(_) => "packet-loss",
             Self::UploadsDropped(_) => "uploads-dropped",
             Self::Shedding(_) => "shedding",
+            Self::JournalNotWritten(_) => "journal-not-written",
             Self::Interface(..) => "interface",
         }
     }
@@ -36,6 +39,12 @@ impl Trouble {
             }
             Self::UploadsDropped(count) => format!("{} uploads dropped", group_digits(*count)),
             Self::Shedding(what) => format!("too much to do: gave up {what}"),
+            Self::JournalNotWritten(times) => {
+                format!(
+                    "the journal of endpoint events could not be written, {} times: look at the disk",
+                    group_digits(*times)
+                )
+            }
             Self::Interface(name, how) => format!("{name} {how}"),
         }
     }
@@ -74,6 +83,7 @@ impl Health {
             }
             Trouble::UploadsDropped(count) => document.set("outfall.health.uploads", *count),
             Trouble::Shedding(what) => document.set("outfall.health.shed", *what),
+            Trouble::JournalNotWritten(times) => document.set("outfall.health.times", *times),
             Trouble::Interface(name, _) => document.set("observer.ingress.interface.name", name.as_str()),
         }
         document

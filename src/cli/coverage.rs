@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::replay::{Inputs, Played, play};
 use crate::endpoint::{Counters, HostHistory, WINDOWS_KINDS, shortened};
 use crate::join::{Offset, Share, Tally};
-use crate::net::{ByteSize, Timestamp, group_digits};
+use crate::net::{ByteSize, Span, Timestamp, group_digits};
 use crate::sensor::Judgement;
 
 /// What `outfall coverage` is told.
@@ -62,6 +62,9 @@ pub fn lines(judgement: &Judgement) -> Vec<String> {
             if let Some(offset) = judgement.offsets(id).iter().find(|offset| offset.ahead.abs() >= WORTH) {
                 let _ = write!(line, "; clock {}", ahead(offset));
             }
+            if let Some(lag) = history.and_then(HostHistory::lag) {
+                let _ = write!(line, "; events up to {:.1} s late", seconds(lag));
+            }
             line
         })
         .collect();
@@ -82,6 +85,10 @@ fn parts(share: &Share) -> String {
 
 fn ahead(offset: &Offset) -> String {
     format!("{:+.1} s", offset.ahead as f64 / 1e9)
+}
+
+fn seconds(span: Span) -> f64 {
+    span.0 as f64 / 1e9
 }
 
 fn table(played: &Played) -> String {

@@ -55,6 +55,11 @@ impl Listening {
         log(format!("listening on {}", self.places));
     }
 
+    /// How often the journal could not be written so far.
+    pub fn journal_refused(&self) -> u64 {
+        self.listener.counters().journal.refused
+    }
+
     /// Hands on what came, and how far the clocks of helpers are off, and says what there is to say.
     pub fn take(&mut self, judgement: &mut Judgement, log: &mut impl FnMut(String)) {
         self.listener.take(judgement.history_mut(), AT_ONCE);
@@ -62,6 +67,7 @@ impl Listening {
         if self.clocks.elapsed() >= CLOCKS {
             self.clocks = Instant::now();
             for helper in self.listener.helpers() {
+                judgement.history_mut().lagged(&helper.host, helper.lag);
                 if let Some(behind) = helper.offset.filter(|_| helper.connected) {
                     judgement.measured(&helper.host, behind.saturating_neg());
                 }

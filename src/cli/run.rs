@@ -103,7 +103,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
-    let mut stuck = Vec::new();
+    let (mut stuck, mut journal_refused) = (Vec::new(), 0);
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
@@ -123,7 +123,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         events.follow(judgement.history_mut(), &mut say);
         if let Some(listening) = &mut listening {
             listening.take(&mut judgement, &mut say);
+            let refused = listening.journal_refused();
+            sensor.journal_refused(refused.saturating_sub(std::mem::replace(&mut journal_refused, refused)));
         }
+        let keep = config.endpoint.keep.max(config.join.look_back);
+        judgement.history_mut().forget_before(sensor.clock().before(keep));
         judgement.revisit(sensor.clock(), &mut |outcome| output.put(&outcome));
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {

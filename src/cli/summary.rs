@@ -149,6 +149,7 @@ fn losses(
         ("file events forgotten, memory used up", history.files_forgotten),
         ("connection events forgotten, memory used up", history.connections_forgotten),
         ("processes forgotten, memory used up", history.processes_forgotten),
+        ("endpoint events forgotten, older than endpoint.keep", history.expired),
         ("events of hosts that there was no room for", history.hosts_refused),
         ("addresses that there was no room for", history.addresses_refused),
         ("names from DNS forgotten, too many", judgement.names_dropped()),

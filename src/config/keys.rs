@@ -114,6 +114,9 @@ settings! {
         /// How much of it one host may take, so that a busy one costs no other its events. Reached: its oldest file events
         /// are forgotten, then its oldest connections, then its processes, and counted.
         memory_per_host: ByteSize = ByteSize(64 * MIB), ByteSize(64 * KIB)..=ByteSize(TIB);
+        /// Live: how long an event is kept, by the time of the packets, but at least `join.look_back`. Older: it is forgotten,
+        /// and counted; a process only after it ended.
+        keep: Span = Span::seconds(7 * DAY), Span::seconds(MINUTE)..=Span::seconds(365 * DAY);
         /// The longest line of an event. Longer: the line is counted as malformed and skipped.
         max_line: ByteSize = ByteSize(MIB), ByteSize(KIB)..=ByteSize(64 * MIB);
     }

@@ -51,7 +51,7 @@ pub struct JudgementCounters {
     pub by_protocol: BTreeMap<&'static str, Tally>,
     /// Uploads that left the home networks.
     pub outbound: u64,
-    /// Alerts.
+    /// Alerts; one that is told anew with its process counts once.
     pub alerts: u64,
     /// Facts of a replay that were joined before all flows had told of the clocks, for want of room.
     pub joined_early: u64,
@@ -61,6 +61,15 @@ pub struct JudgementCounters {
     pub uncorrected: u64,
     /// Uploads judged before the prevalence of the whole replay was known, for want of room.
     pub judged_early: u64,
+}
+
+/// An upload that was delivered without its process.
+struct Unanswered {
+    /// Until when the answer is taken.
+    until: Timestamp,
+    joined: Box<JoinedUpload>,
+    /// It was an alert nonetheless.
+    alerted: bool,
 }
 
 /// Joins and judges.
@@ -77,8 +86,8 @@ pub struct Judgement {
     max_waiting: usize,
     /// Nothing waits for the end, as there is none: uploads are judged with what is known.
     live: bool,
-    /// Uploads that were delivered without their process, and until when the answer is taken, the oldest first.
-    unanswered: VecDeque<(Timestamp, Box<JoinedUpload>)>,
+    /// Uploads that were delivered without their process, the oldest first.
+    unanswered: VecDeque<Unanswered>,
     max_unanswered: usize,
     correct: Span,
     /// Events that had come when the unanswered were looked at last.
@@ -176,28 +185,31 @@ impl Judgement {
                 self.names.complete(&mut upload);
                 let joined = Box::new(self.join(upload));
                 let due = if joined.upload.state == State::Running { None } else { self.note(&joined) };
-                self.ask_again(&joined);
+                let asked = self.ask_again(&joined);
                 sink(Outcome::Upload(joined));
-                if let Some(due) = due {
-                    self.judge(*due, sink);
+                let alerted = due.is_some_and(|due| self.judge(*due, sink));
+                self.counters.alerts += u64::from(alerted);
+                if let Some(unanswered) = self.unanswered.back_mut().filter(|_| asked) {
+                    unanswered.alerted = alerted;
                 }
             }
         }
     }
 
-    /// Keeps an upload without its process, in case the answer comes late.
-    fn ask_again(&mut self, joined: &JoinedUpload) {
+    /// Keeps an upload without its process, in case the answer comes late; says whether it is kept.
+    fn ask_again(&mut self, joined: &JoinedUpload) -> bool {
         let done = joined.upload.state != State::Running;
         if !self.live || !done || self.correct == Span(0) || joined.attribution.process().is_some() {
-            return;
+            return false;
         }
         // Until when is told by packet time, like everything else.
         let until = joined.upload.end.after(self.correct);
-        self.unanswered.push_back((until, Box::new(joined.clone())));
+        self.unanswered.push_back(Unanswered { until, joined: Box::new(joined.clone()), alerted: false });
         if self.unanswered.len() > self.max_unanswered {
             self.unanswered.pop_front();
             self.counters.uncorrected += 1;
         }
+        !self.unanswered.is_empty()
     }
 
     /// Live: looks again at the uploads without their process, if events have come since. What is known by now is delivered
@@ -208,22 +220,23 @@ impl Judgement {
             return;
         }
         self.looked = events;
-        for (until, old) in std::mem::take(&mut self.unanswered) {
-            if until < clock {
+        for unanswered in std::mem::take(&mut self.unanswered) {
+            if unanswered.until < clock {
                 continue;
             }
-            if self.who(&old.upload).process().is_none() {
-                self.unanswered.push_back((until, old));
+            if self.who(&unanswered.joined.upload).process().is_none() {
+                self.unanswered.push_back(unanswered);
                 continue;
             }
+            let Unanswered { joined: old, alerted, .. } = unanswered;
             let joined = JoinedUpload { corrected: true, ..self.join(old.upload.clone()) };
             let client = joined.upload.connection.client.address;
             self.counters.coverage.correct(client, &old.attribution, &joined.attribution, joined.upload.bytes);
             self.counters.corrected += 1;
             sink(Outcome::Upload(Box::new(joined.clone())));
-            if self.detector.is_outbound(&joined.upload) {
-                self.judge(joined, sink);
-            }
+            // What was an alert before is the same one, told anew.
+            let alert = self.detector.is_outbound(&joined.upload) && self.judge(joined, sink);
+            self.counters.alerts += u64::from(alert && !alerted);
         }
     }
 
@@ -278,18 +291,19 @@ impl Judgement {
     pub fn finish(&mut self, sink: &mut impl FnMut(Outcome)) {
         self.join_unjoined(sink);
         while let Some(joined) = self.waiting.pop_front() {
-            self.judge(*joined, sink);
+            let alert = self.judge(*joined, sink);
+            self.counters.alerts += u64::from(alert);
         }
     }
 
-    fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) {
+    /// Whether it is an alert.
+    fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> bool {
         let JoinedUpload { upload, attribution, links, .. } = joined;
-        if let Some(verdict) = self.detector.judge(&upload, &attribution, &links) {
-            self.counters.alerts += 1;
-            let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
-            let alert = Alert { loss, ..Alert::new(upload, attribution, links, verdict) };
-            sink(Outcome::Alert(Box::new(alert)));
-        }
+        let Some(verdict) = self.detector.judge(&upload, &attribution, &links) else { return false };
+        let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
+        let alert = Alert { loss, ..Alert::new(upload, attribution, links, verdict) };
+        sink(Outcome::Alert(Box::new(alert)));
+        true
     }
 
     /// The counts so far.
@@ -387,6 +401,9 @@ mod tests {
             });
             let names: Vec<Option<&str>> = again.map(|process| process.name()).collect();
             assert_eq!(names, vec![Some("ftp.exe"); corrected], "at {now}");
+            let alerts = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Alert(_))).count();
+            assert_eq!(alerts, 1 + corrected, "told anew with its process");
+            assert_eq!(judgement.counters().alerts, 1, "and counted once");
             let share = &judgement.counters().coverage.total;
             assert_eq!((share.attributed.uploads, share.all().uploads), (corrected as u64, 1));
         }

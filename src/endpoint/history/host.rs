@@ -32,6 +32,7 @@ pub struct HostHistory {
     beat: Option<Timestamp>,
     events: u64,
     log: bool,
+    pub(super) lag: Option<Span>,
     pub(super) presented: Option<Timestamp>,
     pub(super) addresses: Vec<Address>,
 }
@@ -51,6 +52,7 @@ impl HostHistory {
             beat: None,
             events: 0,
             log: false,
+            lag: None,
             presented: None,
             addresses: Vec::new(),
         }
@@ -104,6 +106,11 @@ impl HostHistory {
     /// Whether its events are from a Windows event log rather than from a helper.
     pub fn is_log(&self) -> bool {
         self.log
+    }
+
+    /// The longest that its events took to come, where they came over a connection.
+    pub fn lag(&self) -> Option<Span> {
+        self.lag
     }
 
     /// When the host was heard first.

@@ -1,4 +1,4 @@
-//! What endpoints reported, kept for the join: bounded in bytes, and answered from by hash and binary search.
+//! What endpoints reported, kept for the join: bounded in bytes and time, and answered from by hash and binary search.
 //!
 //! Events may come late and out of order; each is put where its time says. When the memory is used up, the oldest
 //! file events of all hosts go first, then the oldest connections, then processes (those that ended before those
@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Event, Hello, Line, Observation, Transport};
-use crate::net::{Address, ByteSize, Timestamp};
+use crate::net::{Address, ByteSize, Span, Timestamp};
 use owners::Owners;
 
 /// Addresses taken from one `hello`.
@@ -52,6 +52,8 @@ pub struct HistoryCounters {
     pub hosts_refused: u64,
     /// Claims to an address that there was no room for.
     pub addresses_refused: u64,
+    /// Events and ended processes that were forgotten for their age.
+    pub expired: u64,
 }
 
 /// What endpoints reported.
@@ -107,6 +109,27 @@ impl History {
         self.change(&id, |host| host.take(line, origin.map(|origin| *origin)));
         while self.hosts.get(&id).is_some_and(|host| host.bytes() > self.memory_per_host) && self.forget_one_of(&id) {}
         while self.used.saturating_add(self.fixed_bytes()) > self.memory && self.forget_one() {}
+    }
+
+    /// Forgets what happened before `time`. A process that has not ended is kept, however long it runs.
+    pub fn forget_before(&mut self, time: Timestamp) {
+        for (order, kind) in KINDS.into_iter().enumerate() {
+            let old = |history: &Self| {
+                let (rank, id) = history.oldest.get(order)?.first()?;
+                (*rank < (0, time)).then(|| id.clone())
+            };
+            while let Some(id) = old(self) {
+                self.counters.expired += 1;
+                self.change(&id, |host| host.forget_oldest(kind));
+            }
+        }
+    }
+
+    /// Takes note of how long a host's events take to come, as its helper's heartbeats show.
+    pub fn lagged(&mut self, id: &str, lag: Span) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.lag = Some(host.lag.map_or(lag, |most| most.max(lag)));
+        }
     }
 
     /// How many events came, those included that are forgotten by now.

@@ -1,5 +1,7 @@
 use super::*;
-use crate::endpoint::{ConnectionEvent, FileEvent, HostDescription, Operation, ProcessStart, Source, Transport};
+use crate::endpoint::{
+    ConnectionEvent, FileEvent, HostDescription, Operation, ProcessEnd, ProcessStart, Source, Transport,
+};
 use crate::net::Endpoint;
 
 fn observe(history: &mut History, host: &str, event: Event) {
@@ -154,4 +156,36 @@ fn a_process_reported_by_two_sources_is_one() {
     let processes = history.host("a").unwrap().processes();
     assert_eq!(processes.len(), 1);
     assert_eq!(processes.at(4, Timestamp(9)).unwrap().image.as_deref(), Some("C:\\a.exe"));
+}
+
+#[test]
+fn what_is_old_is_forgotten_but_for_processes_that_run() {
+    let mut history = History::new(ByteSize(1 << 20));
+    let process = |pid, start| Event::ProcessStart(ProcessStart { ts: Timestamp(start), pid, ..Default::default() });
+    for event in
+        [process(1, 10), process(2, 10), file(20, "C:\\old"), file(90, "C:\\new"), connection(30, "10.0.0.5:1")]
+    {
+        observe(&mut history, "a", event);
+    }
+    let end = ProcessEnd { ts: Timestamp(40), pid: 2, start: Some(Timestamp(10)) };
+    observe(&mut history, "b", file(10, "C:\\other"));
+    observe(&mut history, "a", Event::ProcessEnd(end));
+    history.forget_before(Timestamp(20));
+    assert_eq!(history.counters().expired, 1, "the edge is kept");
+    history.forget_before(Timestamp(50));
+    let host = history.host("a").unwrap();
+    assert_eq!((host.files().len(), host.connections().len(), host.processes().len()), (1, 0, 1));
+    assert_eq!(history.counters().expired, 4);
+    assert_eq!(history.counters().files_forgotten, 0);
+}
+
+#[test]
+fn the_longest_lag_stays() {
+    let mut history = History::new(ByteSize(1 << 20));
+    observe(&mut history, "a", hello(1, &["10.0.0.5"]));
+    for lag in [5, 9, 2] {
+        history.lagged("a", Span(lag));
+        history.lagged("nobody", Span(lag));
+    }
+    assert_eq!(history.host("a").unwrap().lag(), Some(Span(9)));
 }

@@ -143,6 +143,11 @@ impl Live {
         Ok(Self { crew, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
     }
 
+    /// The journal of endpoint events could not be written so many times more; the next [`Live::turn`] says so.
+    pub fn journal_refused(&mut self, times: u64) {
+        self.watch.journal_refused(times, &mut self.said);
+    }
+
     /// Lets the threads read.
     pub fn begin(&self) {
         self.gate.wait();

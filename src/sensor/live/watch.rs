@@ -80,24 +80,39 @@ impl Watch {
 
     /// So many uploads were dropped since the last look.
     pub(super) fn uploads_dropped(&mut self, count: u64, said: &mut Said) {
+        let line = "dropping uploads: they are not joined and written as fast as they come";
+        self.counted("uploads", line, Trouble::UploadsDropped, count, said);
+    }
+
+    /// So many times since the last look the journal could not be written.
+    pub(super) fn journal_refused(&mut self, count: u64, said: &mut Said) {
+        let line = "the journal of endpoint events cannot be written: helpers keep what they sent";
+        self.counted("journal", line, Trouble::JournalNotWritten, count, said);
+    }
+
+    fn counted(&mut self, key: &str, line: &str, trouble: fn(u64) -> Trouble, count: u64, said: &mut Said) {
         if count == 0 {
             return;
         }
-        match self.troubles.get_mut("uploads") {
-            Some(Lasting { last, trouble: Trouble::UploadsDropped(so_far), .. }) => {
+        match self.troubles.get_mut(key) {
+            Some(Lasting {
+                last,
+                trouble: Trouble::UploadsDropped(so_far) | Trouble::JournalNotWritten(so_far),
+                ..
+            }) => {
                 *last = Instant::now();
                 *so_far += count;
             }
             _ => {
-                said.lines.push("dropping uploads: they are not joined and written as fast as they come".to_owned());
-                self.begin("uploads", Trouble::UploadsDropped(count), said);
+                said.lines.push(line.to_owned());
+                self.begin(key, trouble(count), said);
             }
         }
     }
 
     /// Says what is over.
     pub(super) fn look(&mut self, said: &mut Said) {
-        for key in ["loss", "uploads"] {
+        for key in ["loss", "uploads", "journal"] {
             if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
                 if let Some(lasting) = self.troubles.get(key) {
                     let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
@@ -168,6 +183,18 @@ mod tests {
         let end = said.alerts.last().unwrap();
         assert_eq!(end.trouble, Trouble::PacketLoss(Loss { lost: 20, of: 20_000 }));
         assert!(end.end.is_some());
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_raises_one_alert_that_counts_on_and_its_end_another() {
+        let (mut watch, mut said) = (watch(0), Said::default());
+        for times in [0, 2, 3] {
+            watch.journal_refused(times, &mut said);
+        }
+        assert_eq!((said.alerts.len(), said.lines.len()), (1, 1));
+        watch.look(&mut said);
+        let end = said.alerts.last().unwrap();
+        assert_eq!((&end.trouble, end.end.is_some()), (&Trouble::JournalNotWritten(5), true));
     }
 
     #[test]
