@@ -119,8 +119,9 @@ fn table(played: &Played) -> String {
         }
         reasons(&mut text, share);
     }
-    let mut unseen: Vec<(&String, &Share)> = coverage.unseen.iter().collect();
-    unseen.sort_by_key(|(address, share)| (std::cmp::Reverse(share.all().bytes), *address));
+    let mut unseen: Vec<(String, &Share)> = coverage.unseen().into_iter().collect();
+    // Clients of the same amount stay in the order of their addresses.
+    unseen.sort_by_key(|(_, share)| std::cmp::Reverse(share.all().bytes));
     if !unseen.is_empty() {
         text.push_str("\nCLIENTS OF WHICH NOTHING TELLS  FLOWS NAMED     UPLOADED NAMED\n");
     }
@@ -209,7 +210,8 @@ fn document(played: &Played) -> Value {
         })
     });
     let hosts: Vec<Value> = hosts.collect();
-    let unseen = coverage.unseen.iter().map(|(client, counted)| json!({ "client": client, "share": share(counted) }));
+    let unseen = coverage.unseen().into_iter();
+    let unseen = unseen.map(|(client, counted)| json!({ "client": client, "share": share(counted) }));
     let unseen: Vec<Value> = unseen.collect();
     let mut intake = Map::new();
     intake.insert("records".to_owned(), played.intake.lines.into());

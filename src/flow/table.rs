@@ -209,7 +209,7 @@ impl<A: Application> Tracker<A> {
     }
 
     /// [`Tracker::push`] with a key that [`Tracker::key`] gave for this segment, however long ago.
-    #[inline]
+    #[inline(always)]
     pub fn push_keyed(&mut self, segment: &Segment<'_>, key: &Key) {
         let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
         self.last_index = segment.index;

@@ -1,6 +1,8 @@
 //! How much could be attributed, and why not the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::FixedState;
 
 use super::{Attribution, Why};
 use crate::net::Address;
@@ -30,10 +32,10 @@ impl Tally {
     }
 }
 
-/// Clients whose flows are counted apart; those of further ones are counted as [`OTHERS`].
+/// Hosts and clients whose flows are counted apart, of each; those of further ones are counted as [`OTHERS`].
 const MOST_CLIENTS: usize = 4_096;
 
-/// Where the flows of clients are counted that there was no room for.
+/// Where the flows are counted of those that there was no room for.
 pub const OTHERS: &str = "others";
 
 /// What could be attributed to a process, and by reason what could not.
@@ -75,8 +77,11 @@ pub struct Coverage {
     pub total: Share,
     /// Of hosts that tell events, by their identity.
     pub hosts: BTreeMap<String, Share>,
-    /// Of clients of which nothing tells, by their address.
-    pub unseen: BTreeMap<String, Share>,
+    /// Of clients of which nothing tells: found for every flow, so by hash. Their number is bounded, and their order is
+    /// never told.
+    unseen: HashMap<Address, Share, FixedState>,
+    /// Of such clients beyond their number.
+    others: Share,
 }
 
 impl Coverage {
@@ -94,11 +99,11 @@ impl Coverage {
     pub fn correct(&mut self, client: Address, before: &Attribution, now: &Attribution, bytes: u64) {
         let tally = Tally { uploads: 1, bytes, ..Tally::default() };
         let Attribution::Unknown { why, host } = before else { return };
-        let rows = match host {
-            Some(host) => self.hosts.get_mut(host.id.as_ref()),
-            None => self.unseen.get_mut(&client.to_string()),
+        let row = match host {
+            Some(host) => row(&mut self.hosts, &host.id),
+            None => self.unseen.get_mut(&client).unwrap_or(&mut self.others),
         };
-        for share in [Some(&mut self.total), rows].into_iter().flatten() {
+        for share in [&mut self.total, row] {
             share.unknown.entry(why.name()).or_default().take(tally);
             share.unknown.retain(|_, left| *left != Tally::default());
         }
@@ -109,25 +114,40 @@ impl Coverage {
     pub fn merge(&mut self, other: &Self) {
         self.total.merge(&other.total);
         for (name, share) in &other.hosts {
-            row(&mut self.hosts, name.clone()).merge(share);
+            row(&mut self.hosts, name).merge(share);
         }
-        for (name, share) in &other.unseen {
-            row(&mut self.unseen, name.clone()).merge(share);
+        for (client, share) in &other.unseen {
+            self.client(*client).merge(share);
         }
+        self.others.merge(&other.others);
+    }
+
+    /// Of clients of which nothing tells, by their address as text; of those beyond the bound as [`OTHERS`].
+    pub fn unseen(&self) -> BTreeMap<String, &Share> {
+        let clients = self.unseen.iter().map(|(client, share)| (client.to_string(), share));
+        let others = (self.others != Share::default()).then(|| (OTHERS.to_owned(), &self.others));
+        clients.chain(others).collect()
     }
 
     fn add(&mut self, client: Address, attribution: &Attribution, tally: Tally) {
         self.total.add(attribution, tally);
         match attribution.host() {
-            Some(host) => row(&mut self.hosts, host.id.to_string()).add(attribution, tally),
-            None => row(&mut self.unseen, client.to_string()).add(attribution, tally),
+            Some(host) => row(&mut self.hosts, &host.id).add(attribution, tally),
+            None => self.client(client).add(attribution, tally),
         }
+    }
+
+    fn client(&mut self, client: Address) -> &mut Share {
+        if self.unseen.len() >= MOST_CLIENTS && !self.unseen.contains_key(&client) {
+            return &mut self.others;
+        }
+        self.unseen.entry(client).or_default()
     }
 }
 
-fn row(rows: &mut BTreeMap<String, Share>, name: String) -> &mut Share {
-    let name = if rows.len() >= MOST_CLIENTS && !rows.contains_key(&name) { OTHERS.to_owned() } else { name };
-    rows.entry(name).or_default()
+fn row<'r>(rows: &'r mut BTreeMap<String, Share>, name: &str) -> &'r mut Share {
+    let name = if rows.len() >= MOST_CLIENTS && !rows.contains_key(name) { OTHERS } else { name };
+    rows.entry(name.to_owned()).or_default()
 }
 
 #[cfg(test)]
@@ -146,7 +166,7 @@ mod tests {
         let tally = Tally { flows: 2, uploads: 2, bytes: 100 };
         assert_eq!(all.total.unknown.get("no-endpoint"), Some(&tally));
         assert_eq!(all.total.attributed, Tally::default());
-        assert_eq!(all.unseen.get("10.0.0.5").map(Share::all), Some(tally));
+        assert_eq!(all.unseen().get("10.0.0.5").map(|share| share.all()), Some(tally));
         assert!(all.hosts.is_empty());
     }
 
@@ -158,7 +178,7 @@ mod tests {
             let [a, b, c, d] = n.to_be_bytes();
             coverage.flow(Address::v4([10 + a, b, c, d]), &unknown);
         }
-        assert_eq!(coverage.unseen.len(), MOST_CLIENTS + 1);
-        assert_eq!(coverage.unseen.get(OTHERS).map(|share| share.all().flows), Some(904));
+        assert_eq!(coverage.unseen().len(), MOST_CLIENTS + 1);
+        assert_eq!(coverage.unseen().get(OTHERS).map(|share| share.all().flows), Some(904));
     }
 }

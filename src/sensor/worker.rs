@@ -195,7 +195,7 @@ impl Worker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn segment(&mut self, segment: &Segment<'_>, lane: usize, key: &Key, out: &mut Vec<Placed>) {
         let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
         tracker.advance(segment.clock);
