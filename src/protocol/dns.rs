@@ -3,8 +3,8 @@
 //! The name is the one that was asked for, whatever chain of CNAMEs led to the address: that is what the
 //! program on the host knows its destination by.
 
-use domain::base::Message;
-use domain::base::iana::Rcode;
+use domain::base::iana::{Class, Rcode, Rtype};
+use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa};
 
 use crate::net::{Address, Span, Timestamp};
@@ -41,23 +41,41 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
         return true;
     }
     let Some(question) = message.first_question() else { return false };
-    let name = question.qname().to_string().trim_end_matches('.').to_ascii_lowercase();
-    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(|b| b.is_ascii_graphic()) {
-        return true;
-    }
+    let Some(name) = text(*question.qname()) else { return true };
     let Ok(section) = message.answer() else { return false };
-    let mut found = 0;
-    for record in section.limit_to_in::<A>().flatten().take(MOST) {
-        found += 1;
-        let ttl = Span::seconds(u64::from(record.ttl().as_secs()));
-        sink(Name { host, address: Address::v4(record.data().addr().octets()), name: name.clone(), told, ttl });
-    }
-    let Ok(section) = message.answer() else { return false };
-    for record in section.limit_to_in::<Aaaa>().flatten().take(MOST - found) {
-        let ttl = Span::seconds(u64::from(record.ttl().as_secs()));
-        sink(Name { host, address: Address::v6(record.data().addr().octets()), name: name.clone(), told, ttl });
+    let records = section.flatten().filter(|record| record.class() == Class::IN);
+    let told_of = records.filter_map(|record| {
+        let address = match record.rtype() {
+            Rtype::A => Address::v4(record.to_record::<A>().ok()??.data().addr().octets()),
+            Rtype::AAAA => Address::v6(record.to_record::<Aaaa>().ok()??.data().addr().octets()),
+            _ => return None,
+        };
+        Some((address, Span::seconds(u64::from(record.ttl().as_secs()))))
+    });
+    for (address, ttl) in told_of.take(MOST) {
+        sink(Name { host, address, name: name.clone(), told, ttl });
     }
     true
+}
+
+/// A name as text, lower case, without a final dot; none for the root and for one that is too long.
+fn text(name: ParsedName<&[u8]>) -> Option<String> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut text = String::with_capacity(LONGEST);
+    for label in name.iter().filter(|label| !label.is_root()) {
+        if !label.as_slice().iter().all(plain) {
+            // As in a zone file (RFC 1035 section 5.1): a dot within a label is not one between two.
+            text = name.to_string().trim_end_matches('.').to_owned();
+            break;
+        }
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.extend(label.as_slice().iter().copied().map(char::from));
+    }
+    text.make_ascii_lowercase();
+    let told = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());
+    told.then_some(text)
 }
 
 /// The server's stream of DNS over TCP: each message behind its length in two bytes (RFC 1035 section 4.2.2).
@@ -135,6 +153,28 @@ mod tests {
         assert_eq!(names[0].name, "www.example");
         assert_eq!(names[0].address.to_string(), "192.0.2.7");
         assert_eq!(names[0].ttl, Span::seconds(60));
+    }
+
+    #[test]
+    fn names_are_written_as_in_a_zone_file_in_lower_case() {
+        let mut odd = message();
+        odd[13..16].copy_from_slice(b"W.w");
+        assert_eq!(read(&odd)[0].name, "w\\.w.example");
+        let mut large = message();
+        large[13..16].copy_from_slice(b"W-_");
+        assert_eq!(read(&large)[0].name, "w-_.example");
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_taken_and_those_of_other_classes_are_not() {
+        let mut both = message();
+        both[7] = 4;
+        both.extend_from_slice(
+            b"\xc0\x29\x00\x1c\x00\x01\x00\x00\x00\x3c\x00\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01",
+        );
+        both.extend_from_slice(b"\xc0\x29\x00\x01\x00\x03\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x08");
+        let addresses: Vec<String> = read(&both).iter().map(|name| name.address.to_string()).collect();
+        assert_eq!(addresses, ["192.0.2.7", "2001:db8::1"]);
     }
 
     #[test]
