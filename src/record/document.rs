@@ -66,7 +66,7 @@ impl Document {
     }
 
     fn put(&mut self, path: &'static str, node: Node) {
-        let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+        let (key, rest) = first_key(path);
         let place = self.0.iter_mut().find(|(known, _)| *known == key).map(|(_, node)| node);
         match (place, rest) {
             (Some(Node::Object(inner)), Some(rest)) => inner.put(rest, node),
@@ -89,12 +89,21 @@ impl Document {
 
     /// A copy of what stands at a dotted path.
     pub fn get(&self, path: &str) -> Option<Value> {
-        let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+        let (key, rest) = first_key(path);
         match (self.0.iter().find(|(known, _)| *known == key)?, rest) {
             ((_, Node::Object(inner)), Some(rest)) => inner.get(rest),
             ((_, node), None) => serde_json::to_value(node).ok(),
             _ => None,
         }
+    }
+}
+
+/// The first key of a dotted path, and the rest. Keys are short: a search that first has to be made ready takes longer.
+fn first_key(path: &str) -> (&str, Option<&str>) {
+    let dot = path.bytes().position(|byte| byte == b'.');
+    match dot.and_then(|dot| Some((path.get(..dot)?, path.get(dot + 1..)?))) {
+        Some((key, rest)) => (key, Some(rest)),
+        None => (path, None),
     }
 }
 

@@ -4,9 +4,14 @@
 //! `httparse` reads what keeps to the rules; what does not (bare LF, folded lines, odd bytes) is read line
 //! by line, as servers out there do.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 
 use crate::protocol::account::text as text_weight;
+
+/// What a request line ends with. Made once: to make it takes longer than to look through a line.
+static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" HTTP/1."));
 
 /// The most header lines that are read; later ones are ignored.
 const MAX_HEADERS: usize = 128;
@@ -238,9 +243,9 @@ pub(crate) fn begins_request(bytes: &[u8]) -> Option<bool> {
                     return Some(false);
                 }
                 match memchr::memchr(b'\n', rest) {
-                    Some(end) => Some(memmem::find(rest.get(..end)?, b" HTTP/1.").is_some()),
+                    Some(end) => Some(VERSION.find(rest.get(..end)?).is_some()),
                     None if direct && rest.len() > 64 => Some(true),
-                    None if rest.len() > 4096 => Some(memmem::find(rest, b" HTTP/1.").is_some()),
+                    None if rest.len() > 4096 => Some(VERSION.find(rest).is_some()),
                     None => None,
                 }
             }
