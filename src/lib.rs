@@ -24,6 +24,8 @@ pub mod detect;
 #[cfg(feature = "sensor")]
 pub mod alert;
 #[cfg(feature = "sensor")]
+pub mod store;
+#[cfg(feature = "sensor")]
 pub mod sensor;
 #[cfg(feature = "helper")]
 pub mod helper;
