@@ -25,6 +25,8 @@ pub mod detect;
 pub mod alert;
 #[cfg(feature = "sensor")]
 pub mod store;
+#[cfg(all(feature = "sensor", unix))]
+pub mod deliver;
 #[cfg(feature = "sensor")]
 pub mod sensor;
 #[cfg(feature = "helper")]

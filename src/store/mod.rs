@@ -187,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub fn delivered(&mut self, destination: &str, up_to: i64) -> Result<(), StoreError> {
+    pub fn delivered(&self, destination: &str, up_to: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "UPDATE outbox SET state = 'sent', attempts = attempts + 1
@@ -201,7 +201,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub fn attempted(&mut self, destination: &str, up_to: i64) -> Result<(), StoreError> {
+    pub fn attempted(&self, destination: &str, up_to: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "UPDATE outbox SET attempts = attempts + 1 WHERE destination = ? AND alert <= ? AND state = 'waiting'",
