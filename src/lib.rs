@@ -24,6 +24,10 @@ pub mod detect;
 #[cfg(feature = "sensor")]
 pub mod alert;
 #[cfg(feature = "sensor")]
+pub mod store;
+#[cfg(all(feature = "sensor", unix))]
+pub mod deliver;
+#[cfg(feature = "sensor")]
 pub mod sensor;
 #[cfg(feature = "helper")]
 pub mod helper;

@@ -12,7 +12,7 @@ use crate::capture::live::{ANY, environment};
 use crate::config::{Config, is_interface};
 use crate::endpoint::printable;
 use crate::net::ByteSize;
-use crate::sensor::sandbox::{self, Files, Open};
+use crate::sensor::sandbox::{self, Duties, Files, Open};
 
 /// What `outfall check` is told.
 #[derive(Debug, clap::Args)]
@@ -253,7 +253,7 @@ fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
         })
     };
     // As a sensor that listens, which keeps the most.
-    sandbox::lock(true, &[])?;
+    sandbox::lock(Duties { listens: true, ..Duties::default() })?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
     let here = sandbox::try_out(state, &outside, &listening);

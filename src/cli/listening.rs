@@ -29,11 +29,7 @@ impl Listening {
     /// # Errors
     /// If the state directory cannot be used, or an address not be listened on.
     pub fn bind(config: &Config) -> Result<Option<Bound>, ListenerError> {
-        let user = &config.capture.user;
-        // The user that the process becomes is to own what it writes.
-        let becomes = config.capture.sandbox && !user.is_empty() && Uid::effective().is_root();
-        let user = if becomes { User::from_name(user).ok().flatten() } else { None };
-        Bound::open(config, user.map(|user| (user.uid.as_raw(), user.gid.as_raw())))
+        Bound::open(config, owner(config))
     }
 
     /// Takes up the journal and starts the threads.
@@ -90,6 +86,14 @@ impl Listening {
         log(helpers);
         counted
     }
+}
+
+/// The user that the process becomes, if any, which is to own what it writes, and its group.
+pub fn owner(config: &Config) -> Option<(u32, u32)> {
+    let user = &config.capture.user;
+    let becomes = config.capture.sandbox && !user.is_empty() && Uid::effective().is_root();
+    let user = if becomes { User::from_name(user).ok().flatten() } else { None };
+    user.map(|user| (user.uid.as_raw(), user.gid.as_raw()))
 }
 
 fn counters(counted: &ListenerCounters) -> String {

@@ -7,6 +7,8 @@ pub mod config;
 mod counters;
 pub mod coverage;
 #[cfg(target_os = "linux")]
+mod delivering;
+#[cfg(target_os = "linux")]
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;

@@ -11,18 +11,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::delivering::Delivering;
 use super::events::Events;
 use super::listening::{self, Listening};
 use super::output::Output;
 use super::service::Service;
-use super::{counters, summary};
+use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
+use crate::deliver::{self, Prepared};
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
-use crate::sensor::Judgement;
 use crate::sensor::live::{Live, LiveCounters};
-use crate::sensor::sandbox::{self, Files, Open};
+use crate::sensor::sandbox::{self, Duties, Files, Open};
+use crate::sensor::{Judgement, Outcome};
 
 /// What `outfall run` is told.
 #[derive(Debug, clap::Args)]
@@ -86,12 +88,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         log("warning: /proc/self/net/dev cannot be read: what the interfaces themselves drop is not known");
     }
     let bound = Listening::bind(&config)?;
-    confine(args, &config, bound.as_ref())?;
+    let prepared = Prepared::read(&config, listening::owner(&config))?;
+    confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
+    let delivering = Delivering::start(prepared, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
-        sandbox::lock(listening.is_some(), relief)?;
+        sandbox::lock(Duties { listens: listening.is_some(), delivers: delivering.is_at_work(), relief })?;
     }
     sensor.begin();
     let threads = config.capture.threads;
@@ -100,15 +104,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(listening) = &mut listening {
         listening.begin(&mut |line| log(&line));
     }
+    delivering.begin(&mut |line| log(&line));
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
     let (mut stuck, mut journal_refused) = (Vec::new(), 0);
+    let put = |outcome: Outcome, output: &mut Output<Target>| {
+        delivering.put(&outcome);
+        output.put(&outcome);
+    };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
         let turned =
-            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| output.put(&outcome), &mut say);
+            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| put(outcome, &mut output), &mut say);
         if let Err(error) = turned {
             break Err(error);
         }
@@ -128,7 +137,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
-        judgement.revisit(sensor.clock(), &mut |outcome| output.put(&outcome));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output));
+        delivering.log().into_iter().for_each(&mut say);
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);
@@ -137,6 +147,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             reported = Instant::now();
             counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
+            delivering.report().iter().for_each(|line| log(line));
         }
         let now_stuck = sensor.stuck();
         if now_stuck.is_empty() {
@@ -150,10 +161,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log("ending: writing what is open");
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished = sensor.finish(&mut judgement, &mut |outcome| output.put(&outcome));
+    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output));
+    let delivered = delivering.finish(&mut |line| log(&line));
     let counted = finished?;
     counters::lines(&counted).iter().for_each(|line| log(line));
-    close(args, output, &counted, &judgement, &events, listened.as_ref())?;
+    close(args, output, &counted, &judgement, &events, listened.as_ref(), delivered.as_ref())?;
     // All is written before the reason for an early end is said.
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -177,7 +189,7 @@ fn explained(error: live::LiveError) -> anyhow::Error {
     }
 }
 
-fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>) -> anyhow::Result<()> {
+fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>, prepared: Option<&Prepared>) -> anyhow::Result<()> {
     if !config.capture.sandbox {
         log("warning: `capture.sandbox` is off: the sensor keeps every right that it was started with");
         return Ok(());
@@ -188,7 +200,13 @@ fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>) -> anyhow::Re
     let directory = |file: &Option<PathBuf>| file.as_deref().map(directory_of).into_iter().collect();
     let open = Open {
         user: config.capture.user.clone(),
-        keep: bound.map(|bound| bound.state().to_owned()).into_iter().collect(),
+        keep: bound
+            .map(Bound::state)
+            .into_iter()
+            .chain(prepared.map(Prepared::directory))
+            .map(Path::to_owned)
+            .collect(),
+        connect: prepared.map(Prepared::ports).unwrap_or_default(),
         write: directory(&args.output),
         read: directory(&args.config),
     };
@@ -243,6 +261,7 @@ fn close(
     judgement: &Judgement,
     events: &Events,
     listened: Option<&ListenerCounters>,
+    delivered: Option<&deliver::Counters>,
 ) -> anyhow::Result<()> {
     let (capture, sensor) = counters::totals(counted);
     let (mut intake, mut losses) = (events.counters(), counters::losses(counted));
@@ -250,7 +269,9 @@ fn close(
         intake.add(&listened.intake);
         losses.extend(listening::losses(listened));
     }
-    let text = summary::live(&capture, &sensor, judgement, &intake, &losses);
+    losses.extend(delivered.map(delivering::losses).unwrap_or_default());
+    let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
+    text.push_str(&delivered.map(delivering::summary).unwrap_or_default());
     if args.json {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());

@@ -3,6 +3,7 @@
 use super::policy::{DESTINATION, Destination, ExpectedProcess, parse_network};
 use super::problem::Refusals;
 use super::settings::{Entry, Named, Section, settings};
+use super::syslog::SyslogCollector;
 use super::value::{List, Node, Setting, Text, read_text};
 use crate::net::{ByteSize, Span};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -230,6 +231,44 @@ settings! {
         max_pending: u64 = 100_000, 1..=10_000_000;
     }
 
+    /// Where alerts are kept, with `outfall run`, until they are delivered and after.
+    store: Store {
+        /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`.
+        /// Without a collector to deliver to there is no store.
+        path: String = String::new(), DATABASE;
+        /// How long an alert is kept. Reached: it is deleted, delivered or not, and counted.
+        max_age: Span = Span::seconds(30 * DAY), Span::seconds(MINUTE)..=Span::seconds(3_650 * DAY);
+        /// What the documents of alerts may take; the file is somewhat larger. Reached: the oldest alert is deleted,
+        /// delivered or not, and counted.
+        max_bytes: ByteSize = ByteSize(GIB), ByteSize(64 * KIB)..=ByteSize(TIB);
+        /// Alerts that wait to be written. Reached, as the disk is too slow: a further one is neither stored nor delivered,
+        /// and counted.
+        queue: u64 = 4_096, 1..=1_000_000;
+    }
+
+    /// Sending alerts on, with `outfall run`.
+    deliver: Deliver {
+        /// Syslog collectors, each with an `address` (an IP address and a port), a `transport` (`tls`, the default, `tcp`
+        /// or `udp`), a `format` (`ecs`, the default, or `text`), the `minimum_severity` of alerts (`low`, `medium`,
+        /// `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes` of a message (480 to
+        /// 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its `key`. For example:
+        /// ```toml
+        /// [[deliver.syslog]]
+        /// address = "192.0.2.7:6514"
+        /// ca = "/etc/outfall/collector-ca.pem"
+        /// ```
+        syslog: Vec<SyslogCollector> = Vec::new(), COLLECTORS;
+        /// How long a connection may take to be made, and a message to be taken. Reached: the connection is made anew.
+        timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
+        /// The longest pause between two tries; pauses begin at half a second and double.
+        longest_pause: Span = Span::seconds(MINUTE), Span(100_000_000)..=Span::seconds(HOUR);
+        /// TCP and TLS: how long a connection must hold after a message was written before that counts as delivered, as
+        /// syslog has no answers. Where it breaks earlier, the message is sent again.
+        confirm: Span = Span::seconds(2), Span(10_000_000)..=Span::seconds(10 * MINUTE);
+        /// How long the end of the program waits for deliveries. Reached: the rest is sent after the next start.
+        drain: Span = Span::seconds(5), Span(0)..=Span::seconds(10 * MINUTE);
+    }
+
     /// Capturing live, with `outfall run`. What of it counts per ring counts for each interface and each thread.
     capture: Capture {
         /// The interfaces to capture on; `--interface` on the command line takes their place.
@@ -439,3 +478,11 @@ const DIRECTORY: Text =
 
 const PROCESSES: List<ExpectedProcess> =
     List { item: "a table with an `image`", may_be_empty: true, read: ExpectedProcess::read };
+
+const DATABASE: Text = Text {
+    what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
+    fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
+};
+
+const COLLECTORS: List<SyslogCollector> =
+    List { item: "a table with an `address`", may_be_empty: true, read: SyslogCollector::read };

@@ -9,6 +9,7 @@ mod policy;
 mod problem;
 mod settings;
 mod suggest;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -17,11 +18,13 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use keys::{
-    Capture, Config, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, is_interface,
+    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, Store,
+    is_interface,
 };
 pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;
+pub use syslog::{Format, SyslogCollector, Transport};
 
 use problem::{Refusals, key_text};
 use toml::de::DeTable;

@@ -293,7 +293,7 @@ pub fn read_text<T>(
 }
 
 /// A TOML string; a literal one where that spares the reader doubled backslashes.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let plain = |c: char| !c.is_control() && c != '\'';
     if text.contains(['\\', '"']) && text.chars().all(plain) {
         return format!("'{text}'");

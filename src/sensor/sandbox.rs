@@ -3,7 +3,7 @@
 //! [`confine`] is called while the process has one thread: it becomes another user if asked to, gives up every
 //! capability, and by Landlock the right to open files outside of the given directories, all of which later threads
 //! inherit. [`lock`] is called once all threads are there: seccomp then refuses, on every thread, each system call that
-//! is not on a short list, so no socket is opened, no program or thread started, and no process traced any more.
+//! is not on a short list, so no socket is opened (but to the collectors that alerts are delivered to), no program or thread started, and no process traced any more.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::unistd::{Uid, User};
@@ -63,6 +63,8 @@ pub struct Open {
     pub write: Vec<PathBuf>,
     /// Directories in which files may be read.
     pub read: Vec<PathBuf>,
+    /// Ports to which connections may be made over TCP.
+    pub connect: Vec<u16>,
 }
 
 /// How far the system took part.
@@ -126,6 +128,9 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
             rules = rules.add_rule(PathBeneath::new(directory, access))?;
         }
     }
+    for port in &open.connect {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
     Ok(match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Files::Confined,
         RulesetStatus::PartiallyEnforced => Files::Partly,
@@ -133,21 +138,40 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
     })
 }
 
-/// Gives up all system calls but those that reading rings, writing results and ending need, on all threads; where it
-/// listens, also those that accept connections on sockets that are there, and that keep a journal. `relief`: the
-/// commands of `bpf` that stay.
+/// What a process still does once it is locked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Duties<'a> {
+    /// It accepts connections on sockets that are there, and keeps a journal.
+    pub listens: bool,
+    /// It keeps a store, and sends to collectors on new sockets of IP.
+    pub delivers: bool,
+    /// The commands of `bpf` that it needs.
+    pub relief: &'a [u32],
+}
+
+/// Gives up all system calls but those that reading rings, writing results, ending and its duties need, on all threads.
 ///
 /// # Errors
 /// If this kernel has no seccomp, or a thread does not take part.
-pub fn lock(listens: bool, relief: &[u32]) -> Result<(), SandboxError> {
+pub fn lock(duties: Duties<'_>) -> Result<(), SandboxError> {
     let refused = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Calls(error);
-    let program = program(listens, relief).map_err(|error| refused(Box::new(error)))?;
+    let program = program(duties).map_err(|error| refused(Box::new(error)))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(Box::new(error)))
 }
 
-fn program(listens: bool, relief: &[u32]) -> Result<BpfProgram, seccompiler::Error> {
+fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
+    let Duties { listens, delivers, relief } = duties;
     let more = if listens { LISTENING } else { &[] };
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
+    let yet_more = if delivers { DELIVERING } else { &[] };
+    let calls = CALLS.iter().chain(more).chain(yet_more);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
+    #[cfg(target_arch = "x86_64")]
+    if delivers {
+        rules.extend(
+            [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_stat, libc::SYS_unlink]
+                .map(|call| (call, Vec::new())),
+        );
+    }
     #[cfg(target_arch = "x86_64")]
     if listens {
         rules.extend([libc::SYS_epoll_wait, libc::SYS_unlink].map(|call| (call, Vec::new())));
@@ -158,6 +182,20 @@ fn program(listens: bool, relief: &[u32]) -> Result<BpfProgram, seccompiler::Err
         let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
         SeccompRule::new(vec![condition])
     };
+    if delivers {
+        let mut sockets = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+                let equal = |argument, mask, value: i32| {
+                    let operator = SeccompCmpOp::MaskedEq(mask);
+                    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, u64::from(value.unsigned_abs()))
+                };
+                // The other bits of the kind are flags.
+                sockets.push(SeccompRule::new(vec![equal(0, u64::from(u32::MAX), family)?, equal(1, 0xf, kind)?])?);
+            }
+        }
+        rules.insert(libc::SYS_socket, sockets);
+    }
     // Memory that can be written is never run.
     let runs = libc::PROT_EXEC as u64;
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
@@ -247,6 +285,22 @@ const LISTENING: &[i64] = &[
     libc::SYS_unlinkat,
 ];
 
+/// What delivery needs besides: connections, to ports that are Landlock's to judge, and what SQLite does with its files,
+/// which are so too.
+const DELIVERING: &[i64] = &[
+    libc::SYS_connect,
+    libc::SYS_shutdown,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_unlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_geteuid,
+];
+
 /// Whether this process holds a capability; for those who want to know before they start.
 pub fn holds_net_raw() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false)
@@ -329,7 +383,10 @@ mod tests {
 
     #[test]
     fn the_list_of_calls_makes_a_program() {
-        let plain = program(false, &[]).unwrap().len();
-        assert!(program(true, &[]).unwrap().len() > plain && program(false, &[1]).unwrap().len() > plain);
+        let length = |duties| program(duties).unwrap().len();
+        let plain = length(Duties::default());
+        assert!(length(Duties { listens: true, ..Duties::default() }) > plain);
+        assert!(length(Duties { delivers: true, ..Duties::default() }) > plain);
+        assert!(length(Duties { relief: &[1], ..Duties::default() }) > plain);
     }
 }

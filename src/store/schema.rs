@@ -1,0 +1,85 @@
+//! The tables, and how a file of an earlier version gets them.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks a file as Outfall's: "OutF".
+const APPLICATION: i64 = 0x4f75_7446;
+
+/// From each version to the next; a new file has version 0.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE alerts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL,
+        time TEXT NOT NULL,
+        stored INTEGER NOT NULL,
+        severity INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+    CREATE INDEX alerts_by_event ON alerts (event_id);
+    CREATE TABLE outbox (
+        destination TEXT NOT NULL,
+        alert INTEGER NOT NULL REFERENCES alerts (number) ON DELETE CASCADE,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent')),
+        PRIMARY KEY (destination, alert)
+    ) WITHOUT ROWID;
+    CREATE INDEX outbox_by_alert ON outbox (alert);
+    CREATE INDEX outbox_waiting ON outbox (destination, alert) WHERE state = 'waiting';
+"];
+
+/// Why a file cannot be used.
+pub(super) enum Unfit {
+    /// A newer program made it.
+    Newer(i64),
+    /// Another program made it.
+    Foreign,
+    /// It does not hold together.
+    Damaged(String),
+    /// SQLite refuses.
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Unfit {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Sets up the connection, looks the file over, and brings its tables up to date.
+pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), Unfit> {
+    connection.busy_timeout(busy)?;
+    // Nothing may be opened outside of the file's own directory.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let number = |connection: &Connection, name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION && (tables > 0 || application != 0) {
+        return Err(Unfit::Foreign);
+    }
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if version > newest {
+        return Err(Unfit::Newer(version));
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Unfit::Damaged(found.lines().next().unwrap_or_default().to_owned()));
+    }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another connection may have been quicker.
+    let version = number(&transaction, "user_version")?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(migration)?;
+    }
+    if version != newest {
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", newest)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use super::*;
+
+const WIDE: Bounds = Bounds { age: Span::seconds(86_400), bytes: ByteSize(1 << 30) };
+
+fn entry(n: u64) -> Entry {
+    Entry {
+        event_id: format!("e{n}"),
+        time: "2026-01-02T03:04:05Z".into(),
+        severity: 73,
+        kind: "outfall.alert".into(),
+        document: format!("{{\"n\":{n},\"text\":\"\u{e4}\"}}"),
+    }
+}
+
+fn to(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn numbers(waiting: &[Waiting]) -> Vec<&str> {
+    waiting.iter().map(|waiting| waiting.entry.event_id.as_str()).collect()
+}
+
+fn refusal(path: &Path) -> String {
+    let text = Store::open(path).unwrap_err().to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
+}
+
+#[test]
+fn an_alert_waits_for_each_place_until_it_was_delivered_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    let mut store = Store::open(&path).unwrap();
+    store.append(&[(entry(1), to(&["a", "b"])), (entry(2), to(&["a"])), (entry(3), to(&[]))], WIDE).unwrap();
+    let waiting = store.waiting("a", 0, 10).unwrap();
+    assert_eq!(numbers(&waiting), ["e1", "e2"]);
+    assert_eq!(waiting[0].entry, entry(1));
+    store.delivered("a", waiting[0].number).unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(numbers(&store.waiting("a", 0, 10).unwrap()), ["e2"]);
+    assert_eq!(numbers(&store.waiting("b", 0, 10).unwrap()), ["e1"]);
+    assert_eq!((store.count_waiting("a").unwrap(), store.count_waiting("c").unwrap()), (1, 0));
+    assert_eq!(store.size().unwrap().0, 3);
+}
+
+#[test]
+fn the_oldest_alerts_go_where_there_is_no_room_and_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("outfall.db")).unwrap();
+    let narrow = Bounds { bytes: ByteSize(3 * entry(1).document.len() as u64), ..WIDE };
+    let mut pruned = Pruned::default();
+    for n in 1..=5 {
+        let now = store.append(&[(entry(n), to(&["a", "b"]))], narrow).unwrap();
+        pruned = Pruned { alerts: pruned.alerts + now.alerts, waiting: pruned.waiting + now.waiting };
+    }
+    assert_eq!(pruned, Pruned { alerts: 2, waiting: 4 });
+    assert_eq!(numbers(&store.waiting("a", 0, 10).unwrap()), ["e3", "e4", "e5"]);
+    store.connection.execute("UPDATE alerts SET stored = stored - 100 WHERE event_id <> 'e5'", []).unwrap();
+    let young = Bounds { age: Span::seconds(50), ..WIDE };
+    assert_eq!(store.append(&[], young).unwrap(), Pruned { alerts: 2, waiting: 4 });
+    assert_eq!(store.size().unwrap(), (1, ByteSize(entry(5).document.len() as u64)));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_gives_one_line_that_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    std::fs::write(&path, "this is no database, but long enough to be looked at").unwrap();
+    assert!(refusal(&path).contains("no SQLite database"), "{}", refusal(&path));
+    assert!(refusal(&folder.path().join("none/outfall.db")).contains("cannot be opened or made"));
+
+    let newer = folder.path().join("newer.db");
+    Store::open(&newer).unwrap().connection.pragma_update(None, "user_version", 99).unwrap();
+    assert!(refusal(&newer).contains("version 99"), "{}", refusal(&newer));
+
+    let foreign = folder.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    assert!(refusal(&foreign).contains("another program"));
+
+    let damaged = folder.path().join("damaged.db");
+    let mut store = Store::open(&damaged).unwrap();
+    let many: Vec<_> = (0..500).map(|n| (entry(n), to(&["a"]))).collect();
+    store.append(&many, WIDE).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[4_096..].fill(0xa5);
+    std::fs::write(&damaged, bytes).unwrap();
+    assert!(refusal(&damaged).contains("damaged"), "{}", refusal(&damaged));
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_counted_and_nobody_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    let store = Store::open(&path).unwrap();
+    // As if the disk were full from here on.
+    let pages: i64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    store.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    let writer = Writer::start(store, WIDE, 2, || ()).unwrap();
+    let large = Entry { document: "x".repeat(1 << 20), ..entry(1) };
+    for _ in 0..10 {
+        writer.put(large.clone(), to(&["a"]));
+    }
+    let counted = writer.finish();
+    assert!(counted.queue_full > 0 && counted.failed > 0, "{counted:?}");
+    assert_eq!((counted.stored, counted.queue_full + counted.failed), (0, 10));
+}
+
+/// Named by the test below, which starts this program again and kills it.
+#[test]
+fn writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os("OUTFALL_TEST_STORE") else { return };
+    let mut store = Store::open(Path::new(&path)).unwrap();
+    for n in 0_u64.. {
+        let id = u64::from(std::process::id()) << 32 | n;
+        store.append(&[(entry(id), to(&["a"]))], WIDE).unwrap();
+        println!("\nstored e{id}");
+    }
+}
+
+#[test]
+fn no_alert_that_was_stored_is_lost_where_the_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    let mut stored = BTreeSet::new();
+    for round in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::writes_until_it_is_killed", "--nocapture"])
+            .env("OUTFALL_TEST_STORE", &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut note = |line: String| line.strip_prefix("stored ").is_some_and(|id| stored.insert(id.to_owned()));
+        let mut fresh = 0;
+        while fresh < 10 + 7 * round {
+            fresh += u32::from(note(lines.next().unwrap()));
+        }
+        child.kill().unwrap();
+        lines.for_each(|line| _ = note(line));
+        child.wait().unwrap();
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.check().unwrap(), None);
+        let waiting = store.waiting("a", 0, usize::MAX).unwrap();
+        let kept: BTreeSet<String> = waiting.into_iter().map(|waiting| waiting.entry.event_id).collect();
+        assert!(stored.is_subset(&kept), "lost {:?}", stored.difference(&kept));
+    }
+}

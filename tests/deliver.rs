@@ -1,0 +1,414 @@
+//! Alerts on their way to syslog collectors: what arrives, in which order, and what a collector that goes away costs.
+
+#![cfg(all(feature = "sensor", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use common::expect::at;
+use common::lab::{self, Lab};
+use common::{Story, root, skip};
+use outfall::config::Config;
+use outfall::deliver::{Counters, Delivery, Prepared};
+use outfall::record::Document;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::Value;
+
+/// No step of a test may take longer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An authority, and what it signed for a collector and for a sensor.
+struct Site {
+    folder: tempfile::TempDir,
+    server: Arc<rustls::ServerConfig>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap();
+        let issuer = rcgen::Issuer::new(params, key);
+        let signed = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let key = rcgen::KeyPair::generate().unwrap();
+            (rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (own, own_key) = signed(&["sensor.example"]);
+        let (server, server_key) = signed(&["127.0.0.1", "::1", "collector.example"]);
+        let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+        write("ca.pem", ca.pem());
+        write("own.pem", own.pem());
+        write("own.key", own_key.serialize_pem());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![server.der().clone()], PrivateKeyDer::try_from(server_key.serialize_der()).unwrap())
+            .unwrap();
+        Self { folder, server: Arc::new(server) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn collector(&self, address: SocketAddr, tls: bool) -> String {
+        let (ca, own, key) = (self.path("ca.pem"), self.path("own.pem"), self.path("own.key"));
+        if tls {
+            format!(
+                "[[deliver.syslog]]\naddress = \"{address}\"\nca = \"{ca}\"\ncertificate = \"{own}\"\nkey = \"{key}\"\n"
+            )
+        } else {
+            format!("[[deliver.syslog]]\naddress = \"{address}\"\ntransport = \"tcp\"\n")
+        }
+    }
+
+    fn delivery(&self, collectors: &str) -> Delivery {
+        let text = format!(
+            "[store]\npath = \"{}\"\n[deliver]\nconfirm = \"500 ms\"\nlongest_pause = \"200 ms\"\ndrain = \"20 s\"\n\
+             {collectors}",
+            self.path("store/outfall.db")
+        );
+        let config = Config::parse(&text, "f").unwrap();
+        Delivery::start(Prepared::read(&config, None).unwrap().unwrap(), &config).unwrap()
+    }
+
+    /// Takes connections on a socket; each ends after so long, the socket with it for a while, as if the collector
+    /// were killed: what it had not read is lost.
+    fn flaky(&self, listener: TcpListener, tls: bool, patience: Duration, to: Sender<Value>) {
+        let (address, server) = (listener.local_addr().unwrap(), Arc::clone(&self.server));
+        std::thread::spawn(move || {
+            let mut listener = listener;
+            loop {
+                let (stream, _) = listener.accept().unwrap();
+                stream.set_read_timeout(Some(LIMIT)).unwrap();
+                let killed = stream.try_clone().unwrap();
+                std::thread::spawn(move || {
+                    std::thread::sleep(patience);
+                    // It may have ended before.
+                    let _ = killed.shutdown(std::net::Shutdown::Both);
+                });
+                let over = if tls {
+                    let server = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+                    read(BufReader::with_capacity(64, rustls::StreamOwned::new(server, stream)), &to)
+                } else {
+                    read(BufReader::with_capacity(64, stream), &to)
+                };
+                if over {
+                    return;
+                }
+                drop(listener);
+                std::thread::sleep(Duration::from_millis(100));
+                listener = TcpListener::bind(address).unwrap();
+            }
+        });
+    }
+}
+
+/// Reads messages with octet counting; whether nobody wants them any more.
+fn read(mut from: impl std::io::BufRead, to: &Sender<Value>) -> bool {
+    loop {
+        let mut length = Vec::new();
+        if from.read_until(b' ', &mut length).is_err() || length.pop() != Some(b' ') {
+            return false;
+        }
+        let length: usize = std::str::from_utf8(&length).unwrap().parse().unwrap();
+        let mut message = vec![0; length];
+        if from.read_exact(&mut message).is_err() {
+            return false;
+        }
+        if to.send(document(&message)).is_err() {
+            return true;
+        }
+    }
+}
+
+/// The document of a message of RFC 5424.
+fn document(message: &[u8]) -> Value {
+    let text = std::str::from_utf8(message).unwrap();
+    let (head, body) = text.split_once("] ").expect(text);
+    let fields: Vec<&str> = head.splitn(7, ' ').collect();
+    assert!(fields[0].starts_with('<') && fields[0].ends_with(">1") && fields[3] == "outfall", "{text}");
+    let document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
+    let id = document["event"]["id"].as_str().unwrap();
+    assert!(fields[6].contains(&format!("event_id=\"{id}\"")), "{text}");
+    document
+}
+
+fn alert(n: usize) -> Document {
+    let mut document = Document::new();
+    document.set("@timestamp", "2026-01-02T03:04:05.123456789Z");
+    document.set("event.kind", "alert");
+    document.set("event.dataset", "outfall.alert");
+    document.set("event.id", format!("e{n}"));
+    document.set("event.severity", 73);
+    document.set("url.original", format!("/{n}\n\"]\u{e4}\u{2028}{}", "x".repeat(200)));
+    document
+}
+
+/// Waits until every alert has come; the numbers of all that came, in their order.
+fn all(from: &Receiver<Value>, count: usize) -> Vec<usize> {
+    let (mut came, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
+    let until = Instant::now() + LIMIT;
+    while seen.len() < count {
+        let left = until.saturating_duration_since(Instant::now());
+        let document = from.recv_timeout(left).unwrap_or_else(|_| panic!("{} of {count} came", seen.len()));
+        let n: usize = document["event"]["id"].as_str().unwrap()[1..].parse().unwrap();
+        assert_eq!(document.to_string(), alert(n).to_string());
+        seen.insert(n);
+        came.push(n);
+    }
+    came
+}
+
+fn with_a_collector_that_is_killed(tls: bool, address: &str) -> Counters {
+    const ALERTS: usize = 300;
+    let site = Site::new();
+    let listener = TcpListener::bind(address).unwrap();
+    let delivery = site.delivery(&site.collector(listener.local_addr().unwrap(), tls));
+    let (to, from) = channel();
+    site.flaky(listener, tls, Duration::from_millis(900), to);
+    for n in 0..ALERTS {
+        delivery.put(&alert(n));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let came = all(&from, ALERTS);
+    // What is new comes in order, whatever comes again between.
+    let mut newest = None;
+    for n in came {
+        assert!(newest.is_none_or(|newest| n <= newest + 1), "{n} after {newest:?}");
+        newest = newest.max(Some(n));
+    }
+    drop(from);
+    delivery.finish()
+}
+
+#[test]
+fn nothing_is_lost_over_tcp_where_the_collector_is_killed_again_and_again() {
+    let counted = with_a_collector_that_is_killed(false, "127.0.0.1:0");
+    assert!(counted.collectors[0].retried > 0 && counted.store.stored == 300, "{counted:?}");
+}
+
+#[test]
+fn nothing_is_lost_over_tls_and_ipv6_where_the_collector_is_killed_again_and_again() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return skip("TLS over IPv6", "this machine has no IPv6");
+    }
+    let counted = with_a_collector_that_is_killed(true, "[::1]:0");
+    assert!(counted.collectors[0].retried > 0 && counted.collectors[0].failures > 0, "{counted:?}");
+}
+
+#[test]
+fn what_was_not_delivered_is_delivered_after_the_next_start() {
+    let site = Site::new();
+    // Nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let quick = site.collector(address, false).replace("[[deliver.syslog]]", "drain = \"0 s\"\n[[deliver.syslog]]");
+    let start = |collectors: &str| {
+        let text = format!("[store]\npath = \"{}\"\n[deliver]\n{collectors}", site.path("store/outfall.db"));
+        let config = Config::parse(&text, "f").unwrap();
+        Delivery::start(Prepared::read(&config, None).unwrap().unwrap(), &config).unwrap()
+    };
+    let delivery = start(&quick);
+    (0..5).for_each(|n| delivery.put(&alert(n)));
+    let counted = delivery.finish();
+    assert_eq!((counted.collectors[0].sent, counted.collectors[0].waiting), (0, 5));
+    let listener = TcpListener::bind(address).unwrap();
+    let (to, from) = channel();
+    site.flaky(listener, false, LIMIT, to);
+    let delivery = start(&quick.replace("0 s", "10 s"));
+    assert_eq!(all(&from, 5), [0, 1, 2, 3, 4]);
+    let counted = delivery.finish();
+    assert_eq!((counted.collectors[0].sent, counted.collectors[0].waiting), (5, 0), "{counted:?}");
+}
+
+#[test]
+fn a_collector_that_is_not_who_it_should_be_gets_nothing() {
+    let (site, other) = (Site::new(), Site::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = site.collector(listener.local_addr().unwrap(), true);
+    let (to, from) = channel();
+    other.flaky(listener, true, LIMIT, to);
+    let delivery = site.delivery(&collector.replace("[[deliver.syslog]]", "[[deliver.syslog]]\nmax_bytes = 8192"));
+    delivery.put(&alert(1));
+    let until = Instant::now() + LIMIT;
+    let said = loop {
+        let said = delivery.log();
+        if !said.is_empty() || Instant::now() > until {
+            break said;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(said[0].contains("cannot deliver") && said[0].contains("certificate"), "{said:?}");
+    assert!(from.try_recv().is_err());
+    assert_eq!(delivery.counters().collectors[0].sent, 0);
+}
+
+/// Has a confined sensor watch an upload; gives what it printed as alerts, and what it said.
+fn sensor_sends(lab: &Lab, collectors: &str) -> (Vec<Value>, String) {
+    let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
+    let state = lab.folder.path().join("state");
+    let text = format!(
+        "{policy}\n[store]\npath = \"{}/outfall.db\"\n[deliver]\nconfirm = \"200 ms\"\n{collectors}",
+        state.display()
+    );
+    let config = lab.file("outfall.toml", &text);
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
+    lab.send(Instant::now(), &frames.into_iter().map(|frame| (0, frame)).collect::<Vec<_>>());
+    let is_alert = |record: &Value| at(record, "event.dataset") == Some(&"outfall.alert".into());
+    sensor.record("that is an alert", is_alert);
+    let (records, said) = sensor.ends();
+    (records.into_iter().filter(|record| at(record, "event.kind") == Some(&"alert".into())).collect(), said)
+}
+
+#[test]
+fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
+    let Ok(lab) = Lab::new("deliver", 1).map_err(|reason| skip("deliver", &reason)) else { return };
+    lab.ip(&["link", "set", "lo", "up"]);
+    let site = Site::new();
+    let (udp, tcp, tls) = lab.inside(|| {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), listen(), listen())
+    });
+    udp.set_read_timeout(Some(LIMIT)).unwrap();
+    let collectors = format!(
+        "[[deliver.syslog]]\naddress = \"{}\"\ntransport = \"udp\"\n{}{}",
+        udp.local_addr().unwrap(),
+        site.collector(tcp.local_addr().unwrap(), false),
+        site.collector(tls.local_addr().unwrap(), true)
+    );
+    let (to_tcp, from_tcp) = channel();
+    let (to_tls, from_tls) = channel();
+    site.flaky(tcp, false, LIMIT, to_tcp);
+    site.flaky(tls, true, LIMIT, to_tls);
+    let (alerts, said) = sensor_sends(&lab, &collectors);
+    assert!(!alerts.is_empty() && said.contains("0 waiting"), "{said}");
+    assert!(said.contains("delivering to udp://"), "{said}");
+    for alert in alerts {
+        let mut bytes = vec![0; 65_536];
+        let length = udp.recv(&mut bytes).unwrap();
+        assert_eq!(document(&bytes[..length]), alert);
+        assert_eq!(from_tcp.recv_timeout(LIMIT).expect(&said), alert);
+        assert_eq!(from_tls.recv_timeout(LIMIT).expect(&said), alert);
+    }
+}
+
+/// A collector that others wrote.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn stored_by(program: &str, args: impl Fn(&Path) -> Vec<String>, settings: impl Fn(SocketAddr, &Path) -> String) {
+    if !Path::new("/usr/sbin").join(program).exists() {
+        return skip(program, "it is not installed");
+    }
+    let site = Site::new();
+    let folder = site.folder.path();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    std::fs::write(folder.join("daemon.conf"), settings(address, &folder.join("stored"))).unwrap();
+    let start = || {
+        let mut command = Command::new(Path::new("/usr/sbin").join(program));
+        command.args(args(folder)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Daemon(command.spawn().unwrap())
+    };
+    const ALERTS: usize = 200;
+    let delivery = site.delivery(&site.collector(address, false));
+    let first = start();
+    for n in 0..ALERTS / 2 {
+        delivery.put(&alert(n));
+    }
+    let stored = || {
+        let file = std::fs::File::open(folder.join("stored")).ok();
+        let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
+        lines
+            .filter_map(|line| serde_json::from_str(line.trim_start_matches([' ', '\u{feff}'])).ok())
+            .collect::<Vec<Value>>()
+    };
+    let until = Instant::now() + LIMIT;
+    let ids = |stored: &[Value]| {
+        stored.iter().map(|document| document["event"]["id"].to_string()).collect::<std::collections::BTreeSet<_>>()
+    };
+    while ids(&stored()).len() < ALERTS / 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(first);
+    for n in ALERTS / 2..ALERTS {
+        delivery.put(&alert(n));
+    }
+    let _second = start();
+    while ids(&stored()).len() < ALERTS && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let stored = stored();
+    assert_eq!(ids(&stored).len(), ALERTS, "{:?}", delivery.counters());
+    for document in stored {
+        let n: usize = document["event"]["id"].as_str().unwrap()[1..].parse().unwrap();
+        assert_eq!(document.to_string(), alert(n).to_string());
+    }
+    drop(delivery);
+}
+
+#[test]
+fn rsyslog_stores_what_was_sent() {
+    let args = |folder: &Path| {
+        let path = |name: &str| folder.join(name).display().to_string();
+        vec!["-n".to_owned(), "-f".to_owned(), path("daemon.conf"), "-i".to_owned(), path("daemon.pid")]
+    };
+    stored_by("rsyslogd", args, |address, stored| {
+        format!(
+            "global(workDirectory=\"{}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
+             template(name=\"json\" type=\"string\" string=\"%msg%\\n\")\n\
+             ruleset(name=\"outfall\") {{ action(type=\"omfile\" file=\"{}\" template=\"json\") }}\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{}\" ruleset=\"outfall\")\n",
+            stored.parent().unwrap().display(),
+            stored.display(),
+            address.port()
+        )
+    });
+}
+
+#[test]
+fn syslog_ng_stores_what_was_sent() {
+    let args = |folder: &Path| {
+        let path = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
+        vec![
+            "--foreground".to_owned(),
+            "--no-caps".to_owned(),
+            path("cfgfile", "daemon.conf"),
+            path("persist-file", "daemon.persist"),
+            path("pidfile", "daemon.pid"),
+            path("control", "daemon.ctl"),
+        ]
+    };
+    stored_by("syslog-ng", args, |address, stored| {
+        format!(
+            "@version: 3.38\noptions {{ log-msg-size(65536); }};\n\
+             source outfall {{ syslog(transport(\"tcp\") ip(\"127.0.0.1\") port({})); }};\n\
+             destination stored {{ file(\"{}\" template(\"$MSG\\n\")); }};\n\
+             log {{ source(outfall); destination(stored); }};\n",
+            address.port(),
+            stored.display()
+        )
+    });
+}
