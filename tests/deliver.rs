@@ -144,6 +144,7 @@ fn document(message: &[u8]) -> Value {
     let (head, body) = text.split_once("] ").expect(text);
     let fields: Vec<&str> = head.splitn(7, ' ').collect();
     assert!(fields[0].starts_with('<') && fields[0].ends_with(">1") && fields[3] == "outfall", "{text}");
+    assert_ne!(fields[2], "-", "the name of this machine");
     let document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
     let id = document["event"]["id"].as_str().unwrap();
     assert!(fields[6].contains(&format!("event_id=\"{id}\"")), "{text}");
@@ -411,4 +412,23 @@ fn syslog_ng_stores_what_was_sent() {
             stored.display()
         )
     });
+}
+
+#[test]
+fn a_sensor_that_cannot_deliver_says_why_and_does_not_start() {
+    let Ok(lab) = Lab::new("refusal", 1).map_err(|reason| skip("refusal", &reason)) else { return };
+    let store = lab.file("outfall.db", "no database at all, but long enough to be one");
+    let refused = |collector: &str| {
+        let text = format!("[store]\npath = \"{}\"\n[[deliver.syslog]]\n{collector}", store.display());
+        let config = lab.file("outfall.toml", &text);
+        let mut command = lab.command();
+        command.args(["run", "--interface", "tap0", "--config"]).arg(config);
+        let (status, said) = lab::Sensor::start(command).ended();
+        assert_eq!(status, Some(2), "{said}");
+        said.lines().last().unwrap().to_owned()
+    };
+    let said = refused("address = \"127.0.0.1:514\"\ntransport = \"tcp\"\n");
+    assert!(said.contains("outfall.db") && said.contains("no SQLite database"), "{said}");
+    let said = refused("address = \"127.0.0.1:6514\"\nca = \"/nosuch.pem\"\n");
+    assert!(said.contains("/nosuch.pem"), "{said}");
 }

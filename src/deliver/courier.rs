@@ -15,8 +15,10 @@ use crate::store::{Store, StoreError, Waiting};
 
 /// Alerts that are taken from the store at a time.
 const BATCH: usize = 64;
-/// How long it sleeps where nothing is to do; a connection that broke is noticed within that time.
-const IDLE: Duration = Duration::from_millis(100);
+/// How long it sleeps where nothing is to do, if nothing is stored.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long while messages are not confirmed; a connection that broke is noticed within that time.
+const WATCH: Duration = Duration::from_millis(100);
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -79,7 +81,8 @@ impl Courier {
         loop {
             let round = self.round(&mut session);
             let wait = match &round {
-                Ok(0) => IDLE,
+                Ok(0) if session.unconfirmed.is_empty() => IDLE,
+                Ok(0) => WATCH,
                 Ok(_) => {
                     if std::mem::take(&mut down) {
                         self.say("delivers again".to_owned());

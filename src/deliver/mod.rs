@@ -56,6 +56,8 @@ pub enum DeliverError {
 pub struct Prepared {
     path: PathBuf,
     collectors: Vec<(SyslogCollector, Option<Tls>)>,
+    /// The name of this machine.
+    host: String,
 }
 
 impl Prepared {
@@ -79,7 +81,8 @@ impl Prepared {
             "" => Path::new(&config.listener.state).join("store").join("outfall.db"),
             path => PathBuf::from(path),
         };
-        let prepared = Self { path, collectors };
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned();
+        let prepared = Self { path, collectors, host };
         let folder = prepared.directory();
         let failed = |source| DeliverError::Directory { path: folder.to_owned(), source };
         if !folder.is_dir() {
@@ -145,16 +148,15 @@ impl Delivery {
     /// # Errors
     /// If the store cannot be used, or a thread not be started.
     pub fn start(prepared: Prepared, config: &Config) -> Result<Self, DeliverError> {
-        let Prepared { path, collectors } = prepared;
+        let Prepared { path, collectors, host } = prepared;
         let (say, log) = bounded(LINES);
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let store = Store::open(&path)?;
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
         for (collector, tls) in collectors {
             let (waker, wake) = bounded(1);
             let board = Arc::new(Board::default());
             let courier = Courier {
-                formatter: Formatter::new(&collector, host.trim_end(), std::process::id()),
+                formatter: Formatter::new(&collector, &host, std::process::id()),
                 collector: collector.clone(),
                 tls,
                 store: Store::open(&path)?,
