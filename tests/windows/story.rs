@@ -34,12 +34,12 @@ fn listens(port: u16) {
 
 fn vsftpd(folder: &Path) -> Running {
     let home = folder.join("ftp");
-    std::fs::create_dir_all(&home).unwrap();
+    std::fs::create_dir_all(home.join("in")).unwrap();
     std::fs::create_dir_all(folder.join("empty")).unwrap();
-    does("chown", &["ftp", home.to_str().unwrap()]);
+    does("chown", &["ftp", home.join("in").to_str().unwrap()]);
     let settings = format!(
         "background=NO\nlisten=YES\nlisten_address={SERVER}\nanonymous_enable=YES\nlocal_enable=NO\nwrite_enable=YES\n\
-         anon_upload_enable=YES\nno_anon_password=YES\nallow_writeable_chroot=YES\nseccomp_sandbox=NO\nxferlog_enable=NO\n\
+         anon_upload_enable=YES\nno_anon_password=YES\nseccomp_sandbox=NO\nxferlog_enable=NO\n\
          anon_umask=022\nanon_root={}\nsecure_chroot_dir={}\n",
         home.display(),
         folder.join("empty").display()
@@ -140,7 +140,7 @@ fn the_sensor_names_the_program_and_the_file_of_an_upload_under_wine() {
         .unwrap();
     assert!(uploaded.status.success(), "{uploaded:?}");
     let content = std::fs::read(&archive).unwrap();
-    for copy in ["ftp/quarter.7z", "www/upload/quarter.7z", "www/upload/socket-quarter.7z"] {
+    for copy in ["ftp/in/quarter.7z", "www/upload/quarter.7z", "www/upload/socket-quarter.7z"] {
         assert!(std::fs::read(folder.join(copy)).unwrap_or_default() == content, "{copy}");
     }
 
