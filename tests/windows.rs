@@ -286,7 +286,7 @@ fn the_service_is_installed_started_stopped_and_removed() {
     wait_until("the service's hello", 30, || !listener.hellos().is_empty());
     assert_eq!(listener.hellos()[0]["host"]["id"], "WINE-1");
     let log = || std::fs::read_to_string(folder.path().join("outfall-helper.log")).unwrap_or_default();
-    assert!(log().contains("uplink: connected to"), "{}", log());
+    wait_until("the service's log", 10, || log().contains("uplink: connected to"));
     assert_eq!(does("stop"), (true, String::new()));
     assert!(log().contains("outfall-helper ends"), "{}", log());
     assert_eq!(does("remove"), (true, String::new()));

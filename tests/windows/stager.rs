@@ -36,6 +36,7 @@ mod windows {
     /// Longer than a polling helper takes to look.
     const PAUSE: Duration = Duration::from_millis(1500);
     const SIZE: usize = 300_000;
+    const SHARING_VIOLATION: i32 = 32;
 
     pub fn main() {
         let mut arguments = std::env::args().skip(1);
@@ -117,8 +118,14 @@ mod windows {
                 0,
             );
             assert!(!session.is_null(), "InternetConnectW: {}", std::io::Error::last_os_error());
-            let done = FtpPutFileW(session, local.as_ptr(), remote.as_ptr(), FTP_TRANSFER_TYPE_BINARY, 0);
-            assert!(done != 0, "FtpPutFileW: {}", std::io::Error::last_os_error());
+            // It wants the file for itself, which the helper may be hashing.
+            let mut tries = 0;
+            while FtpPutFileW(session, local.as_ptr(), remote.as_ptr(), FTP_TRANSFER_TYPE_BINARY, 0) == 0 {
+                let error = std::io::Error::last_os_error();
+                tries += 1;
+                assert!(tries < 20 && error.raw_os_error() == Some(SHARING_VIOLATION), "FtpPutFileW: {error}");
+                std::thread::sleep(Duration::from_millis(250));
+            }
             std::thread::sleep(PAUSE);
             InternetCloseHandle(session);
             InternetCloseHandle(internet);
