@@ -122,7 +122,8 @@ fn a_story_arrives_in_order_with_its_hello() {
     place.configure(&listener.address(), "");
     assert!(place.start(&["run", "--once"]).wait().success(), "{}", place.log());
     let lines = listener.lines();
-    assert_eq!(types(&lines), ["process_start", "file", "file", "file", "connection"]);
+    let expected = ["process_start", "file", "file", "file", "connection"];
+    assert_eq!(types(&lines), expected, "{lines:?}\n{}", place.log());
     assert!(lines.iter().map(|line| line["seq"].as_u64().unwrap()).is_sorted());
     let file = lines.iter().find(|line| line["type"] == "file").unwrap();
     assert_eq!((&file["start"], &file["bytes"], &file["source"]), (&10.into(), &5.into(), &"script".into()));

@@ -179,6 +179,8 @@ impl Spool {
     /// # Errors
     /// If the disk refuses.
     pub fn read(&mut self, most: usize, lines: &mut Vec<u8>) -> io::Result<()> {
+        // What was added before and is not on the disk yet has lower numbers: it must not be overtaken.
+        self.flush()?;
         let begin = lines.len();
         while lines.len().saturating_sub(begin) < most {
             let mut first: Option<(u64, usize)> = None;

@@ -131,6 +131,18 @@ fn the_latest_heartbeat_is_read_in_its_place_and_outlives_a_broken_connection() 
 }
 
 #[test]
+fn no_line_overtakes_one_that_was_added_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(folder.path(), 1 << 20, STREAM).unwrap();
+    spool.append(Class::File, &body(Class::File, 1)).unwrap();
+    spool.set_heartbeat("\"type\":\"heartbeat\"");
+    // What is sent is acknowledged with everything before it.
+    assert_eq!(read_all(&mut spool), [1, 2]);
+    spool.acknowledge(2).unwrap();
+    assert!(!spool.is_waiting());
+}
+
+#[test]
 fn a_sensor_that_knows_higher_numbers_is_believed() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(folder.path(), 1 << 20, STREAM).unwrap();
