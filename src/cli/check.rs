@@ -252,7 +252,7 @@ fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
             sandbox::try_out(&state, &outside, &listening)
         })
     };
-    // As a sensor that listens, which keeps the most.
+    // As a sensor that listens. One that delivers may besides open sockets of IP, which is not tried here.
     sandbox::lock(Duties { listens: true, ..Duties::default() })?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;

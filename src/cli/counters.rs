@@ -51,8 +51,13 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
         ("shed_steps", *shed_steps),
         ("lag_ms", lag.as_millis() as u64),
     ];
-    let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
-    format!("counters thread={number} {}", counts.join(" "))
+    line(&format!("thread={number}"), counts)
+}
+
+/// A line of the log: `counters ABOUT name=count name=count`.
+pub fn line<'n>(about: &str, counts: impl IntoIterator<Item = (&'n str, u64)>) -> String {
+    let counts: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name}={count}")).collect();
+    format!("counters {about} {}", counts.join(" "))
 }
 
 /// All threads together, as a replay counts.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::counters::line;
 use crate::config::Config;
 use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Prepared};
 use crate::net::group_digits;
@@ -61,10 +62,6 @@ impl Delivering {
 
 fn lines(counted: &Counters) -> Vec<String> {
     let store = &counted.store;
-    let line = |name: String, counts: &[(&str, u64)]| {
-        let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
-        format!("counters {name} {}", counts.join(" "))
-    };
     let kept = [
         ("stored", store.stored),
         ("queue_full", store.queue_full),
@@ -72,7 +69,7 @@ fn lines(counted: &Counters) -> Vec<String> {
         ("pruned", store.pruned),
         ("pruned_waiting", store.pruned_waiting),
     ];
-    let mut lines = vec![line("store".to_owned(), &kept)];
+    let mut lines = vec![line("store", kept)];
     for collector in &counted.collectors {
         let CollectorCounters { name, sent, retried, dropped, reduced, waiting, failures } = collector;
         let counts = [
@@ -83,7 +80,7 @@ fn lines(counted: &Counters) -> Vec<String> {
             ("waiting", *waiting),
             ("failures", *failures),
         ];
-        lines.push(line(format!("deliver={name}"), &counts));
+        lines.push(line(&format!("deliver={name}"), counts));
     }
     lines
 }

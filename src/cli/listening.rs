@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Uid, User};
-
+use super::counters::line;
 use crate::config::Config;
 use crate::endpoint::History;
 use crate::endpoint::listener::{Bound, HelperStatus, Listener, ListenerCounters, ListenerError};
@@ -24,12 +23,12 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Opens the sockets; none if the configuration names none.
+    /// Opens the sockets; none if the configuration names none. What is written is to be its `owner`'s, a user and a group.
     ///
     /// # Errors
     /// If the state directory cannot be used, or an address not be listened on.
-    pub fn bind(config: &Config) -> Result<Option<Bound>, ListenerError> {
-        Bound::open(config, owner(config))
+    pub fn bind(config: &Config, owner: Option<(u32, u32)>) -> Result<Option<Bound>, ListenerError> {
+        Bound::open(config, owner)
     }
 
     /// Takes up the journal and starts the threads.
@@ -88,14 +87,6 @@ impl Listening {
     }
 }
 
-/// The user that the process becomes, if any, which is to own what it writes, and its group.
-pub fn owner(config: &Config) -> Option<(u32, u32)> {
-    let user = &config.capture.user;
-    let becomes = config.capture.sandbox && !user.is_empty() && Uid::effective().is_root();
-    let user = if becomes { User::from_name(user).ok().flatten() } else { None };
-    user.map(|user| (user.uid.as_raw(), user.gid.as_raw()))
-}
-
 fn counters(counted: &ListenerCounters) -> String {
     let journal = &counted.journal;
     let counts = [
@@ -120,8 +111,7 @@ fn counters(counted: &ListenerCounters) -> String {
         ("journal_refused", journal.refused),
     ];
     let ends = counted.ends.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name(), *count));
-    let counts: Vec<String> = counts.into_iter().chain(ends).map(|(name, count)| format!("{name}={count}")).collect();
-    format!("counters listener {}", counts.join(" "))
+    line("listener", counts.into_iter().chain(ends))
 }
 
 /// All helpers in a line, and the worst of each kind by name.

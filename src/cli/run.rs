@@ -87,8 +87,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if !watched.readable() {
         log("warning: /proc/self/net/dev cannot be read: what the interfaces themselves drop is not known");
     }
-    let bound = Listening::bind(&config)?;
-    let prepared = Prepared::read(&config, listening::owner(&config))?;
+    let owner = owner(&config);
+    let bound = Listening::bind(&config, owner)?;
+    let prepared = Prepared::read(&config, owner)?;
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let delivering = Delivering::start(prepared, &config)?;
@@ -176,6 +177,14 @@ fn load(path: Option<&Path>) -> anyhow::Result<Config> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     })
+}
+
+/// The user that the process becomes, if any, which is to own what it writes, and its group.
+fn owner(config: &Config) -> Option<(u32, u32)> {
+    let user = &config.capture.user;
+    let becomes = config.capture.sandbox && !user.is_empty() && nix::unistd::Uid::effective().is_root();
+    let user = if becomes { nix::unistd::User::from_name(user).ok().flatten() } else { None };
+    user.map(|user| (user.uid.as_raw(), user.gid.as_raw()))
 }
 
 /// Says what to do where the system only says no.

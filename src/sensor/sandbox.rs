@@ -3,7 +3,8 @@
 //! [`confine`] is called while the process has one thread: it becomes another user if asked to, gives up every
 //! capability, and by Landlock the right to open files outside of the given directories, all of which later threads
 //! inherit. [`lock`] is called once all threads are there: seccomp then refuses, on every thread, each system call that
-//! is not on a short list, so no socket is opened (but to the collectors that alerts are delivered to), no program or thread started, and no process traced any more.
+//! is not on a short list, so no socket is opened (but of IP, where alerts are delivered), no program or thread started,
+//! and no process traced any more.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
