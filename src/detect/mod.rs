@@ -25,11 +25,13 @@
 //! State and configuration are explicit, and no clock is read: the same questions in the same order give the same
 //! verdicts.
 
+mod baseline;
 mod policy;
 mod prevalence;
 mod reason;
 mod verdict;
 
+pub use baseline::{Change, Kind, Row, RowKey};
 pub use policy::Detector;
 pub use prevalence::{MAX_DESTINATIONS, Prevalence, PrevalenceCounters};
 pub use reason::Reason;
