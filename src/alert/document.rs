@@ -30,6 +30,13 @@ pub(super) fn document(alert: &Alert) -> Document {
     document.set("threat.technique.id", TECHNIQUE.0);
     document.set("threat.technique.name", TECHNIQUE.1);
     document.set("outfall.alert.severity", alert.verdict.severity.name());
+    document.set("outfall.alert.confidence", alert.verdict.sureness.name());
+    if alert.verdict.held {
+        document.set("outfall.alert.learning", true);
+    }
+    if let Some(story) = &alert.story {
+        story.write(&mut document);
+    }
     for (presence, path) in [
         (Presence::Present, "outfall.alert.legs.present"),
         (Presence::Absent, "outfall.alert.legs.absent"),

@@ -5,9 +5,11 @@
 
 mod document;
 mod health;
+mod story;
 mod text;
 
 pub use health::{Health, Trouble};
+pub use story::Story;
 
 use crate::detect::Verdict;
 use crate::join::{Attribution, FileLink};
@@ -28,6 +30,8 @@ pub struct Alert {
     pub verdict: Verdict,
     /// What the sensor lost at the time of the upload, if that was too much.
     pub loss: Option<Loss>,
+    /// The uploads that it stands for, if there are several.
+    pub story: Option<Box<Story>>,
 }
 
 /// Packets that the sensor lost over some time.
@@ -51,7 +55,7 @@ impl Alert {
     /// An alert on an upload.
     pub fn new(upload: Upload, attribution: Attribution, links: Vec<FileLink>, verdict: Verdict) -> Self {
         let id = EventId::of("alert", upload.connection, upload.start, upload.id.to_string().as_bytes());
-        Self { id, upload, attribution, links, verdict, loss: None }
+        Self { id, upload, attribution, links, verdict, loss: None, story: None }
     }
 
     /// The ECS document: the upload's own, with the join's part and the alert's.

@@ -63,7 +63,9 @@ fn alert(name: &str) -> Alert {
     };
     let verdict = Verdict {
         severity: Severity::High,
-        reasons: vec![Reason::ProcessUnexpected { image: "C:\\ftp.exe".into(), protocol: "ftp" }],
+        sureness: crate::detect::Sureness::High,
+        held: false,
+        reasons: vec![Reason::ProcessUnexpected { image: "C:\\ftp.exe".into(), protocol: "ftp", days: 0, hosts: 0 }],
         legs: Legs {
             data_access: Presence::Present,
             outbound_cleartext: Presence::Present,
@@ -142,7 +144,8 @@ HIGH 10.0.0.5 -> 192.0.2.9:21 ftp 1.50 kB old.7z by ftp.exe on WKS-1: process-un
 fn hostile_names_cannot_drive_a_terminal() {
     let mut alert = alert("\u{1b}]0;x\u{7}\u{202e}a\nHIGH fake\u{200b}");
     alert.upload.domain = Some("\u{1b}[2J.example".into());
-    let reason = Reason::DestinationRare { destination: "\u{1b}[2J.example".into(), hosts: 1, below: 3 };
+    let reason =
+        Reason::DestinationRare { destination: "\u{1b}[2J.example".into(), hosts: 1, below: 3, users: 0, age: None };
     alert.verdict.reasons.push(reason);
     assert_eq!(alert.line().lines().count(), 1);
     let text = alert.text();

@@ -51,6 +51,11 @@ pub(super) fn text(alert: &Alert) -> String {
         let _ = write!(text, "\n  {name:<8} {value}");
     };
     add("time", alert.upload.start.to_string());
+    if let Some(story) = &alert.story {
+        let (uploads, bytes, over) =
+            (group_digits(story.uploads), ByteSize(story.bytes), story.last.since(story.first));
+        add("story", format!("{uploads} uploads, {bytes} within {over}"));
+    }
     match &alert.attribution {
         Attribution::Known { process, rule, confidence, .. } => {
             add("process", format!("{} ({rule}, {})", described(process), confidence.name()));

@@ -65,7 +65,15 @@ pub fn live(
     if intake.lines > 0 {
         line("endpoint", format!("{} events of {} records", count(intake.events()), count(intake.lines)));
     }
-    line("alerts", count(judged.alerts));
+    let stories = judgement.stories();
+    let mut alerts = count(stories.stories);
+    if stories.grouped > 0 {
+        let _ = write!(alerts, ", and {} more uploads that belong to them", count(stories.grouped));
+    }
+    line("alerts", alerts);
+    if judged.held > 0 {
+        line("", format!("{} held, as the baseline still learns", count(judged.held)));
+    }
     let mut lost: Vec<_> = lost.iter().copied().filter(|(_, amount)| *amount > 0).collect();
     lost.extend(losses(capture, sensor, judgement, intake));
     if lost.is_empty() {
@@ -157,6 +165,10 @@ fn losses(
         ("facts joined before all clocks were learnt", judgement.counters().joined_early),
         ("uploads that could not be corrected any more, too many", judgement.counters().uncorrected),
         ("uploads judged early, too many pending", judgement.counters().judged_early),
+        ("stories ended early, too many at a time", judgement.stories().ended_early),
+        ("destinations forgotten, too many", judgement.baseline().destinations_forgotten),
+        ("processes and pairs forgotten, too many", judgement.baseline().processes_forgotten),
+        ("rows of the baseline that could not be read", judgement.baseline().rows_unread),
     ];
     all.into_iter().filter(|(_, amount)| *amount > 0).collect()
 }

@@ -224,10 +224,46 @@ settings! {
         expected_processes: Vec<ExpectedProcess> = Vec::new(), PROCESSES;
         /// Destinations to which any process may upload. A domain stands for itself and all below it.
         approved_destinations: Vec<Destination> = Vec::new(), DESTINATIONS;
-        /// A destination is rare while fewer home hosts than this have uploaded to it. 0 calls none rare.
+        /// Whether a destination that is not approved is rare whatever is known of it.
+        approved_only: bool = false, ();
+        /// A destination is rare while fewer home hosts than this have uploaded to it, and it is younger than
+        /// `rare_younger_than`. 0 calls none rare.
         rare_below_hosts: u64 = 3, 0..=1_000_000;
-        /// Uploads kept until the end of a replay, to be judged with the prevalence of the whole.
-        /// Reached: the oldest is judged with what is known by then.
+        /// How long after the first upload to it that was no alert a destination may still be rare.
+        rare_younger_than: Span = Span::seconds(30 * DAY), Span(0)..=Span::seconds(3_650 * DAY);
+        /// How far back hosts and users count that uploaded to a destination.
+        prevalence_window: Span = Span::seconds(30 * DAY), Span::seconds(HOUR)..=Span::seconds(3_650 * DAY);
+        /// Days (UTC) on which a process must have used a protocol, or reached a destination, to be expected to. What was an
+        /// alert does not count.
+        learned_days: u64 = 5, 1..=3_650;
+        /// Hosts on which a process must have used a protocol to be expected to.
+        learned_hosts: u64 = 3, 1..=1_000_000;
+        /// Programs that are often misused to upload: file names, upper and lower case alike. For them, only a destination
+        /// is learned, on `learned_days` days and `learned_hosts` hosts, and only with a parent that is known as well.
+        dual_use_programs: Vec<String> = owned(&DUAL_USE_PROGRAMS), PROGRAMS;
+        /// How long a baseline that is kept (`store.path`) learns, from its first upload on. Meanwhile, verdicts that rest on
+        /// what it does not know yet are held: their severity is low, and they teach. Hard rules hold at once: data that
+        /// is linked by content or by name and size, a denied parent, a dual-use program with staged data.
+        learning: Span = Span::seconds(14 * DAY), Span(0)..=Span::seconds(3_650 * DAY);
+        /// Alerts of the same host, process and destination that begin within this time are one story: told once, with counts.
+        /// 0 tells each.
+        story: Span = Span::seconds(HOUR), Span(0)..=Span::seconds(DAY);
+        /// Stories that may be open at a time. Reached: the oldest is told as it is, and counted.
+        max_stories: u64 = 10_000, 1..=1_000_000;
+        /// Destinations that are remembered, less than 512 bytes each for most. Reached: the one that was not uploaded to
+        /// longest is forgotten, is new when it comes again, and is counted.
+        destinations: u64 = 262_144, 1..=10_000_000;
+        /// Processes that are remembered, and as many pairs of a process and a protocol. Reached: as with `destinations`.
+        processes: u64 = 65_536, 1..=10_000_000;
+        /// Pairs of a process and a destination that are remembered, and as many of a parent and a process. Reached: as with
+        /// `destinations`.
+        pairs: u64 = 262_144, 1..=10_000_000;
+        /// Hosts, and users, that are remembered of each, at least. Reached: the one that came least recently is forgotten.
+        visitors: u64 = 16, 1..=65_536;
+        /// In a replay, how long an upload waits, by the time of the packets, to be judged with the hosts known that uploaded to
+        /// its destination after it.
+        hindsight: Span = Span::seconds(DAY), Span(0)..=Span::seconds(3_650 * DAY);
+        /// Uploads that may wait so. Reached: the oldest is judged with what is known by then, and counted.
         max_pending: u64 = 100_000, 1..=10_000_000;
     }
 
@@ -371,6 +407,32 @@ const fn v6(first: u16, prefix: u8) -> IpNet {
 }
 
 const KNOWN_PROTOCOLS: [&str; 3] = ["ftp", "http", "websocket"];
+
+/// Programs of Windows, and common tools, that upload where they are told to: as LOLBAS and incident reports name them.
+const DUAL_USE_PROGRAMS: [&str; 22] = [
+    "ftp.exe",
+    "tftp.exe",
+    "certutil.exe",
+    "certreq.exe",
+    "bitsadmin.exe",
+    "curl.exe",
+    "wget.exe",
+    "powershell.exe",
+    "pwsh.exe",
+    "rundll32.exe",
+    "regsvr32.exe",
+    "mshta.exe",
+    "wscript.exe",
+    "cscript.exe",
+    "msbuild.exe",
+    "installutil.exe",
+    "rclone.exe",
+    "winscp.exe",
+    "psftp.exe",
+    "pscp.exe",
+    "python.exe",
+    "configsecuritypolicy.exe",
+];
 
 const DOCUMENT_PROGRAMS: [&str; 9] = [
     "winword.exe",

@@ -27,15 +27,13 @@
 
 mod baseline;
 mod policy;
-mod prevalence;
 mod reason;
 mod verdict;
 
-pub use baseline::{Change, Kind, Row, RowKey};
+pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
 pub use policy::Detector;
-pub use prevalence::{MAX_DESTINATIONS, Prevalence, PrevalenceCounters};
 pub use reason::Reason;
-pub use verdict::{Leg, Legs, Presence, Severity, Verdict};
+pub use verdict::{Leg, Legs, Presence, Severity, Sureness, Verdict};
 
 #[cfg(test)]
 mod tests;

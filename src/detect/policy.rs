@@ -3,48 +3,78 @@
 use crate::config::{Config, Detect, Network};
 use crate::endpoint::{Operation, base_name};
 use crate::join::{Ancestor, Attribution, Confidence, FileKind, FileLink, FileRule, Process, Why};
+use crate::net::{Span, Timestamp};
 use crate::record::{Protocol, Upload};
 
+use super::baseline::{Baseline, Change, Learned, Row, destination_of};
 use super::verdict::{Legs, Presence, Severity, Verdict};
-use super::{Prevalence, Reason};
+use super::{Reason, Sureness};
 
-/// Judges uploads by the configured policy and by how many hosts upload to a destination.
+/// Judges uploads by the configured policy and by what is normal here.
 #[derive(Debug)]
 pub struct Detector {
     network: Network,
     policy: Detect,
-    prevalence: Prevalence,
+    baseline: Baseline,
 }
 
 impl Detector {
-    /// With the policy of the configuration, and no destination seen yet.
+    /// With the policy of the configuration, and nothing known of what is normal.
     pub fn new(config: &Config) -> Self {
-        let prevalence = Prevalence::new(config.detect.rare_below_hosts);
-        Self { network: config.network.clone(), policy: config.detect.clone(), prevalence }
+        let baseline = Baseline::new(&config.detect);
+        Self { network: config.network.clone(), policy: config.detect.clone(), baseline }
     }
 
-    /// Takes up another policy; what is known of destinations stays.
+    /// Takes up another policy; what was learned stays.
     pub fn configure(&mut self, config: &Config) {
         self.network = config.network.clone();
         self.policy = config.detect.clone();
-        self.prevalence.count_to(config.detect.rare_below_hosts);
+        self.baseline.configure(&config.detect);
     }
 
-    /// Takes note of where an upload went. Only outbound ones count, whatever their protocol.
-    pub fn observe(&mut self, upload: &Upload) {
+    /// Takes back what an earlier run learned; from then on it learns, and [`Detector::changes`] says what.
+    pub fn restore(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.baseline.restore(rows);
+    }
+
+    /// What of the baseline changed since the last call.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.baseline.changes()
+    }
+
+    /// What is normal here.
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// Takes note that an upload goes where it goes: until `hindsight` has passed, its host counts as one that uploads there,
+    /// whatever comes of it. Only outbound ones count, whatever their protocol.
+    pub fn note(&mut self, upload: &Upload, hindsight: Span) {
         if self.is_outbound(upload) {
-            self.prevalence.observe(&Prevalence::destination(upload), upload.connection.client.address);
+            let until = upload.end.after(hindsight);
+            self.baseline.note(&destination_of(upload), upload.connection.client.address, until);
         }
     }
 
-    /// What is known of destinations.
-    pub fn prevalence(&self) -> &Prevalence {
-        &self.prevalence
+    /// What was only noted, until earlier than this, counts no longer.
+    pub fn forget_noted(&mut self, before: Timestamp) {
+        self.baseline.forget_noted(before);
     }
 
-    /// The same, to be merged with another part's.
-    pub fn prevalence_mut(&mut self) -> &mut Prevalence {
-        &mut self.prevalence
+    /// Takes note of what came of an upload: it teaches what is normal, unless it was an alert. A verdict that is held teaches.
+    pub fn settle(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
+        if self.is_outbound(upload) {
+            let destination = destination_of(upload);
+            self.baseline.settle(upload, attribution, protocol_name(upload.protocol), &destination, alert);
+        }
+    }
+
+    /// The process of an upload that was settled has become known.
+    pub fn settle_late(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
+        if self.is_outbound(upload) {
+            let destination = destination_of(upload);
+            self.baseline.settle_late(upload, attribution, protocol_name(upload.protocol), &destination, alert);
+        }
     }
 
     /// Whether the upload leaves the home networks. Proxies are looked through: what counts is the host that a proxy was
@@ -68,47 +98,95 @@ impl Detector {
         if !listed || !self.is_outbound(upload) {
             return None;
         }
+        let destination = destination_of(upload);
         let threshold = self.policy.data_transfer_size_threshold.0;
         let volume = upload.bytes >= threshold;
         let staged = staged(links, volume);
         let process = attribution.process();
-        let image = process.and_then(|process| process.image.as_deref());
-        let unexpected = image.filter(|image| !self.is_expected(image, upload));
-        let rare = self.rarity(upload);
         let denied = process.and_then(|process| self.denied_ancestor(process));
+        let dual_use = process.and_then(|process| self.dual_use(process));
+        let image = process.and_then(|process| process.image.as_deref());
+        let unexpected = process.zip(image).and_then(|(process, image)| {
+            let strict = Strict { denied: denied.is_some(), dual_use: dual_use.is_some() };
+            self.unexpected(process, image, upload, protocol, &destination, strict)
+        });
+        let rare = self.rarity(upload, destination);
 
+        let both = unexpected.is_some() && rare.is_some();
         let suspicious = unexpected.is_some() || rare.is_some();
+        let strict = dual_use.is_some() && unexpected.is_some();
         let severity = match (staged.is_some(), suspicious, denied.is_some()) {
             (_, false, _) => return None,
             (true, true, true) => Severity::Critical,
             (true, true, false) | (false, true, true) => Severity::High,
-            (false, true, false) if volume => Severity::Medium,
+            (false, true, false) if volume || (strict && both) => Severity::Medium,
             (false, true, false) => return None,
         };
         let legs = Legs {
             data_access: if staged.is_some() { Presence::Present } else { Presence::Missing },
             outbound_cleartext: Presence::Present,
-            unexpected_process: match (image, unexpected) {
+            unexpected_process: match (image, &unexpected) {
                 (None, _) => Presence::Missing,
                 (Some(_), Some(_)) => Presence::Present,
                 (Some(_), None) => Presence::Absent,
             },
             rare_destination: if rare.is_some() { Presence::Present } else { Presence::Absent },
         };
+        let linked = staged.as_ref().is_some_and(|staged| staged.linked);
+        let hard = linked || denied.is_some() || (strict && staged.is_some());
+        let learning = self.baseline.learning(upload.start).filter(|_| !hard);
+        let sureness = sureness(attribution, linked, learning.is_some());
         let no_data =
             process.filter(|_| staged.is_none()).map(|_| Reason::NoDataAccess { weak_links: links.len() as u64 });
-        let image = unexpected.map(str::to_owned);
         let reasons = [
-            staged,
-            image.map(|image| Reason::ProcessUnexpected { image, protocol }),
+            staged.map(|staged| staged.reason),
+            unexpected,
+            dual_use.filter(|_| strict),
             rare,
             denied,
             volume.then_some(Reason::Volume { bytes: upload.bytes, threshold }),
             no_endpoint(attribution),
             no_data,
             process_unknown(attribution),
+            learning.map(|left| Reason::Learning { left, of: self.policy.learning }),
         ];
-        Some(Verdict { severity, reasons: reasons.into_iter().flatten().collect(), legs })
+        let held = learning.is_some();
+        let severity = if held { Severity::Low } else { severity };
+        Some(Verdict { severity, sureness, reasons: reasons.into_iter().flatten().collect(), legs, held })
+    }
+
+    /// Why the process is not expected to do this; none if the policy says that it is, or what is normal here does.
+    fn unexpected(
+        &self,
+        process: &Process,
+        image: &str,
+        upload: &Upload,
+        protocol: &'static str,
+        destination: &str,
+        strict: Strict,
+    ) -> Option<Reason> {
+        if self.is_expected(image, upload) {
+            return None;
+        }
+        let learned = self.baseline.learned(process, protocol, destination);
+        if !strict.denied && self.is_learned(&learned, strict.dual_use) {
+            return None;
+        }
+        // What speaks for it most, so that a reader sees how far it is from being normal.
+        let best = if strict.dual_use { learned.destination } else { learned.protocol.max(learned.destination) };
+        let (days, hosts) = (best.days, best.hosts);
+        Some(Reason::ProcessUnexpected { image: image.to_owned(), protocol, days, hosts })
+    }
+
+    fn is_learned(&self, learned: &Learned, dual_use: bool) -> bool {
+        let (days, hosts) = (self.policy.learned_days, self.policy.learned_hosts);
+        if dual_use {
+            return learned.destination.days >= days
+                && learned.destination.hosts >= hosts
+                && learned.parent.days >= days;
+        }
+        // A job of one server is as regular as a program of many hosts, if it always goes to the same place.
+        (learned.protocol.days >= days && learned.protocol.hosts >= hosts) || learned.destination.days >= days
     }
 
     fn is_expected(&self, image: &str, upload: &Upload) -> bool {
@@ -123,15 +201,29 @@ impl Detector {
         })
     }
 
-    fn rarity(&self, upload: &Upload) -> Option<Reason> {
+    /// Whether the program is one that is often misused, by its name or by another name that its content had.
+    fn dual_use(&self, process: &Process) -> Option<Reason> {
+        let listed =
+            |name: &str| self.policy.dual_use_programs.iter().any(|program| program.eq_ignore_ascii_case(name));
+        let name = process.name()?;
+        if listed(name) {
+            return Some(Reason::DualUse { program: name.to_owned(), known_as: None });
+        }
+        let known_as = self.baseline.other_names(process).into_iter().find(|known| listed(known))?;
+        Some(Reason::DualUse { program: name.to_owned(), known_as: Some(known_as) })
+    }
+
+    fn rarity(&self, upload: &Upload, destination: String) -> Option<Reason> {
         let (ip, domain) = (upload.destination_ip(), upload.domain.as_deref());
         if self.policy.approved_destinations.iter().any(|there| there.matches(ip, domain)) {
             return None;
         }
-        let destination = Prevalence::destination(upload);
-        let hosts = self.prevalence.hosts(&destination);
+        let known = self.baseline.prevalence(&destination, upload.start);
         let below = self.policy.rare_below_hosts;
-        (hosts < below).then_some(Reason::DestinationRare { destination, hosts, below })
+        let young = known.age.is_none_or(|age| age < self.policy.rare_younger_than);
+        let rare = self.policy.approved_only || (known.hosts < below && young);
+        let (hosts, users, age) = (known.hosts, known.users, known.age);
+        rare.then_some(Reason::DestinationRare { destination, hosts, below, users, age })
     }
 
     fn denied_ancestor(&self, process: &Process) -> Option<Reason> {
@@ -144,6 +236,27 @@ impl Detector {
             is_denied(ancestor)?;
             Some(Reason::ParentDenied { parent: ancestor.name()?.to_owned(), pid: ancestor.pid, levels })
         })
+    }
+}
+
+/// What holds a process to a stricter rule.
+#[derive(Clone, Copy)]
+struct Strict {
+    denied: bool,
+    dual_use: bool,
+}
+
+/// Both legs of the join are as sure as what they rest on; what is not known yet, or guessed, makes the verdict less sure.
+fn sureness(attribution: &Attribution, linked: bool, held: bool) -> Sureness {
+    let joined = match attribution {
+        Attribution::Known { confidence, .. } => *confidence >= Confidence::High,
+        Attribution::Unknown { .. } => false,
+    };
+    match (joined, linked) {
+        _ if held => Sureness::Low,
+        (true, true) => Sureness::High,
+        (true, false) | (false, true) => Sureness::Medium,
+        (false, false) => Sureness::Low,
     }
 }
 
@@ -167,7 +280,14 @@ fn protocol_name(protocol: Protocol) -> &'static str {
     }
 }
 
-fn staged(links: &[FileLink], volume: bool) -> Option<Reason> {
+/// Files that count as staged.
+struct Staged {
+    reason: Reason,
+    /// One of them is linked by its content, or by its name and size.
+    linked: bool,
+}
+
+fn staged(links: &[FileLink], volume: bool) -> Option<Staged> {
     let counting: Vec<&FileLink> = links.iter().filter(|link| counts(link)).collect();
     let weak = |link: &&FileLink| link.rule == FileRule::ProcessTree && link.confidence == Confidence::Low;
     if !volume && counting.iter().all(weak) {
@@ -175,7 +295,8 @@ fn staged(links: &[FileLink], volume: bool) -> Option<Reason> {
     }
     let rule = counting.iter().map(|link| link.rule).min()?;
     let confidence = counting.iter().map(|link| link.confidence).max()?;
-    Some(Reason::DataStaged { files: counting.len() as u64, rule, confidence })
+    let linked = counting.iter().any(|link| matches!(link.rule, FileRule::Sha256 | FileRule::NameAndSize));
+    Some(Staged { reason: Reason::DataStaged { files: counting.len() as u64, rule, confidence }, linked })
 }
 
 fn counts(link: &FileLink) -> bool {

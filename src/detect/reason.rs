@@ -2,7 +2,7 @@
 
 use crate::endpoint::shortened;
 use crate::join::{Confidence, FileRule, Why};
-use crate::net::ByteSize;
+use crate::net::{ByteSize, Span, group_digits};
 use crate::record::Document;
 
 /// A file name or path in a sentence is cut to this many characters.
@@ -26,6 +26,17 @@ pub enum Reason {
         image: String,
         /// The protocol.
         protocol: &'static str,
+        /// Days on which it did so, or reached the destination, before.
+        days: u64,
+        /// Hosts on which it did.
+        hosts: u64,
+    },
+    /// The program is one that is often misused to upload, and is held to a stricter rule.
+    DualUse {
+        /// The file name of its executable.
+        program: String,
+        /// The name that counts, if its executable was seen under another one.
+        known_as: Option<String>,
     },
     /// Few home hosts upload there, and it is not approved.
     DestinationRare {
@@ -35,6 +46,10 @@ pub enum Reason {
         hosts: u64,
         /// `rare_below_hosts`.
         below: u64,
+        /// Users that uploaded there, as far as they are known.
+        users: u64,
+        /// How long ago the first upload to it was that was no alert; none if there was none.
+        age: Option<Span>,
     },
     /// A program of `parent_process_denylist` stands above the process.
     ParentDenied {
@@ -64,6 +79,13 @@ pub enum Reason {
         /// Why not; absent if the process is known by its pid alone.
         why: Option<Why>,
     },
+    /// The baseline still learns, and the verdict rests on what it does not know yet.
+    Learning {
+        /// For how long it will learn on.
+        left: Span,
+        /// `learning`.
+        of: Span,
+    },
 }
 
 impl Reason {
@@ -72,12 +94,14 @@ impl Reason {
         match self {
             Self::DataStaged { .. } => "data-staged",
             Self::ProcessUnexpected { .. } => "process-unexpected",
+            Self::DualUse { .. } => "dual-use-program",
             Self::DestinationRare { .. } => "destination-rare",
             Self::ParentDenied { .. } => "parent-denied",
             Self::Volume { .. } => "volume",
             Self::NoEndpointContext => "no-endpoint-context",
             Self::NoDataAccess { .. } => "no-data-access",
             Self::ProcessUnknown { .. } => "process-unknown",
+            Self::Learning { .. } => "learning",
         }
     }
 
@@ -92,13 +116,29 @@ impl Reason {
                     "{what} read, written or packed on the host before (at best linked by {rule}, confidence {confidence})"
                 )
             }
-            Self::ProcessUnexpected { image, protocol } => {
-                format!("{} is not expected to send {protocol} there", shown(image))
+            Self::ProcessUnexpected { image, protocol, days, hosts } => {
+                let before = match days {
+                    0 => String::new(),
+                    _ => format!(", as it did on {} and {} only", counted(*days, "day"), counted(*hosts, "host")),
+                };
+                format!("{} is not expected to send {protocol} there{before}", shown(image))
             }
-            Self::DestinationRare { destination, hosts, below } => {
+            Self::DualUse { program, known_as: None } => {
+                format!("{} is often misused to upload, and is held to a stricter rule", shown(program))
+            }
+            Self::DualUse { program, known_as: Some(known_as) } => {
+                format!(
+                    "{} is {} under another name, which is often misused to upload",
+                    shown(program),
+                    shown(known_as)
+                )
+            }
+            Self::DestinationRare { destination, hosts, below, users: _, age } => {
                 let who =
                     if *hosts == 1 { "1 home host uploads".to_owned() } else { format!("{hosts} home hosts upload") };
-                format!("{who} to {}, fewer than {below}, and it is not approved", shown(destination))
+                let few = if hosts < below { format!(", fewer than {below}") } else { String::new() };
+                let since = age.map_or(String::new(), |age| format!(", first {} ago", days_of(age)));
+                format!("{who} to {}{few}{since}, and it is not approved", shown(destination))
             }
             Self::ParentDenied { parent, pid, levels } => {
                 let levels = if *levels == 1 { "1 level".to_owned() } else { format!("{levels} levels") };
@@ -117,6 +157,9 @@ impl Reason {
             Self::ProcessUnknown { why: None } => {
                 "the process is known by its pid alone: its executable was not reported".to_owned()
             }
+            Self::Learning { left, of } => {
+                format!("what is normal here is still being learned ({} of {} left)", days_of(*left), days_of(*of))
+            }
         }
     }
 
@@ -131,14 +174,22 @@ impl Reason {
                 object.set("rule", rule.name());
                 object.set("confidence", confidence.name());
             }
-            Self::ProcessUnexpected { image, protocol } => {
+            Self::ProcessUnexpected { image, protocol, days, hosts } => {
                 object.set("image", image.as_str());
                 object.set("protocol", *protocol);
+                object.set("days", *days);
+                object.set("hosts", *hosts);
             }
-            Self::DestinationRare { destination, hosts, below } => {
+            Self::DualUse { program, known_as } => {
+                object.set("program", program.as_str());
+                object.set_some("known_as", known_as.as_deref());
+            }
+            Self::DestinationRare { destination, hosts, below, users, age } => {
                 object.set("destination", destination.as_str());
                 object.set("hosts", *hosts);
                 object.set("below", *below);
+                object.set("users", *users);
+                object.set_some("age_seconds", age.map(|age| age.0 / 1_000_000_000));
             }
             Self::ParentDenied { parent, pid, levels } => {
                 object.set("parent", parent.as_str());
@@ -152,7 +203,22 @@ impl Reason {
             Self::NoEndpointContext => {}
             Self::NoDataAccess { weak_links } => object.set("weak_links", *weak_links),
             Self::ProcessUnknown { why } => object.set("why", why.map_or("no-image", Why::name)),
+            Self::Learning { left, of } => {
+                object.set("left_seconds", left.0 / 1_000_000_000);
+                object.set("of_seconds", of.0 / 1_000_000_000);
+            }
         }
         object
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", group_digits(count))
+}
+
+/// In days from two of them on, as a baseline is thought of in days.
+fn days_of(span: Span) -> String {
+    const DAY: u64 = 86_400_000_000_000;
+    if span.0 >= 2 * DAY { counted(span.0 / DAY, "day") } else { span.to_string() }
 }

@@ -83,6 +83,7 @@ fn detector() -> Detector {
     let mut config = Config::default();
     config.detect.data_transfer_size_threshold = ByteSize(1_000);
     config.detect.rare_below_hosts = 3;
+    config.detect.dual_use_programs = vec!["certutil.exe".into()];
     config.detect.parent_process_denylist = vec!["winword.exe".into()];
     let there: Destination = "192.0.2.0/24".parse().unwrap();
     let agent = ExpectedProcess::new("*\\backup\\agent.exe", vec!["ftp".into()], vec![there]).unwrap();
@@ -95,7 +96,8 @@ fn detector() -> Detector {
 fn popular() -> Detector {
     let mut detector = detector();
     for host in 1..=3 {
-        detector.observe(&between(&format!("10.0.0.{host}:1"), "192.0.2.9:21", 1));
+        let there = between(&format!("10.0.0.{host}:1"), "192.0.2.9:21", 1);
+        detector.settle(&there, &unknown(Why::NoEndpoint), false);
     }
     detector
 }
@@ -250,14 +252,16 @@ fn a_destination_is_rare_below_the_configured_number_of_hosts() {
     for (host, expected) in [(1, 1), (1, 1), (2, 2)] {
         let mut seen = between(&format!("10.0.0.{host}:1"), "192.0.2.77:80", 1);
         seen.domain = Some("files.example".into());
-        detector.observe(&seen);
+        detector.note(&seen, Span::seconds(1));
         let verdict = detector.judge(&upload, &known(FTP, &[]), &archive()).unwrap();
-        let rare = Reason::DestinationRare { destination: "files.example".into(), hosts: expected, below: 3 };
+        let (users, age) = (0, None);
+        let destination = "files.example".into();
+        let rare = Reason::DestinationRare { destination, hosts: expected, below: 3, users, age };
         assert!(verdict.reasons.contains(&rare), "{verdict:?}");
     }
     let mut third = between("10.0.0.3:1", "192.0.2.77:80", 1);
     third.domain = Some("FILES.example".into());
-    detector.observe(&third);
+    detector.note(&third, Span::seconds(1));
     assert_eq!(told(detector.judge(&upload, &known(FTP, &[]), &archive())).1, ["data-staged", "process-unexpected"]);
 }
 

@@ -37,6 +37,28 @@ impl Severity {
     }
 }
 
+/// How sure a verdict is, by what it rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Sureness {
+    /// Neither of the two, or the baseline still learns.
+    Low,
+    /// One of the two.
+    Medium,
+    /// The process was joined with high confidence, and a file by its content, or by its name and size.
+    High,
+}
+
+impl Sureness {
+    /// The value of `outfall.alert.confidence`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
 /// A leg of AN0423. Of `UnexpectedProcess` and `RareDestination` the analytic asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Leg {
@@ -104,8 +126,12 @@ impl Legs {
 pub struct Verdict {
     /// How severe.
     pub severity: Severity,
+    /// How sure that is.
+    pub sureness: Sureness,
     /// Every reason that holds, in the order of [`Reason`].
     pub reasons: Vec<Reason>,
     /// What was seen of the analytic.
     pub legs: Legs,
+    /// It rests on what the baseline does not know yet: told with low severity, and it teaches.
+    pub held: bool,
 }

@@ -34,7 +34,7 @@ fn in_nanoseconds(line: &str) -> String {
     value.to_string()
 }
 
-fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_parts(seconds, 0)
 }
 
@@ -277,6 +277,19 @@ fn each_reason_for_not_knowing_has_its_name() {
 }
 
 // -- files -------------------------------------------------------------------------------------------
+
+pub(crate) fn process_of(image: &str) -> Process {
+    let host = HostName { id: "A".into(), name: None, domain: None };
+    let (pid, key, start) = (Some(7), None, None);
+    let (command_line, user, sid, sha256, signer) = (None, None, None, None, None);
+    let image = Some(image.into());
+    Process { host, pid, key, start, image, command_line, user, sid, sha256, signer, ancestors: Vec::new() }
+}
+
+pub(crate) fn attributed(image: &str) -> Attribution {
+    let process = Box::new(process_of(image));
+    Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Certain, offset: None }
+}
 
 pub(crate) fn upload(bytes: u64, names: &[&str]) -> Upload {
     let connection = flow(CLIENT, SERVER);

@@ -1,15 +1,16 @@
 //! From facts to outcomes: each upload is joined to its process and files, and judged.
 //!
-//! Whether a destination is rare in a replay is known only at its end, so what may become an alert waits until
-//! then. The wait is bounded; who is pushed out is judged with what is known.
+//! How many hosts upload to a destination is known only later, so in a replay what may become an alert waits for
+//! `detect.hindsight`. The wait is bounded; who is pushed out is judged with what is known.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::names::Names;
+use super::stories::{Stories, StoryCounters};
 use super::third_host::ThirdHosts;
 use crate::alert::{Alert, Health, Loss};
 use crate::config::Config;
-use crate::detect::Detector;
+use crate::detect::{BaselineCounters, Change, Detector, Row};
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
 use crate::net::{Span, Timestamp};
@@ -51,15 +52,15 @@ pub struct JudgementCounters {
     pub by_protocol: BTreeMap<&'static str, Tally>,
     /// Uploads that left the home networks.
     pub outbound: u64,
-    /// Alerts; one that is told anew with its process counts once.
-    pub alerts: u64,
+    /// Verdicts that were held, as the baseline still learns.
+    pub held: u64,
     /// Facts of a replay that were joined before all flows had told of the clocks, for want of room.
     pub joined_early: u64,
     /// Uploads that were delivered again, with the process that was not known before.
     pub corrected: u64,
     /// Uploads that stayed without their process because too many could still have been corrected.
     pub uncorrected: u64,
-    /// Uploads judged before the prevalence of the whole replay was known, for want of room.
+    /// Uploads judged before `detect.hindsight` had passed, for want of room.
     pub judged_early: u64,
 }
 
@@ -69,7 +70,7 @@ struct Unanswered {
     until: Timestamp,
     joined: Box<JoinedUpload>,
     /// It was an alert nonetheless.
-    alerted: bool,
+    alert: Option<Box<Alert>>,
 }
 
 /// Joins and judges.
@@ -84,6 +85,8 @@ pub struct Judgement {
     max_unjoined: usize,
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
+    hindsight: Span,
+    stories: Stories,
     /// Nothing waits for the end, as there is none: uploads are judged with what is known.
     live: bool,
     /// Uploads that were delivered without their process, the oldest first.
@@ -113,6 +116,8 @@ impl Judgement {
             names: Names::new(&config.protocol),
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
+            hindsight: config.detect.hindsight,
+            stories: Stories::new(&config.detect, false),
             live: false,
             unanswered: VecDeque::new(),
             max_unanswered: usize::try_from(config.join.max_correctable).unwrap_or(usize::MAX),
@@ -125,7 +130,19 @@ impl Judgement {
 
     /// For an input without an end: each upload is judged as it is taken.
     pub fn live(config: &Config, history: History) -> Self {
-        Self { live: true, max_unjoined: 0, ..Self::new(config, history) }
+        let stories = Stories::new(&config.detect, true);
+        Self { live: true, max_unjoined: 0, hindsight: Span(0), stories, ..Self::new(config, history) }
+    }
+
+    /// Takes back what an earlier run learned, the least recent first; from then on the baseline learns, and
+    /// [`Judgement::changes`] says what of it changed.
+    pub fn restore(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.detector.restore(rows);
+    }
+
+    /// What of the baseline changed since the last call.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.detector.changes()
     }
 
     /// Takes up another policy: what is ours, how uploads are joined, and what is an alert. What was learnt stays.
@@ -134,6 +151,7 @@ impl Judgement {
         self.max_unanswered = usize::try_from(config.join.max_correctable).unwrap_or(usize::MAX);
         self.correct = config.join.correct;
         self.detector.configure(config);
+        self.stories.configure(&config.detect);
     }
 
     /// Takes the offset of a host's clock that its helper's heartbeats tell: by how many nanoseconds it is ahead.
@@ -184,13 +202,16 @@ impl Judgement {
                 self.third_hosts.complete(&mut upload);
                 self.names.complete(&mut upload);
                 let joined = Box::new(self.join(upload));
-                let due = if joined.upload.state == State::Running { None } else { self.note(&joined) };
+                let due = if joined.upload.state == State::Running { self.early(&joined) } else { self.note(&joined) };
                 let asked = self.ask_again(&joined);
+                let now = joined.upload.end;
                 sink(Outcome::Upload(joined));
-                let alerted = due.is_some_and(|due| self.judge(*due, sink));
-                self.counters.alerts += u64::from(alerted);
+                if !self.live {
+                    self.judge_waiting(now, sink);
+                }
+                let alert = due.and_then(|due| self.judge(*due, sink));
                 if let Some(unanswered) = self.unanswered.back_mut().filter(|_| asked) {
-                    unanswered.alerted = alerted;
+                    unanswered.alert = alert;
                 }
             }
         }
@@ -204,7 +225,7 @@ impl Judgement {
         }
         // Until when is told by packet time, like everything else.
         let until = joined.upload.end.after(self.correct);
-        self.unanswered.push_back(Unanswered { until, joined: Box::new(joined.clone()), alerted: false });
+        self.unanswered.push_back(Unanswered { until, joined: Box::new(joined.clone()), alert: None });
         if self.unanswered.len() > self.max_unanswered {
             self.unanswered.pop_front();
             self.counters.uncorrected += 1;
@@ -213,8 +234,10 @@ impl Judgement {
     }
 
     /// Live: looks again at the uploads without their process, if events have come since. What is known by now is delivered
-    /// with the same identifier, and judged again; what waited for `join.correct` stays as it is.
+    /// with the same identifier, and judged again; what waited for `join.correct` stays as it is. Stories that are over by
+    /// `clock` are ended.
     pub fn revisit(&mut self, clock: Timestamp, sink: &mut impl FnMut(Outcome)) {
+        self.stories.end_before(clock, &mut |alert| sink(Outcome::Alert(Box::new(alert))));
         let events = self.joiner.history().events();
         if events == self.looked {
             return;
@@ -228,15 +251,19 @@ impl Judgement {
                 self.unanswered.push_back(unanswered);
                 continue;
             }
-            let Unanswered { joined: old, alerted, .. } = unanswered;
+            let Unanswered { joined: old, alert, .. } = unanswered;
             let joined = JoinedUpload { corrected: true, ..self.join(old.upload.clone()) };
             let client = joined.upload.connection.client.address;
             self.counters.coverage.correct(client, &old.attribution, &joined.attribution, joined.upload.bytes);
             self.counters.corrected += 1;
             sink(Outcome::Upload(Box::new(joined.clone())));
             // What was an alert before is the same one, told anew.
-            let alert = self.detector.is_outbound(&joined.upload) && self.judge(joined, sink);
-            self.counters.alerts += u64::from(alert && !alerted);
+            if let Some(old) = alert {
+                self.stories.withdraw(&old);
+            }
+            if self.detector.is_outbound(&joined.upload) {
+                self.judge(joined, sink);
+            }
         }
     }
 
@@ -270,7 +297,6 @@ impl Judgement {
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
-        self.detector.observe(&joined.upload);
         if !self.detector.is_outbound(&joined.upload) {
             return None;
         }
@@ -279,6 +305,7 @@ impl Judgement {
         if self.live {
             return Some(joined);
         }
+        self.detector.note(&joined.upload, self.hindsight);
         self.waiting.push_back(joined);
         if self.waiting.len() <= self.max_waiting {
             return None;
@@ -287,23 +314,69 @@ impl Judgement {
         self.waiting.pop_front()
     }
 
+    /// Live, an upload that still runs is judged as far as it has come; it is judged again when it ends.
+    fn early(&self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
+        (self.live && self.detector.is_outbound(&joined.upload)).then(|| Box::new(joined.clone()))
+    }
+
+    /// Judges what has waited for long enough by now.
+    fn judge_waiting(&mut self, now: Timestamp, sink: &mut impl FnMut(Outcome)) {
+        while self.waiting.front().is_some_and(|joined| joined.upload.end.after(self.hindsight) < now) {
+            if let Some(joined) = self.waiting.pop_front() {
+                self.judge(*joined, sink);
+            }
+        }
+    }
+
     /// The input is over: judges what waited, in order.
     pub fn finish(&mut self, sink: &mut impl FnMut(Outcome)) {
         self.join_unjoined(sink);
         while let Some(joined) = self.waiting.pop_front() {
-            let alert = self.judge(*joined, sink);
-            self.counters.alerts += u64::from(alert);
+            self.judge(*joined, sink);
         }
+        self.stories.end_all(&mut |alert| sink(Outcome::Alert(Box::new(alert))));
     }
 
-    /// Whether it is an alert.
-    fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> bool {
-        let JoinedUpload { upload, attribution, links, .. } = joined;
-        let Some(verdict) = self.detector.judge(&upload, &attribution, &links) else { return false };
+    /// The alert, if it is one. What is over then teaches what is normal.
+    fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
+        let JoinedUpload { upload, attribution, links, corrected } = joined;
+        let at = upload.end;
+        if self.live {
+            self.detector.note(&upload, Span(0));
+        } else {
+            // What came before counts for as long as what comes after.
+            self.detector.forget_noted(at);
+        }
+        let verdict = self.detector.judge(&upload, &attribution, &links);
+        let teaches = verdict.as_ref().is_none_or(|verdict| verdict.held);
+        if corrected {
+            self.detector.settle_late(&upload, &attribution, !teaches);
+        } else if upload.state != State::Running {
+            self.detector.settle(&upload, &attribution, !teaches);
+        }
+        if self.live {
+            self.detector.forget_noted(Timestamp(u64::MAX));
+        }
+        let verdict = verdict?;
+        self.counters.held += u64::from(verdict.held);
         let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
         let alert = Alert { loss, ..Alert::new(upload, attribution, links, verdict) };
-        sink(Outcome::Alert(Box::new(alert)));
-        true
+        let mut tell = |alert| sink(Outcome::Alert(Box::new(alert)));
+        if !self.live {
+            self.stories.end_before(alert.upload.start, &mut tell);
+        }
+        self.stories.take(alert.clone(), &mut tell);
+        Some(Box::new(alert))
+    }
+
+    /// Counts of alerts and what became one.
+    pub fn stories(&self) -> StoryCounters {
+        self.stories.counters()
+    }
+
+    /// What the bounds of the baseline cost.
+    pub fn baseline(&self) -> BaselineCounters {
+        self.detector.baseline().counters()
     }
 
     /// The counts so far.
@@ -403,7 +476,7 @@ mod tests {
             assert_eq!(names, vec![Some("ftp.exe"); corrected], "at {now}");
             let alerts = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Alert(_))).count();
             assert_eq!(alerts, 1 + corrected, "told anew with its process");
-            assert_eq!(judgement.counters().alerts, 1, "and counted once");
+            assert_eq!(judgement.stories().stories, 1, "and counted once");
             let share = &judgement.counters().coverage.total;
             assert_eq!((share.attributed.uploads, share.all().uploads), (corrected as u64, 1));
         }

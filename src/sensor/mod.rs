@@ -8,6 +8,7 @@ mod judgement;
 #[cfg(target_os = "linux")]
 pub mod live;
 mod names;
+mod stories;
 mod replay;
 #[cfg(target_os = "linux")]
 pub mod sandbox;
@@ -16,4 +17,5 @@ mod worker;
 
 pub use judgement::{JoinedUpload, Judgement, JudgementCounters, Outcome};
 pub use replay::{Replay, ReplayError};
+pub use stories::StoryCounters;
 pub use worker::{LANES, SensorCounters};

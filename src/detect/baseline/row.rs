@@ -9,6 +9,8 @@ pub enum Kind {
     Destination,
     /// A process; `other` is empty.
     Process,
+    /// The content of a program, by its SHA-256; the names under which it ran stand for its users.
+    ProgramContent,
     /// A process and a protocol that it used.
     ProcessProtocol,
     /// A process and a destination that it uploaded to.
@@ -29,9 +31,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Destination,
         Self::Process,
+        Self::ProgramContent,
         Self::ProcessProtocol,
         Self::ProcessDestination,
         Self::ParentChild,
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::Destination => "destination",
             Self::Process => "process",
+            Self::ProgramContent => "program-content",
             Self::ProcessProtocol => "process-protocol",
             Self::ProcessDestination => "process-destination",
             Self::ParentChild => "parent-child",

@@ -1,0 +1,113 @@
+//! The entries of one kind, bounded, with what changed among them.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use super::entry::Entry;
+use super::row::{Change, Kind, Row, RowKey};
+
+/// Between the halves of a pair: in no path, no name and no domain.
+const BETWEEN: char = '\0';
+
+/// The entries of one kind. Full: the one that was not used for the longest time is forgotten.
+#[derive(Debug)]
+pub(super) struct Table {
+    kind: Kind,
+    most: NonZeroUsize,
+    entries: LruCache<String, Entry>,
+    /// Entries that changed, each once.
+    changed: Vec<String>,
+    /// Entries that are kept on the disk and were forgotten here.
+    gone: Vec<String>,
+    /// Changes are wanted.
+    kept: bool,
+    pub(super) forgotten: u64,
+}
+
+impl Table {
+    pub(super) fn new(kind: Kind, most: u64) -> Self {
+        // Growth on demand: most networks have few of each.
+        let entries = LruCache::unbounded();
+        Self { kind, most: bound(most), entries, changed: Vec::new(), gone: Vec::new(), kept: false, forgotten: 0 }
+    }
+
+    pub(super) fn hold(&mut self, most: u64) {
+        self.most = bound(most);
+        while self.entries.len() > self.most.get() {
+            self.forget_one();
+        }
+    }
+
+    /// From now on changes are remembered until they are asked for.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    pub(super) fn get(&self, key: &str, other: &str) -> Option<&Entry> {
+        if other.is_empty() { self.entries.peek(key) } else { self.entries.peek(joined(key, other).as_str()) }
+    }
+
+    /// The entry, made if it is not there, to be changed.
+    pub(super) fn change(&mut self, key: &str, other: &str) -> &mut Entry {
+        let whole = joined(key, other);
+        if self.entries.len() >= self.most.get() && !self.entries.contains(whole.as_str()) {
+            self.forget_one();
+        }
+        let entry = self.entries.get_or_insert_mut_ref(whole.as_str(), Entry::default);
+        if self.kept && !entry.changed {
+            entry.changed = true;
+            self.changed.push(whole);
+        }
+        entry
+    }
+
+    fn forget_one(&mut self) {
+        if let Some((key, _)) = self.entries.pop_lru() {
+            self.forgotten += 1;
+            if self.kept {
+                self.gone.push(key);
+            }
+        }
+    }
+
+    pub(super) fn restore(&mut self, row: &Row) -> bool {
+        let Some(entry) = Entry::from_row(row) else { return false };
+        if self.entries.len() >= self.most.get() {
+            self.forget_one();
+        }
+        self.entries.put(joined(&row.key.key, &row.key.other), entry);
+        true
+    }
+
+    /// What changed since the last call.
+    pub(super) fn changes(&mut self, into: &mut Vec<Change>) {
+        let kind = self.kind;
+        let key = |whole: &str| {
+            let (key, other) = whole.split_once(BETWEEN).unwrap_or((whole, ""));
+            RowKey { kind, key: key.to_owned(), other: other.to_owned() }
+        };
+        // One that was forgotten and came again is put after it is taken away.
+        into.extend(self.gone.drain(..).map(|gone| Change::Forget(key(&gone))));
+        for whole in self.changed.drain(..) {
+            if let Some(entry) = self.entries.peek_mut(&whole) {
+                // It may have been forgotten and come again, and so be listed twice.
+                if std::mem::take(&mut entry.changed) {
+                    into.push(Change::Put(entry.row(key(&whole))));
+                }
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+fn bound(most: u64) -> NonZeroUsize {
+    NonZeroUsize::new(usize::try_from(most).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn joined(key: &str, other: &str) -> String {
+    if other.is_empty() { key.to_owned() } else { format!("{key}{BETWEEN}{other}") }
+}
