@@ -12,6 +12,7 @@ use super::output::Output;
 use super::summary;
 use crate::capture::Reader;
 use crate::config::Config;
+use crate::detect::Places;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
 
@@ -98,6 +99,7 @@ pub(super) fn play(
     let workers = inputs.workers.map_or(config.replay.workers, u64::from);
 
     let mut judgement = Judgement::new(&config, history);
+    judgement.locate(Places::open(&config.network)?);
     let bar = progress_bar(&reader);
     let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
         |fact| judgement.take(fact, &mut |outcome| put(&outcome)),

@@ -20,6 +20,7 @@ use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
 use crate::deliver::{self, Prepared};
+use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
 use crate::sensor::live::{Live, LiveCounters};
@@ -77,6 +78,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         !interfaces.is_empty(),
         "no interface to capture on: name one with --interface or `capture.interfaces`"
     );
+    let places = Places::open(&config.network)?;
     let signals = Signals::catch()?;
     let mut history = History::new(config.endpoint.memory).with_memory_per_host(config.endpoint.memory_per_host);
     let mut events = Events::open(&args.endpoint, &config, &mut history)?;
@@ -109,6 +111,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
+    judgement.locate(places);
     let (mut stuck, mut journal_refused) = (Vec::new(), 0);
     let put = |outcome: Outcome, output: &mut Output<Target>| {
         delivering.put(&outcome);

@@ -17,6 +17,11 @@ settings! {
         home: Vec<IpNet> = HOME.to_vec(), NETWORKS;
         /// Names of our own: what is sent through a proxy to one of them, or to a name without a dot, stays at home.
         home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
+        /// A database in MaxMind's format that tells the autonomous systems of addresses (GeoLite2-ASN.mmdb); read at the start.
+        /// Empty: none.
+        asn_database: String = String::new(), MMDB;
+        /// One that tells their countries (GeoLite2-Country.mmdb). Empty: none.
+        country_database: String = String::new(), MMDB;
     }
 
     /// Taking packets apart: link headers, tunnels, fragments.
@@ -544,6 +549,11 @@ const PROCESSES: List<ExpectedProcess> =
 const DATABASE: Text = Text {
     what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
     fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
+};
+
+const MMDB: Text = Text {
+    what: "the path of a file such as \"/var/lib/GeoIP/GeoLite2-ASN.mmdb\", or \"\"",
+    fits: |text| !text.ends_with('/') && !text.contains('\0'),
 };
 
 const COLLECTORS: List<SyslogCollector> =

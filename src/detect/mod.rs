@@ -38,11 +38,13 @@
 //! verdicts.
 
 mod baseline;
+mod place;
 mod policy;
 mod reason;
 mod verdict;
 
 pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
+pub use place::{Place, PlaceError, Places};
 pub use policy::Detector;
 pub use reason::Reason;
 pub use verdict::{Leg, Legs, Presence, Severity, Sureness, Verdict};

@@ -10,7 +10,7 @@ use super::stories::{Stories, StoryCounters};
 use super::third_host::ThirdHosts;
 use crate::alert::{Alert, Health, Loss};
 use crate::config::Config;
-use crate::detect::{BaselineCounters, Change, Detector, Row};
+use crate::detect::{BaselineCounters, Change, Detector, Places, Row};
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
 use crate::net::{Span, Timestamp};
@@ -132,6 +132,11 @@ impl Judgement {
     pub fn live(config: &Config, history: History) -> Self {
         let stories = Stories::new(&config.detect, true);
         Self { live: true, max_unjoined: 0, hindsight: Span(0), stories, ..Self::new(config, history) }
+    }
+
+    /// Verdicts say where destinations are, as far as these databases know.
+    pub fn locate(&mut self, places: Places) {
+        self.detector.locate(places);
     }
 
     /// Takes back what an earlier run learned, the least recent first; from then on the baseline learns, and

@@ -204,7 +204,8 @@ mod tests {
             rare_destination: crate::detect::Presence::Present,
         };
         let sureness = crate::detect::Sureness::Low;
-        let verdict = crate::detect::Verdict { severity, sureness, reasons: Vec::new(), legs, held: false };
+        let verdict =
+            crate::detect::Verdict { severity, sureness, reasons: Vec::new(), legs, held: false, place: None };
         Alert::new(upload, attributed("C:\\a.exe"), Vec::new(), verdict)
     }
 
