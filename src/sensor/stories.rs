@@ -266,8 +266,7 @@ mod tests {
 
     #[test]
     fn open_stories_are_bounded() {
-        let mut detect = Detect::default();
-        detect.max_stories = 2;
+        let detect = Detect { max_stories: 2, ..Detect::default() };
         let mut stories = Stories::new(&detect, false);
         let mut told = 0;
         for n in 0..5u8 {

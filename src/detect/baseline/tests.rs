@@ -87,8 +87,7 @@ fn only_a_baseline_that_is_kept_learns_and_only_for_its_time() {
 
 #[test]
 fn the_tables_are_bounded_and_what_is_forgotten_is_counted_and_given_up() {
-    let mut detect = Detect::default();
-    detect.destinations = 2;
+    let detect = Detect { destinations: 2, ..Detect::default() };
     let mut baseline = Baseline::new(&detect);
     baseline.restore([]);
     for n in 1..=3 {
