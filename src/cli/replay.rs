@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::keeping::Keeper;
 use super::output::Output;
 use super::summary;
 use crate::capture::Reader;
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::detect::Places;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
+use crate::store::{Bounds, Store};
 
 /// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
@@ -46,6 +48,10 @@ pub(super) struct Inputs {
     /// Configuration file; without it the defaults hold (see `outfall config default`)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Keep uploads, alerts and what is normal here in this database, and go on from what it knows
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 
     /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
@@ -100,9 +106,27 @@ pub(super) fn play(
 
     let mut judgement = Judgement::new(&config, history);
     judgement.locate(Places::open(&config.network)?);
+    let mut keeper = None;
+    if let Some(path) = &inputs.state {
+        let store = Store::open(path)?;
+        judgement.restore(store.baseline()?.0);
+        keeper = Some(Keeper::new(store, Bounds::of(&config.store)));
+    }
+    let mut failed = None;
     let bar = progress_bar(&reader);
     let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
-        |fact| judgement.take(fact, &mut |outcome| put(&outcome)),
+        |fact| {
+            judgement.take(fact, &mut |outcome| {
+                keeper.iter_mut().for_each(|keeper| keeper.put(&outcome));
+                put(&outcome);
+            });
+            if let Some(full) = keeper.as_mut().filter(|keeper| keeper.is_full()) {
+                failed = full.write(judgement.changes()).err();
+                if failed.is_some() {
+                    keeper = None;
+                }
+            }
+        },
         |reader| {
             if let Some(bar) = &bar {
                 bar.set_position(reader.position());
@@ -113,7 +137,16 @@ pub(super) fn play(
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    judgement.finish(&mut |outcome| put(&outcome));
+    judgement.finish(&mut |outcome| {
+        keeper.iter_mut().for_each(|keeper| keeper.put(&outcome));
+        put(&outcome);
+    });
+    if let Some(keeper) = &mut keeper {
+        failed = keeper.write(judgement.changes()).err();
+    }
+    if let (Some(error), Some(path)) = (failed, &inputs.state) {
+        eprintln!("outfall: warning: {}: not all was kept: {error}", printable(&path.display().to_string()));
+    }
     for warning in &reader.counters().warnings {
         eprintln!("outfall: warning: {}", printable(warning));
     }

@@ -94,7 +94,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::read(&config, owner)?;
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
-    let delivering = Delivering::start(prepared, &config)?;
+    let mut delivering = Delivering::start(prepared, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
@@ -112,16 +112,24 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     let mut judgement = Judgement::live(&config, history);
     judgement.locate(places);
-    let (mut stuck, mut journal_refused) = (Vec::new(), 0);
-    let put = |outcome: Outcome, output: &mut Output<Target>| {
+    if let Some(rows) = delivering.baseline() {
+        judgement.restore(rows);
+    }
+    let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
+    let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering| {
         delivering.put(&outcome);
         output.put(&outcome);
     };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
-        let turned =
-            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| put(outcome, &mut output), &mut say);
+        let turned = sensor.turn(
+            TURN,
+            config.join.grace,
+            &mut judgement,
+            &mut |outcome| put(outcome, &mut output, &mut delivering),
+            &mut say,
+        );
         if let Err(error) = turned {
             break Err(error);
         }
@@ -141,7 +149,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering));
+        delivering.keep(judgement.changes());
+        let refused = delivering.refused();
+        sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
@@ -165,7 +176,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log("ending: writing what is open");
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output));
+    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering));
+    delivering.keep(judgement.changes());
     let delivered = delivering.finish(&mut |line| log(&line));
     let counted = finished?;
     counters::lines(&counted).iter().for_each(|line| log(line));

@@ -41,6 +41,8 @@ pub struct JoinedUpload {
     pub links: Vec<FileLink>,
     /// It was delivered before, without its process.
     pub corrected: bool,
+    /// It left the home networks.
+    pub outbound: bool,
 }
 
 /// Counts of the join and the verdict.
@@ -266,7 +268,7 @@ impl Judgement {
             if let Some(old) = alert {
                 self.stories.withdraw(&old);
             }
-            if self.detector.is_outbound(&joined.upload) {
+            if joined.outbound {
                 self.judge(joined, sink);
             }
         }
@@ -275,7 +277,8 @@ impl Judgement {
     fn join(&self, upload: Upload) -> JoinedUpload {
         let attribution = self.who(&upload);
         let links = self.joiner.files(&upload, &attribution);
-        JoinedUpload { upload, attribution, links, corrected: false }
+        let outbound = self.detector.is_outbound(&upload);
+        JoinedUpload { upload, attribution, links, corrected: false, outbound }
     }
 
     fn who(&self, upload: &Upload) -> Attribution {
@@ -302,7 +305,7 @@ impl Judgement {
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
-        if !self.detector.is_outbound(&joined.upload) {
+        if !joined.outbound {
             return None;
         }
         self.counters.outbound += 1;
@@ -321,7 +324,7 @@ impl Judgement {
 
     /// Live, an upload that still runs is judged as far as it has come; it is judged again when it ends.
     fn early(&self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
-        (self.live && self.detector.is_outbound(&joined.upload)).then(|| Box::new(joined.clone()))
+        (self.live && joined.outbound).then(|| Box::new(joined.clone()))
     }
 
     /// Judges what has waited for long enough by now.
@@ -344,7 +347,7 @@ impl Judgement {
 
     /// The alert, if it is one. What is over then teaches what is normal.
     fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
-        let JoinedUpload { upload, attribution, links, corrected } = joined;
+        let JoinedUpload { upload, attribution, links, corrected, .. } = joined;
         let at = upload.end;
         if self.live {
             self.detector.note(&upload, Span(0));

@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::common::pcap::{Capture, Conversation};
 
@@ -93,7 +94,7 @@ impl Day {
         let seed = u64::from(sending.host) << 32 | at;
         let body: Vec<u8> = (0..sending.bytes as u64).map(|n| (seed.wrapping_mul(n + 7) >> 13) as u8).collect();
         if sending.helper {
-            self.report(at, client, server, sending);
+            self.report(at, client, server, sending, &body);
         }
         self.capture.at(at);
         if sending.ftp {
@@ -130,7 +131,7 @@ impl Day {
         control.server("226 done\r\n").client("QUIT\r\n").server("221 bye\r\n").close();
     }
 
-    fn report(&mut self, at: u64, client: SocketAddrV4, server: SocketAddrV4, sending: Sending) {
+    fn report(&mut self, at: u64, client: SocketAddrV4, server: SocketAddrV4, sending: Sending, body: &[u8]) {
         let id = format!("WKS-{:03}", sending.host);
         let time = |second: u64| second * 1_000_000_000;
         if self.hosts.insert(sending.host) {
@@ -157,7 +158,8 @@ impl Day {
         if let Staged::Written { by, path } = sending.staged {
             program(pid + 2, Some(parent), &by, by.image, at - 30);
             let file = json!({ "type": "file", "host.id": id, "source": "etw", "ts": time(at - 20), "pid": pid + 2,
-                "start": time(at - 30), "op": "write", "path": path, "size": sending.bytes });
+                "start": time(at - 30), "op": "write", "path": path, "size": sending.bytes,
+                "sha256": Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>() });
             self.events.push((at - 20, file));
         }
         let connection = json!({ "type": "connection", "host.id": id, "source": "etw", "ts": time(at), "pid": pid,
