@@ -168,7 +168,8 @@ fn losses(
         ("stories ended early, too many at a time", judgement.stories().ended_early),
         ("destinations forgotten, too many", judgement.baseline().destinations_forgotten),
         ("processes and pairs forgotten, too many", judgement.baseline().processes_forgotten),
-        ("rows of the baseline that could not be read", judgement.baseline().rows_unread),
+        ("volumes of hosts and others forgotten, too many", judgement.volumes_lost().0),
+        ("rows of the baseline that could not be read", judgement.baseline().rows_unread + judgement.volumes_lost().1),
     ];
     all.into_iter().filter(|(_, amount)| *amount > 0).collect()
 }

@@ -1,6 +1,6 @@
 //! Every section and key: its documentation, type, default and bounds, each in one place.
 
-use super::policy::{DESTINATION, Destination, ExpectedProcess, parse_network};
+use super::policy::{DESTINATION, Destination, ExpectedProcess, PathPattern, parse_network};
 use super::problem::Refusals;
 use super::settings::{Entry, Named, Section, settings};
 use super::syslog::SyslogCollector;
@@ -246,10 +246,37 @@ settings! {
         /// Programs that are often misused to upload: file names, upper and lower case alike. For them, only a destination
         /// is learned, on `learned_days` days and `learned_hosts` hosts, and only with a parent that is known as well.
         dual_use_programs: Vec<String> = owned(&DUAL_USE_PROGRAMS), PROGRAMS;
+        /// Programs that pack: what they write and is an archive counts as made to leave. File names, upper and lower case alike.
+        archive_tools: Vec<String> = owned(&ARCHIVE_TOOLS), PROGRAMS;
+        /// Where data is put that is to leave: patterns of full paths, as in `expected_processes`.
+        staging_paths: Vec<PathPattern> = patterns(&STAGING_PATHS), PATHS;
+        /// Files that are worth more than others: patterns of full paths. The default names stores of passwords and keys.
+        sensitive_paths: Vec<PathPattern> = patterns(&SENSITIVE_PATHS), PATHS;
+        /// Files that were read before an upload, by its process or those around it, from which on they are many; 32 at most
+        /// are linked.
+        many_reads: u64 = 20, 1..=32;
+        /// Folders in which they must lie.
+        many_folders: u64 = 3, 1..=32;
         /// How long a baseline that is kept (`store.path`) learns, from its first upload on. Meanwhile, verdicts that rest on
-        /// what it does not know yet are held: their severity is low, and they teach. Hard rules hold at once: data that
-        /// is linked by content or by name and size, a denied parent, a dual-use program with staged data.
+        /// what it does not know yet are held: their severity is low, and they teach. Hard rules hold at once: data
+        /// that is linked by content or by name and size and is an archive or was made ready to leave, a denied parent, a
+        /// dual-use program with staged data.
         learning: Span = Span::seconds(14 * DAY), Span(0)..=Span::seconds(3_650 * DAY);
+        /// Uploads of a host to one destination within this time add up: together they reach `data_transfer_size_threshold` as
+        /// one large upload does.
+        volume_window: Span = Span::seconds(7 * DAY), Span::seconds(HOUR)..=Span::seconds(30 * DAY);
+        /// How many times larger than 99 of 100 uploads of its host, or days of it, an upload or a day must be to be unusual.
+        unusual_factor: u64 = 3, 1..=1_000;
+        /// A smaller upload is never unusually large.
+        unusual_size: ByteSize = ByteSize(100_000), ByteSize(0)..=ByteSize(TIB);
+        /// Uploads of a host, or of a process, from which on it is known what sizes are usual.
+        mature_uploads: u64 = 50, 1..=1_000_000;
+        /// Days of a host from which on it is known what days and what hours are usual.
+        mature_days: u64 = 10, 1..=3_650;
+        /// Hosts whose volumes are remembered, and as many users, processes, destinations, and pairs of a host and a destination:
+        /// about 2 KiB each, 30 KiB for those that send every hour. Reached: the one that sent nothing longest is
+        /// forgotten, and counted.
+        volumes: u64 = 16_384, 1..=10_000_000;
         /// Alerts of the same host, process and destination that begin within this time are one story: told once, with counts.
         /// 0 tells each.
         story: Span = Span::seconds(HOUR), Span(0)..=Span::seconds(DAY);
@@ -272,7 +299,8 @@ settings! {
         max_pending: u64 = 100_000, 1..=10_000_000;
     }
 
-    /// Where alerts, uploads and what is normal here are kept, with `outfall run`. `outfall replay` keeps nothing, but with `--state`.
+    /// Where alerts, uploads and what is normal here are kept, with `outfall run`. `outfall replay` keeps nothing, but
+    /// with `--state`.
     store: Store {
         /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`, if
         /// there is something to deliver to or a listener; else nothing is kept, and what is normal is forgotten at the end.
@@ -415,6 +443,52 @@ const fn v6(first: u16, prefix: u8) -> IpNet {
 
 const KNOWN_PROTOCOLS: [&str; 3] = ["ftp", "http", "websocket"];
 
+const ARCHIVE_TOOLS: [&str; 14] = [
+    "7z.exe",
+    "7za.exe",
+    "7zg.exe",
+    "7zfm.exe",
+    "rar.exe",
+    "winrar.exe",
+    "winzip32.exe",
+    "winzip64.exe",
+    "wzzip.exe",
+    "zip.exe",
+    "tar.exe",
+    "makecab.exe",
+    "pkzip.exe",
+    "gzip.exe",
+];
+
+/// Folders that users and programs seldom write to, and that everybody may.
+const STAGING_PATHS: [&str; 8] = [
+    r"*\$recycle.bin\*",
+    r"*\recycler\*",
+    r"*\users\public\*",
+    r"*\perflogs\*",
+    r"*\windows\temp\*",
+    r"*\windows\debug\*",
+    r"*\windows\tasks\*",
+    r"*\windows\system32\spool\drivers\color\*",
+];
+
+const SENSITIVE_PATHS: [&str; 9] = [
+    r"*.kdbx",
+    r"*.kdb",
+    r"*\ntds.dit",
+    r"*\windows\system32\config\sam",
+    r"*\windows\system32\config\security",
+    r"*\.ssh\*",
+    r"*\.aws\credentials",
+    r"*\wallet.dat",
+    r"*\login data",
+];
+
+fn patterns(texts: &[&str]) -> Vec<PathPattern> {
+    // They are ours, and a test reads each of them.
+    texts.iter().filter_map(|text| PathPattern::new(text).ok()).collect()
+}
+
 /// Programs of Windows, and common tools, that upload where they are told to: as LOLBAS and incident reports name them.
 const DUAL_USE_PROGRAMS: [&str; 22] = [
     "ftp.exe",
@@ -547,6 +621,16 @@ const DIRECTORY: Text =
 
 const PROCESSES: List<ExpectedProcess> =
     List { item: "a table with an `image`", may_be_empty: true, read: ExpectedProcess::read };
+
+const PATHS: List<PathPattern> = List {
+    item: r"a pattern of full paths such as '*\Finance\*'",
+    may_be_empty: true,
+    read: |node, expected, key, refused| {
+        read_text(node, expected, key, refused, |text| {
+            (!text.trim().is_empty()).then(|| PathPattern::new(text).ok()).flatten()
+        })
+    },
+};
 
 const DATABASE: Text = Text {
     what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",

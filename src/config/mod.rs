@@ -21,7 +21,7 @@ pub use keys::{
     Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, Store,
     is_interface,
 };
-pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
+pub use policy::{Destination, DestinationError, ExpectedProcess, PathPattern, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;
 pub use syslog::{Format, SyslogCollector, Transport};

@@ -86,6 +86,57 @@ pub(super) fn parse_network(text: &str) -> Option<IpNet> {
     Some(mapped.map_or(network, IpNet::V4).trunc())
 }
 
+/// A pattern of full paths, in which `*` stands for any characters, also backslashes; upper and lower case are the same.
+#[derive(Clone, Debug, Default)]
+pub struct PathPattern {
+    /// As it was written.
+    pub text: String,
+    matcher: GlobSet,
+}
+
+impl PathPattern {
+    /// Of its text.
+    ///
+    /// # Errors
+    /// If it cannot be compiled.
+    pub fn new(text: &str) -> Result<Self, PatternError> {
+        // Longer than any sensible path; the compiled form takes memory that grows with it.
+        const LONGEST: usize = 1_024;
+        if text.len() > LONGEST {
+            return Err(PatternError(format!("longer than {LONGEST} bytes")));
+        }
+        let error = |error: globset::Error| PatternError(error.kind().to_string());
+        // The glob engine folds only ASCII letters; Windows folds all.
+        let glob = GlobBuilder::new(&text.to_lowercase())
+            .case_insensitive(true)
+            .literal_separator(false)
+            .backslash_escape(false)
+            .build()
+            .map_err(error)?;
+        // A set of one, as a single matcher panics where the pattern compiles to too much.
+        let matcher = GlobSet::builder().add(glob).build().map_err(error)?;
+        Ok(Self { text: text.to_owned(), matcher })
+    }
+
+    /// Whether a full path fits.
+    pub fn matches(&self, path: &str) -> bool {
+        self.matcher.is_match(path.to_lowercase())
+    }
+}
+
+/// The compiled form follows from the text.
+impl PartialEq for PathPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// A process that is expected to upload, and what it is expected to use and to reach.
 #[derive(Clone, Debug, Default)]
 pub struct ExpectedProcess {
@@ -95,33 +146,19 @@ pub struct ExpectedProcess {
     pub protocols: Vec<String>,
     /// The destinations that it may reach; all, if empty.
     pub destinations: Vec<Destination>,
-    matcher: GlobSet,
+    matcher: PathPattern,
 }
 
 impl ExpectedProcess {
     /// With a pattern in which `*` stands for any characters, also backslashes; upper and lower case are the same.
     pub fn new(image: &str, protocols: Vec<String>, destinations: Vec<Destination>) -> Result<Self, PatternError> {
-        // Longer than any sensible path; the compiled form takes memory that grows with it.
-        const LONGEST: usize = 1_024;
-        if image.len() > LONGEST {
-            return Err(PatternError(format!("longer than {LONGEST} bytes")));
-        }
-        let error = |error: globset::Error| PatternError(error.kind().to_string());
-        // The glob engine folds only ASCII letters; Windows folds all.
-        let glob = GlobBuilder::new(&image.to_lowercase())
-            .case_insensitive(true)
-            .literal_separator(false)
-            .backslash_escape(false)
-            .build()
-            .map_err(error)?;
-        // A set of one, as a single matcher panics where the pattern compiles to too much.
-        let matcher = GlobSet::builder().add(glob).build().map_err(error)?;
+        let matcher = PathPattern::new(image)?;
         Ok(Self { image: image.to_owned(), protocols, destinations, matcher })
     }
 
     /// Whether the full image path fits the pattern.
     pub fn matches_image(&self, image: &str) -> bool {
-        self.matcher.is_match(image.to_lowercase())
+        self.matcher.matches(image)
     }
 
     const KEYS: [&str; 3] = ["image", "protocols", "destinations"];

@@ -284,3 +284,11 @@ proptest! {
         prop_assert_eq!(Config::parse(&written, "outfall.toml").unwrap(), config);
     }
 }
+
+#[test]
+fn every_pattern_of_the_defaults_can_be_compiled() {
+    let detect = Config::default().detect;
+    assert_eq!((detect.staging_paths.len(), detect.sensitive_paths.len()), (8, 9));
+    assert!(detect.staging_paths.iter().any(|pattern| pattern.matches(r"C:\$Recycle.Bin\old.7z")));
+    assert!(detect.sensitive_paths.iter().any(|pattern| pattern.matches(r"C:\Users\x\.ssh\id_ed25519")));
+}

@@ -1,6 +1,6 @@
 //! The kinds of value that a key can have: how each is read, bounded and written.
 
-use super::policy::{Destination, ExpectedProcess};
+use super::policy::{Destination, ExpectedProcess, PathPattern};
 use super::problem::Refusals;
 use crate::net::{ByteSize, Span};
 use ipnet::IpNet;
@@ -262,6 +262,12 @@ impl Item for IpNet {
 impl Item for Destination {
     fn toml(&self) -> String {
         quote(&self.to_string())
+    }
+}
+
+impl Item for PathPattern {
+    fn toml(&self) -> String {
+        quote(&self.text)
     }
 }
 

@@ -11,16 +11,21 @@
 //! | staged | unexpected | rare | parent denied | volume reached | severity |
 //! | --- | --- | --- | --- | --- | --- |
 //! | yes | one of them | | yes | any | 99, critical |
+//! | yes, and grave | yes | yes | any | any | 99, critical |
 //! | yes | one of them | | no | any | 73, high |
 //! | no | one of them | | yes | any | 73, high |
 //! | no | one of them | | no | yes | 47, medium: a leg of the analytic was not seen, and the reasons say which |
 //! | no | yes, a stricter rule | yes | no | no | 47, medium |
 //! | no | any | any | no | no | none |
-//! | any | no | no | any | any | none |
+//! | yes, by its content | no | no | any | two habits broken | 47, medium: who is known sends to whom is known, but not like this |
+//! | any | no | no | any | otherwise | none |
+//!
+//! *Grave* is an encrypted archive, or a sensitive file ([`staging`] says what else was done to files). The volume is reached
+//! by one upload, or by several to the same destination that add up ([`volume`], which also knows the habits: sizes, days, hours).
 //!
 //! While a baseline that is kept still *learns* (`learning`), a verdict that rests on what it does not know yet is *held*: its
 //! severity is 21, low, and the upload teaches. Hard rules are never held: a file linked by its content, or by its name and
-//! size; a denied parent; a stricter rule with staged data. What is an alert and not held teaches nothing, so what was
+//! size, if it is an archive or was made ready to leave; a denied parent; a stricter rule with staged data. What is an alert and not held teaches nothing, so what was
 //! alerted on never becomes normal by itself.
 //!
 //! How sure a verdict is ([`Sureness`]): high, if the process was joined with at least high confidence and a file by its content or
@@ -41,13 +46,16 @@ mod baseline;
 mod place;
 mod policy;
 mod reason;
+mod staging;
 mod verdict;
+mod volume;
 
 pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
 pub use place::{Place, PlaceError, Places};
 pub use policy::Detector;
 pub use reason::Reason;
 pub use verdict::{Leg, Legs, Presence, Severity, Sureness, Verdict};
+pub use volume::{Findings, Unusual, UnusualHour, Volumes, WindowReached};
 
 #[cfg(test)]
 mod tests;

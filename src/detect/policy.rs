@@ -4,10 +4,12 @@ use crate::config::{Config, Detect, Network};
 use crate::endpoint::{Operation, base_name};
 use crate::join::{Ancestor, Attribution, Confidence, FileKind, FileLink, FileRule, Process, Why};
 use crate::net::{Span, Timestamp};
-use crate::record::{Protocol, Upload};
+use crate::record::{Flow, Protocol, Upload};
 
 use super::baseline::{Baseline, Change, Learned, Row, destination_of};
+use super::staging::{self, Weight};
 use super::verdict::{Legs, Presence, Severity, Verdict};
+use super::volume::Volumes;
 use super::{Places, Reason, Sureness};
 
 /// Judges uploads by the configured policy and by what is normal here.
@@ -16,14 +18,20 @@ pub struct Detector {
     network: Network,
     policy: Detect,
     baseline: Baseline,
+    volumes: Volumes,
     places: Places,
 }
 
 impl Detector {
     /// With the policy of the configuration, and nothing known of what is normal.
     pub fn new(config: &Config) -> Self {
-        let baseline = Baseline::new(&config.detect);
-        Self { network: config.network.clone(), policy: config.detect.clone(), baseline, places: Places::default() }
+        Self {
+            network: config.network.clone(),
+            policy: config.detect.clone(),
+            baseline: Baseline::new(&config.detect),
+            volumes: Volumes::new(&config.detect),
+            places: Places::default(),
+        }
     }
 
     /// Verdicts say where destinations are, as far as these databases know.
@@ -36,21 +44,44 @@ impl Detector {
         self.network = config.network.clone();
         self.policy = config.detect.clone();
         self.baseline.configure(&config.detect);
+        self.volumes.configure(&config.detect);
     }
 
     /// Takes back what an earlier run learned; from then on it learns, and [`Detector::changes`] says what.
     pub fn restore(&mut self, rows: impl IntoIterator<Item = Row>) {
-        self.baseline.restore(rows);
+        let volumes = &mut self.volumes;
+        self.baseline.restore(rows.into_iter().filter(|row| !volumes.restore(row)));
+        self.volumes.keep();
     }
 
     /// What of the baseline changed since the last call.
     pub fn changes(&mut self) -> Vec<Change> {
-        self.baseline.changes()
+        let mut changes = self.baseline.changes();
+        self.volumes.changes(&mut changes);
+        changes
     }
 
     /// What is normal here.
     pub fn baseline(&self) -> &Baseline {
         &self.baseline
+    }
+
+    /// How much is sent by whom.
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// Takes note of what a connection carried out of the home networks, and back.
+    pub fn note_flow(&mut self, flow: &Flow) {
+        let (client, server) = (flow.connection.client.address, flow.connection.server.address);
+        let opened_by_home = self.network.is_home(client.ip());
+        let home = if opened_by_home { client } else { server };
+        let other = if opened_by_home { server } else { client };
+        if self.network.is_home(home.ip()) && !self.network.is_home(other.ip()) {
+            let (sent, received) = (flow.client_bytes, flow.server_bytes);
+            let (sent, received) = if opened_by_home { (sent, received) } else { (received, sent) };
+            self.volumes.count_flow(&home.to_string(), flow.end, sent, received);
+        }
     }
 
     /// Takes note that an upload goes where it goes: until `hindsight` has passed, its host counts as one that uploads there,
@@ -72,6 +103,10 @@ impl Detector {
         if self.is_outbound(upload) {
             let destination = destination_of(upload);
             self.baseline.settle(upload, attribution, protocol_name(upload.protocol), &destination, alert);
+            self.volumes.count(upload, attribution, &destination);
+            if !alert {
+                self.volumes.teach(upload, attribution, &destination);
+            }
         }
     }
 
@@ -80,6 +115,7 @@ impl Detector {
         if self.is_outbound(upload) {
             let destination = destination_of(upload);
             self.baseline.settle_late(upload, attribution, protocol_name(upload.protocol), &destination, alert);
+            self.volumes.count_late(upload, attribution, alert);
         }
     }
 
@@ -99,6 +135,21 @@ impl Detector {
     /// The verdict on an upload, by the table at the head of this module; none if it is no alert. An upload that still
     /// runs can be judged, too: the verdict may come again, and higher, when it ends.
     pub fn judge(&self, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
+        self.judge_as(upload, attribution, links, false)
+    }
+
+    /// The verdict on an upload that was settled, and whose process has become known since.
+    pub fn judge_again(&self, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
+        self.judge_as(upload, attribution, links, true)
+    }
+
+    fn judge_as(
+        &self,
+        upload: &Upload,
+        attribution: &Attribution,
+        links: &[FileLink],
+        counted: bool,
+    ) -> Option<Verdict> {
         let protocol = protocol_name(upload.protocol);
         let listed = self.policy.unencrypted_protocols.iter().any(|name| name.eq_ignore_ascii_case(protocol));
         if !listed || !self.is_outbound(upload) {
@@ -116,16 +167,24 @@ impl Detector {
             let strict = Strict { denied: denied.is_some(), dual_use: dual_use.is_some() };
             self.unexpected(process, image, upload, protocol, &destination, strict)
         });
+        let unusual = self.volumes.assess(upload, attribution, &destination, counted);
         let rare = self.rarity(upload, destination);
+        let done = staging::findings(&self.policy, upload, links);
+        let weight = done.iter().map(|(weight, _)| *weight).max();
+        let linked = staged.as_ref().is_some_and(|staged| staged.linked);
 
         let both = unexpected.is_some() && rare.is_some();
         let suspicious = unexpected.is_some() || rare.is_some();
         let strict = dual_use.is_some() && unexpected.is_some();
+        let grave = both && weight == Some(Weight::Grave);
+        let large = volume || unusual.window.is_some();
         let severity = match (staged.is_some(), suspicious, denied.is_some()) {
+            (true, false, _) if linked && unusual.habits_broken() > 1 => Severity::Medium,
             (_, false, _) => return None,
             (true, true, true) => Severity::Critical,
+            (true, true, false) if grave => Severity::Critical,
             (true, true, false) | (false, true, true) => Severity::High,
-            (false, true, false) if volume || (strict && both) => Severity::Medium,
+            (false, true, false) if large || (strict && both) => Severity::Medium,
             (false, true, false) => return None,
         };
         let legs = Legs {
@@ -138,19 +197,26 @@ impl Detector {
             },
             rare_destination: if rare.is_some() { Presence::Present } else { Presence::Absent },
         };
-        let linked = staged.as_ref().is_some_and(|staged| staged.linked);
-        let hard = linked || denied.is_some() || (strict && staged.is_some());
+        let packed = links.iter().any(|link| link.kind == FileKind::Archive && link.rule != FileRule::ProcessTree);
+        let made_ready = packed || weight >= Some(Weight::Staging);
+        let hard = (linked && made_ready) || denied.is_some() || (strict && staged.is_some());
         let learning = self.baseline.learning(upload.start).filter(|_| !hard);
         let sureness = sureness(attribution, linked, learning.is_some());
         let no_data =
             process.filter(|_| staged.is_none()).map(|_| Reason::NoDataAccess { weak_links: links.len() as u64 });
+        let first = staged.map(|staged| staged.reason).into_iter();
+        let ratio = unusual.ratio.map(|ratio| Reason::ProducerRatio { percent: (ratio * 100.0) as u64 });
         let reasons = [
-            staged.map(|staged| staged.reason),
             unexpected,
             dual_use.filter(|_| strict),
             rare,
             denied,
             volume.then_some(Reason::Volume { bytes: upload.bytes, threshold }),
+            unusual.window.filter(|_| !volume).map(|window| Reason::VolumeWindow(window, threshold)),
+            unusual.size.map(Reason::VolumeUnusual),
+            unusual.day.map(Reason::VolumeDayUnusual),
+            unusual.hour.map(Reason::HourUnusual),
+            ratio,
             no_endpoint(attribution),
             no_data,
             process_unknown(attribution),
@@ -159,7 +225,8 @@ impl Detector {
         let held = learning.is_some();
         let severity = if held { Severity::Low } else { severity };
         let place = upload.destination_ip().and_then(|address| self.places.of(address));
-        Some(Verdict { severity, sureness, reasons: reasons.into_iter().flatten().collect(), legs, held, place })
+        let reasons = first.chain(done.into_iter().map(|(_, reason)| reason)).chain(reasons.into_iter().flatten());
+        Some(Verdict { severity, sureness, reasons: reasons.collect(), legs, held, place })
     }
 
     /// Why the process is not expected to do this; none if the policy says that it is, or what is normal here does.

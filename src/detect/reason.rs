@@ -5,6 +5,8 @@ use crate::join::{Confidence, FileRule, Why};
 use crate::net::{ByteSize, Span, group_digits};
 use crate::record::Document;
 
+use super::volume::{Unusual, UnusualHour, WindowReached};
+
 /// A file name or path in a sentence is cut to this many characters.
 const SHOWN: usize = 160;
 
@@ -67,6 +69,57 @@ pub enum Reason {
         /// `data_transfer_size_threshold`, in bytes.
         threshold: u64,
     },
+    /// Small uploads to one destination add up.
+    VolumeWindow(WindowReached, u64),
+    /// The upload is larger than its host's usually are.
+    VolumeUnusual(Unusual),
+    /// The host's day is larger than its days usually are.
+    VolumeDayUnusual(Unusual),
+    /// The host sends nothing at this hour of the day.
+    HourUnusual(UnusualHour),
+    /// The host sent almost all of what it sent and received.
+    ProducerRatio {
+        /// (sent - received) / (sent + received) within a day, in hundredths.
+        percent: u64,
+    },
+    /// An archive was made to leave.
+    ArchiveCreated {
+        /// Its path.
+        path: String,
+        /// What made it.
+        tool: String,
+    },
+    /// An archive that leaves cannot be read.
+    ArchiveEncrypted {
+        /// Its format.
+        format: &'static str,
+        /// Its name.
+        file: Option<String>,
+    },
+    /// A file was put where data is staged.
+    StagingPath {
+        /// Its path.
+        path: String,
+    },
+    /// A file that is worth more than others was touched.
+    SensitivePath {
+        /// Its path.
+        path: String,
+    },
+    /// Many files in several folders were read.
+    ManyReads {
+        /// How many.
+        files: u64,
+        /// In how many folders.
+        folders: u64,
+    },
+    /// A file is not what its name or its declared type says.
+    TypeMismatch {
+        /// Its name.
+        file: Option<String>,
+        /// What its first bytes show.
+        detected: Option<&'static str>,
+    },
     /// No helper runs on the host: neither process nor files can be told.
     NoEndpointContext,
     /// The process is known, but no file counts as staged by it.
@@ -98,6 +151,17 @@ impl Reason {
             Self::DestinationRare { .. } => "destination-rare",
             Self::ParentDenied { .. } => "parent-denied",
             Self::Volume { .. } => "volume",
+            Self::VolumeWindow(..) => "volume-window",
+            Self::VolumeUnusual(_) => "volume-unusual",
+            Self::VolumeDayUnusual(_) => "volume-day-unusual",
+            Self::HourUnusual(_) => "hour-unusual",
+            Self::ProducerRatio { .. } => "producer-ratio",
+            Self::ArchiveCreated { .. } => "archive-created",
+            Self::ArchiveEncrypted { .. } => "archive-encrypted",
+            Self::StagingPath { .. } => "staging-path",
+            Self::SensitivePath { .. } => "sensitive-path",
+            Self::ManyReads { .. } => "many-reads",
+            Self::TypeMismatch { .. } => "type-mismatch",
             Self::NoEndpointContext => "no-endpoint-context",
             Self::NoDataAccess { .. } => "no-data-access",
             Self::ProcessUnknown { .. } => "process-unknown",
@@ -147,6 +211,43 @@ impl Reason {
             }
             Self::Volume { bytes, threshold } => {
                 format!("{} is at or above the threshold of {}", ByteSize(*bytes), ByteSize(*threshold))
+            }
+            Self::VolumeWindow(WindowReached { bytes, uploads, window }, threshold) => {
+                let (bytes, threshold, window) = (ByteSize(*bytes), ByteSize(*threshold), days_of(*window));
+                format!(
+                    "{uploads} uploads to this destination within {window} add up to {bytes}, of {threshold} allowed"
+                )
+            }
+            Self::VolumeUnusual(Unusual { bytes, usual, samples }) => {
+                let (bytes, usual) = (ByteSize(*bytes), ByteSize(*usual));
+                format!(
+                    "{bytes}, where 99 of 100 of the host's {} uploads have {usual} at most",
+                    group_digits(*samples)
+                )
+            }
+            Self::VolumeDayUnusual(Unusual { bytes, usual, samples }) => {
+                let (bytes, usual) = (ByteSize(*bytes), ByteSize(*usual));
+                format!("{bytes} on this day, where 99 of 100 of the host's {samples} days have {usual} at most")
+            }
+            Self::HourUnusual(UnusualHour { hour, days }) => {
+                format!("at {hour:02}:00 UTC, when the host sent nothing on any of {days} days")
+            }
+            Self::ProducerRatio { percent } => {
+                format!("within a day the host sent almost all of what it sent and received (ratio 0.{percent:02})")
+            }
+            Self::ArchiveCreated { path, tool } => format!("{} packed {}", shown(tool), shown(path)),
+            Self::ArchiveEncrypted { format, file } => {
+                format!(
+                    "{} is an encrypted archive ({format})",
+                    file.as_deref().map_or("the content".to_owned(), shown)
+                )
+            }
+            Self::StagingPath { path } => format!("{} lies where data is staged", shown(path)),
+            Self::SensitivePath { path } => format!("{} is sensitive", shown(path)),
+            Self::ManyReads { files, folders } => format!("{files} files in {folders} folders were read before"),
+            Self::TypeMismatch { file, detected } => {
+                let file = file.as_deref().map_or("the content".to_owned(), shown);
+                format!("{file} is not what it is called: its first bytes show {}", detected.unwrap_or("another type"))
             }
             Self::NoEndpointContext => "the host has no helper: process and files are not known".to_owned(),
             Self::NoDataAccess { weak_links: 0 } => "no file access was linked to the process".to_owned(),
@@ -199,6 +300,39 @@ impl Reason {
             Self::Volume { bytes, threshold } => {
                 object.set("bytes", *bytes);
                 object.set("threshold", *threshold);
+            }
+            Self::VolumeWindow(WindowReached { bytes, uploads, window }, threshold) => {
+                object.set("bytes", *bytes);
+                object.set("uploads", *uploads);
+                object.set("window_seconds", window.0 / 1_000_000_000);
+                object.set("threshold", *threshold);
+            }
+            Self::VolumeUnusual(unusual) | Self::VolumeDayUnusual(unusual) => {
+                object.set("bytes", unusual.bytes);
+                object.set("usual", unusual.usual);
+                object.set("samples", unusual.samples);
+            }
+            Self::HourUnusual(UnusualHour { hour, days }) => {
+                object.set("hour", *hour);
+                object.set("days", *days);
+            }
+            Self::ProducerRatio { percent } => object.set("percent", *percent),
+            Self::ArchiveCreated { path, tool } => {
+                object.set("path", path.as_str());
+                object.set("tool", tool.as_str());
+            }
+            Self::ArchiveEncrypted { format, file } => {
+                object.set("format", *format);
+                object.set_some("file", file.as_deref());
+            }
+            Self::StagingPath { path } | Self::SensitivePath { path } => object.set("path", path.as_str()),
+            Self::ManyReads { files, folders } => {
+                object.set("files", *files);
+                object.set("folders", *folders);
+            }
+            Self::TypeMismatch { file, detected } => {
+                object.set_some("file", file.as_deref());
+                object.set_some("detected", *detected);
             }
             Self::NoEndpointContext => {}
             Self::NoDataAccess { weak_links } => object.set("weak_links", *weak_links),

@@ -84,6 +84,7 @@ fn detector() -> Detector {
     config.detect.data_transfer_size_threshold = ByteSize(1_000);
     config.detect.rare_below_hosts = 3;
     config.detect.dual_use_programs = vec!["certutil.exe".into()];
+    config.detect.archive_tools = Vec::new();
     config.detect.parent_process_denylist = vec!["winword.exe".into()];
     let there: Destination = "192.0.2.0/24".parse().unwrap();
     let agent = ExpectedProcess::new("*\\backup\\agent.exe", vec!["ftp".into()], vec![there]).unwrap();
@@ -423,4 +424,52 @@ fn a_verdict_is_as_sure_as_what_it_rests_on() {
     assert_eq!(sure(&known(FTP, &[]), &[]), Sureness::Medium);
     assert_eq!(sure(&unknown(Why::NoEndpoint), &archive()), Sureness::Medium);
     assert_eq!(sure(&unknown(Why::NoEndpoint), &[]), Sureness::Low);
+}
+
+#[test]
+fn what_was_done_to_the_files_is_said_and_what_is_grave_makes_it_critical() {
+    let mut config = Config::default();
+    config.detect.dual_use_programs = Vec::new();
+    let detector = Detector::new(&config);
+    let packed = detector.judge(&upload(10), &known(SYNC, &[]), &archive());
+    assert_eq!(told(packed), (73, vec!["data-staged", "archive-created", "process-unexpected", "destination-rare"]));
+    let mut links = archive();
+    links.push(FileLink {
+        path: "C:\\Users\\x\\.ssh\\id_rsa".into(),
+        ..link(FileRule::Name, Confidence::Medium, FileKind::UserData, Operation::Read)
+    });
+    let (severity, reasons) = told(detector.judge(&upload(10), &known(SYNC, &[]), &links));
+    assert_eq!((severity, reasons.get(1)), (99, Some(&"sensitive-path")));
+}
+
+#[test]
+fn small_uploads_that_add_up_are_as_one_large_one() {
+    let mut detector = detector();
+    let drop = |day| on_day(day, 1, 400);
+    for day in 0..2 {
+        assert_eq!(detector.judge(&drop(day), &known(SYNC, &[]), &[]), None, "day {day}");
+        detector.settle(&drop(day), &known(SYNC, &[]), false);
+    }
+    let verdict = detector.judge(&drop(2), &known(SYNC, &[]), &[]);
+    assert_eq!(
+        told(verdict),
+        (47, vec!["process-unexpected", "destination-rare", "volume-window", "producer-ratio", "no-data-access"])
+    );
+}
+
+#[test]
+fn who_is_known_and_sends_to_whom_is_known_is_still_noticed_when_two_habits_break() {
+    let mut detector = taught(SYNC, &[], 0..20);
+    for day in 0..20 {
+        for n in 0..3 {
+            let upload = Upload { end: Timestamp::from_parts(day * 86_400 + 36_000 + n, 0), ..on_day(day, 1, 2_000) };
+            detector.settle(&upload, &known(SYNC, &[]), false);
+        }
+    }
+    let at_night = |bytes| Upload { end: Timestamp::from_parts(21 * 86_400 + 82_000, 0), ..on_day(21, 1, bytes) };
+    let (severity, reasons) = told(detector.judge(&at_night(900_000), &known(SYNC, &[]), &archive()));
+    assert_eq!(severity, 47);
+    assert!(reasons.contains(&"volume-unusual") && reasons.contains(&"hour-unusual"), "{reasons:?}");
+    assert_eq!(detector.judge(&at_night(900), &known(SYNC, &[]), &archive()), None, "one habit alone");
+    assert_eq!(detector.judge(&at_night(900_000), &known(SYNC, &[]), &[]), None, "no data is known to be staged");
 }

@@ -200,6 +200,7 @@ impl Judgement {
             Fact::Name(name) => self.names.learn(*name),
             Fact::Flow(flow) => {
                 self.third_hosts.note(&flow);
+                self.detector.note_flow(&flow);
                 let attribution = self.joiner.attribute(seen(&flow));
                 self.counters.coverage.flow(flow.connection.client.address, &attribution);
                 sink(Outcome::Flow(Box::new((*flow, attribution))));
@@ -355,7 +356,11 @@ impl Judgement {
             // What came before counts for as long as what comes after.
             self.detector.forget_noted(at);
         }
-        let verdict = self.detector.judge(&upload, &attribution, &links);
+        let verdict = if corrected {
+            self.detector.judge_again(&upload, &attribution, &links)
+        } else {
+            self.detector.judge(&upload, &attribution, &links)
+        };
         let teaches = verdict.as_ref().is_none_or(|verdict| verdict.held);
         if corrected {
             self.detector.settle_late(&upload, &attribution, !teaches);
@@ -380,6 +385,11 @@ impl Judgement {
     /// Counts of alerts and what became one.
     pub fn stories(&self) -> StoryCounters {
         self.stories.counters()
+    }
+
+    /// Hosts, users and others whose volumes were forgotten, and rows of them that could not be taken back.
+    pub fn volumes_lost(&self) -> (u64, u64) {
+        (self.detector.volumes().forgotten(), self.detector.volumes().unread())
     }
 
     /// What the bounds of the baseline cost.

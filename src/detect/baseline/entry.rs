@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::row::{Row, RowKey};
+use super::table::Kept;
 use crate::net::{Address, Timestamp};
 
 /// Nanoseconds of a day.
@@ -58,7 +59,7 @@ pub(super) struct Entry {
     pub(super) hosts: Visitors<Address>,
     pub(super) users: Visitors<Box<str>>,
     /// It changed since the changes were asked for.
-    pub(super) changed: bool,
+    changed: bool,
 }
 
 /// What an upload teaches about each of its keys.
@@ -107,8 +108,14 @@ impl Entry {
         self.last_seen = self.last_seen.max(at);
         self.alerted = self.alerted.saturating_add(1);
     }
+}
 
-    pub(super) fn row(&self, key: RowKey) -> Row {
+impl Kept for Entry {
+    fn changed(&mut self) -> &mut bool {
+        &mut self.changed
+    }
+
+    fn row(&self, key: RowKey) -> Row {
         let hosts: Vec<Value> = self.hosts.0.iter().map(|(host, day)| json!([host.to_string(), day])).collect();
         let users: Vec<Value> = self.users.0.iter().map(|(user, day)| json!([user, day])).collect();
         Row {
@@ -123,8 +130,7 @@ impl Entry {
         }
     }
 
-    /// What a row says; none if it is not one of ours.
-    pub(super) fn from_row(row: &Row) -> Option<Self> {
+    fn from_row(row: &Row) -> Option<Self> {
         let detail: Value = serde_json::from_str(&row.detail).ok()?;
         let list = |name| detail.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let dated = |value: &Value| {

@@ -23,11 +23,13 @@ use crate::join::{Attribution, Process};
 use crate::net::{Address, Span, Timestamp};
 use crate::record::Upload;
 
-use entry::{Entry, Lesson, day_of};
+pub(super) use entry::day_of;
+use entry::{Entry, Lesson};
 pub use identity::destination_of;
-use identity::{parent_of, program_of};
+use identity::parent_of;
+pub(super) use identity::program_of;
 pub use row::{Change, Kind, Row, RowKey};
-use table::Table;
+pub(super) use table::{Kept, Table};
 
 /// What the bounds of the baseline cost, and what was kept but cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,12 +78,12 @@ pub struct Learned {
 /// Destinations and processes, and what is normal of them.
 #[derive(Debug)]
 pub struct Baseline {
-    destinations: Table,
-    programs: Table,
-    contents: Table,
-    protocols: Table,
-    reached: Table,
-    parents: Table,
+    destinations: Table<Entry>,
+    programs: Table<Entry>,
+    contents: Table<Entry>,
+    protocols: Table<Entry>,
+    reached: Table<Entry>,
+    parents: Table<Entry>,
     /// When the first upload was seen.
     since: Option<Timestamp>,
     since_changed: bool,
@@ -195,7 +197,7 @@ impl Baseline {
         changes
     }
 
-    fn tables(&mut self) -> [&mut Table; 6] {
+    fn tables(&mut self) -> [&mut Table<Entry>; 6] {
         [
             &mut self.destinations,
             &mut self.programs,
@@ -206,7 +208,7 @@ impl Baseline {
         ]
     }
 
-    fn table(&mut self, kind: Kind) -> Option<&mut Table> {
+    fn table(&mut self, kind: Kind) -> Option<&mut Table<Entry>> {
         match kind {
             Kind::Destination => Some(&mut self.destinations),
             Kind::Process => Some(&mut self.programs),

@@ -25,13 +25,15 @@ pub enum Kind {
     ProcessVolume,
     /// How much a destination is sent, and when.
     DestinationVolume,
+    /// How much a home host sends to a destination.
+    HostDestinationVolume,
     /// The baseline as a whole; key and `other` are empty.
     Whole,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Destination,
         Self::Process,
         Self::ProgramContent,
@@ -42,6 +44,7 @@ impl Kind {
         Self::UserVolume,
         Self::ProcessVolume,
         Self::DestinationVolume,
+        Self::HostDestinationVolume,
         Self::Whole,
     ];
 
@@ -58,6 +61,7 @@ impl Kind {
             Self::UserVolume => "user-volume",
             Self::ProcessVolume => "process-volume",
             Self::DestinationVolume => "destination-volume",
+            Self::HostDestinationVolume => "host-destination-volume",
             Self::Whole => "whole",
         }
     }

@@ -4,35 +4,46 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::entry::Entry;
 use super::row::{Change, Kind, Row, RowKey};
 
 /// Between the halves of a pair: in no path, no name and no domain.
 const BETWEEN: char = '\0';
 
+/// What can be known of a key, and kept as a row.
+pub(in super::super) trait Kept: Default {
+    /// Whether it changed since the changes were asked for.
+    fn changed(&mut self) -> &mut bool;
+
+    /// It as a row.
+    fn row(&self, key: RowKey) -> Row;
+
+    /// What a row says; none if it is not one of ours.
+    fn from_row(row: &Row) -> Option<Self>;
+}
+
 /// The entries of one kind. Full: the one that was not used for the longest time is forgotten.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(in super::super) struct Table<E> {
     kind: Kind,
     most: NonZeroUsize,
-    entries: LruCache<String, Entry>,
+    entries: LruCache<String, E>,
     /// Entries that changed, each once.
     changed: Vec<String>,
     /// Entries that are kept on the disk and were forgotten here.
     gone: Vec<String>,
     /// Changes are wanted.
     kept: bool,
-    pub(super) forgotten: u64,
+    pub(in super::super) forgotten: u64,
 }
 
-impl Table {
-    pub(super) fn new(kind: Kind, most: u64) -> Self {
+impl<E: Kept> Table<E> {
+    pub(in super::super) fn new(kind: Kind, most: u64) -> Self {
         // Growth on demand: most networks have few of each.
         let entries = LruCache::unbounded();
         Self { kind, most: bound(most), entries, changed: Vec::new(), gone: Vec::new(), kept: false, forgotten: 0 }
     }
 
-    pub(super) fn hold(&mut self, most: u64) {
+    pub(in super::super) fn hold(&mut self, most: u64) {
         self.most = bound(most);
         while self.entries.len() > self.most.get() {
             self.forget_one();
@@ -40,23 +51,22 @@ impl Table {
     }
 
     /// From now on changes are remembered until they are asked for.
-    pub(super) fn keep(&mut self) {
+    pub(in super::super) fn keep(&mut self) {
         self.kept = true;
     }
 
-    pub(super) fn get(&self, key: &str, other: &str) -> Option<&Entry> {
+    pub(in super::super) fn get(&self, key: &str, other: &str) -> Option<&E> {
         if other.is_empty() { self.entries.peek(key) } else { self.entries.peek(joined(key, other).as_str()) }
     }
 
     /// The entry, made if it is not there, to be changed.
-    pub(super) fn change(&mut self, key: &str, other: &str) -> &mut Entry {
+    pub(in super::super) fn change(&mut self, key: &str, other: &str) -> &mut E {
         let whole = joined(key, other);
         if self.entries.len() >= self.most.get() && !self.entries.contains(whole.as_str()) {
             self.forget_one();
         }
-        let entry = self.entries.get_or_insert_mut_ref(whole.as_str(), Entry::default);
-        if self.kept && !entry.changed {
-            entry.changed = true;
+        let entry = self.entries.get_or_insert_mut_ref(whole.as_str(), E::default);
+        if self.kept && !std::mem::replace(entry.changed(), true) {
             self.changed.push(whole);
         }
         entry
@@ -71,8 +81,8 @@ impl Table {
         }
     }
 
-    pub(super) fn restore(&mut self, row: &Row) -> bool {
-        let Some(entry) = Entry::from_row(row) else { return false };
+    pub(in super::super) fn restore(&mut self, row: &Row) -> bool {
+        let Some(entry) = E::from_row(row) else { return false };
         if self.entries.len() >= self.most.get() {
             self.forget_one();
         }
@@ -81,7 +91,7 @@ impl Table {
     }
 
     /// What changed since the last call.
-    pub(super) fn changes(&mut self, into: &mut Vec<Change>) {
+    pub(in super::super) fn changes(&mut self, into: &mut Vec<Change>) {
         let kind = self.kind;
         let key = |whole: &str| {
             let (key, other) = whole.split_once(BETWEEN).unwrap_or((whole, ""));
@@ -92,14 +102,14 @@ impl Table {
         for whole in self.changed.drain(..) {
             if let Some(entry) = self.entries.peek_mut(&whole) {
                 // It may have been forgotten and come again, and so be listed twice.
-                if std::mem::take(&mut entry.changed) {
+                if std::mem::take(entry.changed()) {
                     into.push(Change::Put(entry.row(key(&whole))));
                 }
             }
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in super::super) fn len(&self) -> usize {
         self.entries.len()
     }
 }

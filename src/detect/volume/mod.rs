@@ -1,0 +1,293 @@
+//! How much hosts, users, processes and destinations send and are sent, and what is more than usual.
+//!
+//! Every upload is *counted* in hours, alerts too, so that a slow drip adds up over flows and days ([`Volumes::count`]); what was no
+//! alert *teaches* what is usual ([`Volumes::teach`]): the sizes of uploads, the totals of days, the hours of the day. Sizes are kept in
+//! sketches (DDSketch: quantiles with a relative error of 5 %, in bounded memory; the library has no unsafe code, a stable
+//! form on the disk, and merges), so memory does not grow with uploads. [`Volumes::assess`] then says of an upload:
+//!
+//! | finding | holds when |
+//! | --- | --- |
+//! | window | the host sent the destination, in several uploads within `volume_window`, `data_transfer_size_threshold` or more |
+//! | size | the upload is larger than `unusual_factor` times what 99 of 100 uploads of its host, or of its user, are, and its process's too where that is known |
+//! | day | the host's day so far is more than `unusual_factor` times what 99 of 100 of its days are |
+//! | hour | the host never sends at this hour of the day, nor at the one before or after |
+//! | ratio | of what the host sent and received within a day, almost all was sent; only beside one of the others |
+//!
+//! What is learnt counts from `mature_uploads` uploads or `mature_days` days on, and for uploads of `unusual_size` or more.
+
+mod habit;
+
+use super::baseline::{Change, Kind, Row, Table, program_of};
+use crate::config::Detect;
+use crate::join::Attribution;
+use crate::net::{Span, Timestamp};
+use crate::record::Upload;
+use habit::{Habit, Total};
+
+/// A day.
+const DAY: Span = Span::seconds(86_400);
+
+/// Of sent and received together, how much more must be sent than received for the ratio to be worth saying.
+const RATIO: f64 = 0.8;
+
+/// Several uploads to one destination that together are large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowReached {
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many they are.
+    pub uploads: u64,
+    /// `volume_window`.
+    pub window: Span,
+}
+
+/// A size that is larger than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusual {
+    /// The bytes.
+    pub bytes: u64,
+    /// What 99 of 100 do not exceed.
+    pub usual: u64,
+    /// Of how many that is learnt.
+    pub samples: u64,
+}
+
+/// An hour of the day at which nothing is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnusualHour {
+    /// 0 to 23, UTC.
+    pub hour: u64,
+    /// On how many days the host sent anything.
+    pub days: u64,
+}
+
+/// What is more than usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// Small uploads that add up.
+    pub window: Option<WindowReached>,
+    /// The upload's size.
+    pub size: Option<Unusual>,
+    /// The host's day.
+    pub day: Option<Unusual>,
+    /// The time.
+    pub hour: Option<UnusualHour>,
+    /// (sent - received) / (sent + received) of the host within a day.
+    pub ratio: Option<f64>,
+}
+
+impl Findings {
+    /// How many habits it breaks.
+    pub fn habits_broken(&self) -> usize {
+        [self.size.is_some(), self.day.is_some(), self.hour.is_some()].into_iter().filter(|broken| *broken).count()
+    }
+}
+
+/// How much is sent by whom and to whom.
+#[derive(Debug)]
+pub struct Volumes {
+    hosts: Table<Habit>,
+    users: Table<Habit>,
+    processes: Table<Habit>,
+    destinations: Table<Habit>,
+    pairs: Table<Habit>,
+    policy: Policy,
+    unread: u64,
+}
+
+#[derive(Debug)]
+struct Policy {
+    window: Span,
+    threshold: u64,
+    factor: u64,
+    least: u64,
+    uploads: u64,
+    days: u64,
+}
+
+impl Policy {
+    fn of(detect: &Detect) -> Self {
+        Self {
+            window: detect.volume_window,
+            threshold: detect.data_transfer_size_threshold.0,
+            factor: detect.unusual_factor,
+            least: detect.unusual_size.0,
+            uploads: detect.mature_uploads,
+            days: detect.mature_days,
+        }
+    }
+}
+
+impl Volumes {
+    /// Of which nothing is known yet.
+    pub fn new(detect: &Detect) -> Self {
+        let table = |kind| Table::new(kind, detect.volumes);
+        Self {
+            hosts: table(Kind::HostVolume),
+            users: table(Kind::UserVolume),
+            processes: table(Kind::ProcessVolume),
+            destinations: table(Kind::DestinationVolume),
+            pairs: table(Kind::HostDestinationVolume),
+            policy: Policy::of(detect),
+            unread: 0,
+        }
+    }
+
+    /// Takes up another policy; what is known stays, within the new bounds.
+    pub fn configure(&mut self, detect: &Detect) {
+        self.policy = Policy::of(detect);
+        self.tables().into_iter().for_each(|table| table.hold(detect.volumes));
+    }
+
+    fn tables(&mut self) -> [&mut Table<Habit>; 5] {
+        [&mut self.hosts, &mut self.users, &mut self.processes, &mut self.destinations, &mut self.pairs]
+    }
+
+    /// Takes back a row; says whether it is one of these.
+    pub fn restore(&mut self, row: &Row) -> bool {
+        let table = match row.key.kind {
+            Kind::HostVolume => &mut self.hosts,
+            Kind::UserVolume => &mut self.users,
+            Kind::ProcessVolume => &mut self.processes,
+            Kind::DestinationVolume => &mut self.destinations,
+            Kind::HostDestinationVolume => &mut self.pairs,
+            _ => return false,
+        };
+        self.unread += u64::from(!table.restore(row));
+        true
+    }
+
+    /// From now on changes are remembered until they are asked for.
+    pub fn keep(&mut self) {
+        self.tables().into_iter().for_each(Table::keep);
+    }
+
+    /// What changed since the last call.
+    pub fn changes(&mut self, into: &mut Vec<Change>) {
+        self.tables().into_iter().for_each(|table| table.changes(into));
+    }
+
+    /// Counts a connection of a home host: what it sent and received.
+    pub fn count_flow(&mut self, host: &str, at: Timestamp, sent: u64, received: u64) {
+        self.hosts.change(host, "").count_flow(at, sent, received);
+    }
+
+    /// Counts an upload, whatever comes of it.
+    pub fn count(&mut self, upload: &Upload, attribution: &Attribution, destination: &str) {
+        let (at, bytes) = (upload.end, upload.bytes);
+        let host = host_of(upload);
+        self.hosts.change(&host, "").count(at, bytes);
+        self.pairs.change(&host, destination).count(at, bytes);
+        self.destinations.change(destination, "").count(at, bytes);
+        let process = attribution.process();
+        if let Some(user) = process.and_then(|process| process.user.as_deref()) {
+            self.users.change(user, "").count(at, bytes);
+        }
+        if let Some(program) = process.and_then(program_of) {
+            self.processes.change(&program.id, "").count(at, bytes);
+        }
+    }
+
+    /// The process of an upload that was counted has become known; it teaches, unless it was an alert.
+    pub fn count_late(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
+        let (at, bytes) = (upload.end, upload.bytes);
+        let process = attribution.process();
+        let user = process.and_then(|process| process.user.as_deref()).map(|user| self.users.change(user, ""));
+        let program = process.and_then(program_of).map(|program| self.processes.change(&program.id, ""));
+        for habit in user.into_iter().chain(program) {
+            habit.count(at, bytes);
+            if !alert {
+                habit.teach(at, bytes);
+            }
+        }
+    }
+
+    /// Learns from an upload that was no alert.
+    pub fn teach(&mut self, upload: &Upload, attribution: &Attribution, destination: &str) {
+        let (at, bytes) = (upload.end, upload.bytes);
+        self.hosts.change(&host_of(upload), "").teach(at, bytes);
+        self.destinations.change(destination, "").teach(at, bytes);
+        let process = attribution.process();
+        if let Some(user) = process.and_then(|process| process.user.as_deref()) {
+            self.users.change(user, "").teach(at, bytes);
+        }
+        if let Some(program) = process.and_then(program_of) {
+            self.processes.change(&program.id, "").teach(at, bytes);
+        }
+    }
+
+    /// What of an upload is more than usual; `counted` says whether it was counted before, as it is judged again.
+    pub fn assess(&self, upload: &Upload, attribution: &Attribution, destination: &str, counted: bool) -> Findings {
+        let host = host_of(upload);
+        let at = upload.end;
+        let more = if counted { 0 } else { upload.bytes };
+        let window = self.window(upload, &host, destination, counted);
+        let mut findings = Findings { window, ..Findings::default() };
+        let Some(habit) = self.hosts.get(&host, "") else { return findings };
+        if upload.bytes >= self.policy.least {
+            let process = attribution.process();
+            let program = process.and_then(program_of);
+            let program = program.and_then(|program| self.processes.get(&program.id, ""));
+            let user = process.and_then(|process| process.user.as_deref()).and_then(|user| self.users.get(user, ""));
+            // Who is not known well enough speaks neither for nor against.
+            let usual_of = |habit: &Habit| {
+                let usual = habit.sizes.usual().filter(|_| habit.sizes.count() >= self.policy.uploads)?;
+                Some(Unusual { bytes: upload.bytes, usual, samples: habit.sizes.count() })
+            };
+            let exceeded = |unusual: &Unusual| self.exceeds(upload.bytes, unusual.usual);
+            let common = program.and_then(usual_of).is_some_and(|usual| !exceeded(&usual));
+            let mut broken = [Some(habit), user].into_iter().flatten().filter_map(usual_of).filter(exceeded);
+            findings.size = broken.next().filter(|_| !common);
+        }
+        let bytes = habit.on_day(at).saturating_add(more);
+        if bytes >= self.policy.least {
+            let samples = habit.daily.count();
+            let usual = habit.daily.usual().filter(|usual| samples >= self.policy.days && self.exceeds(bytes, *usual));
+            findings.day = usual.map(|usual| Unusual { bytes, usual, samples });
+        }
+        let days = u64::from(habit.days);
+        // Its own day does not make the hour usual.
+        if days >= self.policy.days && habit.days_at(at) <= u64::from(counted) {
+            findings.hour = Some(UnusualHour { hour: (habit::hour_of(at) % 24).into(), days });
+        }
+        if findings.window.is_some() || findings.habits_broken() > 0 {
+            let Total { out, back, .. } = habit.total(at, DAY);
+            // The connection of the upload itself may not be over yet.
+            let (out, back) = (out.max(upload.bytes) as f64, back as f64);
+            findings.ratio = Some((out - back) / (out + back)).filter(|ratio| *ratio >= RATIO);
+        }
+        findings
+    }
+
+    fn window(&self, upload: &Upload, host: &str, destination: &str, counted: bool) -> Option<WindowReached> {
+        let window = self.policy.window;
+        let total = self.pairs.get(host, destination)?.total(upload.end, window);
+        let (bytes, uploads) = if counted { (0, 0) } else { (upload.bytes, 1) };
+        let (bytes, uploads) = (total.sent.saturating_add(bytes), total.uploads.saturating_add(uploads));
+        (uploads > 1 && bytes >= self.policy.threshold).then_some(WindowReached { bytes, uploads, window })
+    }
+
+    fn exceeds(&self, bytes: u64, usual: u64) -> bool {
+        bytes > usual.saturating_mul(self.policy.factor)
+    }
+
+    /// Hosts, users and others that were forgotten, for want of room.
+    pub fn forgotten(&self) -> u64 {
+        [&self.hosts, &self.users, &self.processes, &self.destinations, &self.pairs]
+            .iter()
+            .map(|table| table.forgotten)
+            .sum()
+    }
+
+    /// Rows that could not be taken back.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+}
+
+fn host_of(upload: &Upload) -> String {
+    upload.connection.client.address.to_string()
+}
+
+#[cfg(test)]
+mod tests;
