@@ -86,6 +86,15 @@ pub enum Reason {
         /// `learning`.
         of: Span,
     },
+    /// An exception would cover it, had not too much passed under it on that day.
+    ExceptionCeiling {
+        /// Its identifier.
+        exception: String,
+        /// The bytes that may pass under it on a day.
+        ceiling: u64,
+        /// The bytes that had passed.
+        used: u64,
+    },
 }
 
 impl Reason {
@@ -102,6 +111,7 @@ impl Reason {
             Self::NoDataAccess { .. } => "no-data-access",
             Self::ProcessUnknown { .. } => "process-unknown",
             Self::Learning { .. } => "learning",
+            Self::ExceptionCeiling { .. } => "exception-ceiling",
         }
     }
 
@@ -160,6 +170,10 @@ impl Reason {
             Self::Learning { left, of } => {
                 format!("what is normal here is still being learned ({} of {} left)", days_of(*left), days_of(*of))
             }
+            Self::ExceptionCeiling { exception, ceiling, used } => {
+                let (ceiling, used) = (ByteSize(*ceiling), ByteSize(*used));
+                format!("{exception} covers {ceiling} a day, and {used} had passed under it: this is above it")
+            }
         }
     }
 
@@ -206,6 +220,11 @@ impl Reason {
             Self::Learning { left, of } => {
                 object.set("left_seconds", left.0 / 1_000_000_000);
                 object.set("of_seconds", of.0 / 1_000_000_000);
+            }
+            Self::ExceptionCeiling { exception, ceiling, used } => {
+                object.set("exception", exception.as_str());
+                object.set("ceiling", *ceiling);
+                object.set("used", *used);
             }
         }
         object
