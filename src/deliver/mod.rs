@@ -186,7 +186,10 @@ impl Delivery {
     /// Takes an alert's document. Never waits.
     pub fn put(&self, document: &Document) {
         let entry = Entry::of(document);
-        let wanted = self.couriers.iter().filter(|(collector, ..)| entry.severity >= collector.minimum_severity);
+        // What an exception covers is kept, but nobody is told.
+        let told = document.get("outfall.alert.suppressed_by").is_none();
+        let wanted =
+            self.couriers.iter().filter(|(collector, ..)| told && entry.severity >= collector.minimum_severity);
         let destinations = wanted.map(|(collector, ..)| collector.name()).collect();
         self.writer.put(entry, destinations);
     }

@@ -33,9 +33,10 @@ mod verdict;
 
 pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
 pub use exception::{
-    EXCEPTION_PROTOCOLS, Exception, ExceptionCounters, ExceptionFileError, ExceptionId, ExceptionIdError,
+    Difference, EXCEPTION_PROTOCOLS, Exception, ExceptionCounters, ExceptionFileError, ExceptionId, ExceptionIdError,
     ExceptionRefused, Exceptions, Finding, Hidden, HostPattern, Largest, Pattern, PatternRefused, ReviewBounds, Scope,
-    TooBroad, Usage, format_when, is_too_broad, parse_exceptions, parse_when, review, write_exceptions,
+    TooBroad, Usage, described, differences, format_when, is_too_broad, parse_exceptions, parse_when, review,
+    write_exceptions,
 };
 pub use policy::Detector;
 pub use reason::Reason;

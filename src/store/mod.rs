@@ -4,6 +4,7 @@
 //! are one transaction of SQLite, on the disk when [`Store::append`] returns: a process that is killed afterwards loses
 //! none of it. What is oldest is deleted where age or size reach their bound, and counted.
 
+mod exceptions;
 mod schema;
 mod writer;
 
@@ -14,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
+pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
 pub use writer::{Writer, WriterCounters};
 
 /// How long one connection waits for another's transaction.
@@ -33,6 +35,20 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the store failed: {0}")]
     Statement(#[from] rusqlite::Error),
+    /// A row of an exception says what no exception can.
+    #[error("the store's exception {id} cannot be read: {reason}; mend its row, or delete it")]
+    Exception {
+        /// Its identifier.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Exceptions changed while a change was made up.
+    #[error("the exceptions were changed by somebody else in the meantime; nothing was done: look again")]
+    Changed,
+    /// There is no room for one more.
+    #[error("there may be {0} exceptions (`detect.max_exceptions`): remove some that are not needed any more")]
+    Full(u64),
     /// The thread that writes could not be started.
     #[error("the thread of the store could not be started")]
     Thread(#[source] std::io::Error),
@@ -147,6 +163,7 @@ impl Store {
                 let severity = i64::try_from(entry.severity).unwrap_or(i64::MAX);
                 alert.execute(params![entry.event_id, entry.time, now, severity, entry.kind, entry.document])?;
                 let number = transaction.last_insert_rowid();
+                exceptions::note(&transaction, number, entry)?;
                 for destination in destinations {
                     outbox.execute(params![destination, number])?;
                 }

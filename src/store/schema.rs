@@ -8,7 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION: i64 = 0x4f75_7446;
 
 /// From each version to the next; a new file has version 0.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE alerts (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         event_id TEXT NOT NULL,
@@ -28,7 +29,9 @@ const MIGRATIONS: &[&str] = &["
     ) WITHOUT ROWID;
     CREATE INDEX outbox_by_alert ON outbox (alert);
     CREATE INDEX outbox_waiting ON outbox (destination, alert) WHERE state = 'waiting';
-"];
+",
+    super::exceptions::TABLES,
+];
 
 /// Why a file cannot be used.
 pub(super) enum Unfit {

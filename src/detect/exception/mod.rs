@@ -5,6 +5,7 @@
 //! packets, and, where it has a ceiling, until that many bytes have passed under it on a day (UTC). No clock is read.
 
 mod breadth;
+mod diff;
 mod file;
 mod pattern;
 mod review;
@@ -20,6 +21,7 @@ use crate::net::{ByteSize, Span, Timestamp};
 use crate::record::{Protocol, Upload};
 
 pub use breadth::{TooBroad, is_too_broad};
+pub use diff::{Difference, described, differences};
 pub use file::{ExceptionFileError, format_when, parse_exceptions, parse_when, write_exceptions};
 pub use pattern::{HostPattern, Pattern, PatternRefused};
 pub use review::{Finding, Hidden, Largest, ReviewBounds, Usage, review};
