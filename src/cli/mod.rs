@@ -12,6 +12,7 @@ mod delivering;
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+pub mod exception;
 #[cfg(target_os = "linux")]
 mod listening;
 mod output;

@@ -46,6 +46,10 @@ pub(super) struct Inputs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Exceptions, as `outfall exception export` writes them
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
+
     /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
     workers: Option<u16>,
@@ -98,6 +102,9 @@ pub(super) fn play(
     let workers = inputs.workers.map_or(config.replay.workers, u64::from);
 
     let mut judgement = Judgement::new(&config, history);
+    if let Some(path) = &inputs.exceptions {
+        judgement.exceptions_mut().replace(super::exception::load(path)?);
+    }
     let bar = progress_bar(&reader);
     let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
         |fact| judgement.take(fact, &mut |outcome| put(&outcome)),
