@@ -12,6 +12,8 @@ mod delivering;
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+#[cfg(target_os = "linux")]
+mod excepting;
 pub mod exception;
 #[cfg(target_os = "linux")]
 mod listening;

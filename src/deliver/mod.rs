@@ -94,6 +94,11 @@ impl Prepared {
         Ok(Some(prepared))
     }
 
+    /// The store's file.
+    pub fn store(&self) -> &Path {
+        &self.path
+    }
+
     /// The store's directory, which stays open to a process that is confined.
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))

@@ -209,7 +209,7 @@ impl Store {
                     exception.id.0
                 }
             };
-            note_change(&transaction, i64::from(number), act, &difference.to_string())?;
+            note_change(&transaction, i64::from(number), act, &difference.what())?;
         }
         transaction.commit()?;
         Ok(found)

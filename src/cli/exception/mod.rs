@@ -319,8 +319,9 @@ impl Place {
     }
 }
 
+/// In whole seconds, as people read it.
 fn now() -> Timestamp {
-    Timestamp(u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0))
+    Timestamp::from_parts(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0), 0)
 }
 
 fn find(store: &Store, id: ExceptionId) -> anyhow::Result<Kept> {

@@ -12,7 +12,9 @@ use crate::store::{HistoryEntry, Kept};
 
 /// Processes, destinations and hosts that are shown of an exception; JSON has them all.
 const SHOWN: usize = 5;
-/// Characters of a line's value.
+/// Characters of a value that stands by itself.
+const LONG: usize = 1_200;
+/// Characters of a value that shares its line.
 const WIDTH: usize = 160;
 
 const SEVERITIES: [&str; 4] = ["low", "medium", "high", "critical"];
@@ -38,7 +40,7 @@ impl Shown<'_> {
         let mut text = format!("{} owner {}\n", exception.id, shortened(&exception.owner, WIDTH));
         let mut line = |name: &str, value: String| {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {name:<11} {}", shortened(&value, WIDTH));
+            let _ = writeln!(text, "  {name:<11} {}", shortened(&value, LONG));
         };
         for (name, value) in exception.scope.parts() {
             line(name, value);

@@ -22,14 +22,25 @@ pub enum Difference {
     Removed(Exception),
 }
 
+impl Difference {
+    /// What is added, changed or removed, without the identifier.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Added(exception) | Self::Removed(exception) => described(exception),
+            Self::Changed { what, .. } => what.clone(),
+        }
+    }
+}
+
 /// `+ EX-0007 process ..., until ...`, `~ EX-0007 expires: ... -> ...` or `- EX-0007 ...`
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Added(exception) => write!(f, "+ {} {}", exception.id, described(exception)),
-            Self::Changed { exception, what } => write!(f, "~ {} {what}", exception.id),
-            Self::Removed(exception) => write!(f, "- {} {}", exception.id, described(exception)),
-        }
+        let (sign, id) = match self {
+            Self::Added(exception) => ('+', exception.id),
+            Self::Changed { exception, .. } => ('~', exception.id),
+            Self::Removed(exception) => ('-', exception.id),
+        };
+        write!(f, "{sign} {id} {}", self.what())
     }
 }
 
