@@ -42,7 +42,7 @@ fn rendered(step: &str, alert: &Alert) -> String {
             Part::Fact { which, in_command } => match fact(which, alert) {
                 Some(fact) if in_command => text.push_str(&word(&fact)),
                 Some(fact) => text.push_str(&shortened(&fact, SHOWN)),
-                None => text.push_str(if in_command { "'(not known)'" } else { "(not known)" }),
+                None => text.push_str(if in_command { "'(not known)'" } else { unknown(which) }),
             },
         }
     }
@@ -70,6 +70,16 @@ fn fact(which: Placeholder, alert: &Alert) -> Option<Cow<'_, str>> {
         Placeholder::Protocol => Some(upload.protocol.name().into()),
         Placeholder::Bytes => Some(ByteSize(upload.bytes).to_string().into()),
         Placeholder::ExceptionCommand => None,
+    }
+}
+
+/// What stands in a sentence for a fact that is not known.
+fn unknown(which: Placeholder) -> &'static str {
+    match which {
+        Placeholder::Process => "the process",
+        Placeholder::User => "the user",
+        Placeholder::File => "the file",
+        _ => "not known",
     }
 }
 

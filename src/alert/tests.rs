@@ -164,7 +164,7 @@ fn the_playbook_has_the_alerts_own_facts() {
     let alert = alert("old.7z");
     let steps =
         ["{host} {address} {process} {pid} {user}", "{destination} {file} {sha256} {severity} {protocol} {bytes}"];
-    let expected = ["WKS-1 10.0.0.5 C:\\ftp.exe 7 CORP\\ann", "192.0.2.9 C:\\x\\old.7z (not known) high ftp 1.50 kB"];
+    let expected = ["WKS-1 10.0.0.5 C:\\ftp.exe 7 CORP\\ann", "192.0.2.9 C:\\x\\old.7z not known high ftp 1.50 kB"];
     assert_eq!(rendered(&steps, &alert), expected);
     let command = rendered(&["{exception_command}"], &alert);
     let expected = "outfall exception add --process 'C:\\ftp.exe' --destination 192.0.2.9 --host WKS-1 \

@@ -6,7 +6,7 @@ use crate::config::Destination;
 /// Networks shorter than this cover too much: a /16, or what one site gets of IPv6.
 const SHORTEST_V4: u8 = 16;
 const SHORTEST_V6: u8 = 32;
-/// A pattern with fewer letters and digits, its extension aside, names nothing.
+/// A pattern with wildcards and fewer letters and digits, its extension aside, names nothing.
 const FEWEST_LITERAL: usize = 3;
 
 /// Which part of an exception covers too much, and why.
@@ -47,7 +47,9 @@ fn program(pattern: &Pattern) -> Found {
     let folder = text.strip_suffix(file).unwrap_or_default();
     // The letter of a drive names no folder.
     let folder = folder.split_once(':').map_or(folder, |(_, folder)| folder);
-    let named = literal(stem) >= FEWEST_LITERAL || literal(folder) >= FEWEST_LITERAL;
+    // A name without a wildcard is one program's, however short.
+    let whole = literal(stem) > 0 && !stem.contains(['*', '?', '[', '{']);
+    let named = whole || literal(stem) >= FEWEST_LITERAL || literal(folder) >= FEWEST_LITERAL;
     (!named).then(|| (text.to_owned(), "names no program and no folder"))
 }
 

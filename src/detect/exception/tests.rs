@@ -163,6 +163,7 @@ fn what_covers_too_much_is_refused_unless_it_is_meant() {
         &[("process", "*")],
         &[("process", r"C:\*")],
         &[("process", r"*\*.exe")],
+        &[("process", r"*\a*.exe")],
         &[("process", "*.exe"), ("destination", "partner.example")],
         &[("host", "10.0.0.0/8")],
         &[("host", "*")],
@@ -186,6 +187,7 @@ fn what_covers_too_much_is_refused_unless_it_is_meant() {
         &[("destination", "2001:db8::/32")],
         &[("process", r"C:\Program Files\Backup\*")],
         &[("process", r"*\agent.exe")],
+        &[("process", r"*\7z.exe")],
         &[("host", "WKS-*")],
         &[("user", "svc-backup")],
     ];
