@@ -303,6 +303,28 @@ fn the_playbooks_own_command_covers_the_alert() {
     assert!(replay(&exported, &[]).text().contains("suppressed 1"), "{exported}");
 }
 
+#[test]
+fn a_replay_with_a_store_uses_its_exceptions_and_counts_what_they_hide() {
+    let site = Site::new();
+    site.add(&["--process", "*\\ftp.exe", "--ceiling", "1MB"]);
+    let store = site.path("outfall.db");
+    let story = Story::named("ftp-staged-archive");
+    for _ in 0..2 {
+        let ran = story.replay(&["--state", store.to_str().unwrap()]).exits(0);
+        assert!(ran.text().contains("suppressed 1 by 1 exception") && !ran.text().contains("ALERTS"), "{}", ran.text());
+    }
+    let shown: Value = serde_json::from_str(site.exception(&["show", "EX-0001", "--json"]).exits(0).text()).unwrap();
+    let hidden = &shown["hidden"];
+    assert_eq!(hidden["hits"], 1, "the same alert again is none more: {hidden}");
+    assert_eq!(hidden["hosts"][0]["name"], "WKS-0142");
+    assert_eq!(hidden["processes"][0]["name"], r"C:\Windows\System32\ftp.exe");
+    assert!(hidden["largest"]["bytes"].as_u64() > Some(100_000) && hidden["first"] == hidden["last"], "{hidden}");
+    // What it covered has taught nothing: without it, there is an alert.
+    site.exception(&["remove", "EX-0001", "--why", "over"]).exits(0);
+    let ran = story.replay(&["--state", store.to_str().unwrap()]).exits(0);
+    assert!(ran.text().contains("ALERTS"), "{}", ran.text());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_running_sensor_takes_up_an_exception_and_delivers_nothing_that_it_covers() {

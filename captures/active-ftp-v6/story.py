@@ -28,5 +28,5 @@ pc.touch(sender, "read", archive, data, size=size)
 pc.end(sender, control)
 
 story.ftp_upload(data, "in.zip", size, sender)
-story.alert(data, ["data-staged", "process-unexpected", "destination-rare"], 73, [("survey.zip", packer)], sender)
+story.alert(data, ["data-staged", "process-unexpected", "dual-use-program", "destination-rare"], 73, [("survey.zip", packer)], sender)
 story.write()

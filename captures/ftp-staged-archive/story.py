@@ -31,5 +31,5 @@ pc.touch(ftp, "read", archive, data, size=size)
 pc.end(ftp, control)
 
 story.ftp_upload(data, "old.7z", size, ftp)
-story.alert(data, ["data-staged", "process-unexpected", "destination-rare"], 73, [("old.7z", packer)], ftp)
+story.alert(data, ["data-staged", "process-unexpected", "dual-use-program", "destination-rare"], 73, [("old.7z", packer)], ftp)
 story.write()

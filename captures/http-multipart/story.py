@@ -17,5 +17,5 @@ pc.connect(host, http)
 pc.end(host, http)
 
 story.upload(http, "http", body, host, http__request__method="POST", file__name="Proposal.docx", file__size=story.file("Proposal.docx")[0])
-story.alert(http, ["data-staged", "process-unexpected", "destination-rare"], 73, [("Proposal.docx", None), ("contacts.csv", None)], host)
+story.alert(http, ["data-staged", "process-unexpected", "dual-use-program", "destination-rare"], 73, [("Proposal.docx", None), ("contacts.csv", None)], host)
 story.write()

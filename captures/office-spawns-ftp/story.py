@@ -35,6 +35,6 @@ pc.end(shell, (control.last - story.zero) / 1e9 + 0.04)
 
 story.ftp_upload(data, "Q3-forecast.docx", size, ftp)
 story.alert(
-    data, ["data-staged", "process-unexpected", "destination-rare", "parent-denied"], 99, [("Q3-forecast.docx", word)], ftp
+    data, ["data-staged", "process-unexpected", "dual-use-program", "destination-rare", "parent-denied"], 99, [("Q3-forecast.docx", word)], ftp
 )
 story.write()

@@ -34,6 +34,11 @@ pub(super) fn document(alert: &Alert) -> Document {
     if alert.verdict.held {
         document.set("outfall.alert.learning", true);
     }
+    if let Some(place) = &alert.verdict.place {
+        document.set_some("destination.as.number", place.system.map(u64::from));
+        document.set_some("destination.as.organization.name", place.organization.as_deref());
+        document.set_some("destination.geo.country_iso_code", place.country.as_deref());
+    }
     if let Some(story) = &alert.story {
         story.write(&mut document);
     }

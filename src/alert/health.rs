@@ -16,6 +16,8 @@ pub enum Trouble {
     Shedding(&'static str),
     /// What helpers sent could not be written to the journal, so many times: it is used, but not acknowledged.
     JournalNotWritten(u64),
+    /// What is kept could not be written to the store, so many times.
+    StoreNotWritten(u64),
     /// An interface is not up; its name, and how it is.
     Interface(String, &'static str),
 }
@@ -28,6 +30,7 @@ impl Trouble {
             Self::UploadsDropped(_) => "uploads-dropped",
             Self::Shedding(_) => "shedding",
             Self::JournalNotWritten(_) => "journal-not-written",
+            Self::StoreNotWritten(_) => "store-not-written",
             Self::Interface(..) => "interface",
         }
     }
@@ -44,6 +47,9 @@ impl Trouble {
                     "the journal of endpoint events could not be written, {} times: look at the disk",
                     group_digits(*times)
                 )
+            }
+            Self::StoreNotWritten(times) => {
+                format!("the store could not be written to, {} times: look at the disk", group_digits(*times))
             }
             Self::Interface(name, how) => format!("{name} {how}"),
         }
@@ -83,7 +89,9 @@ impl Health {
             }
             Trouble::UploadsDropped(count) => document.set("outfall.health.uploads", *count),
             Trouble::Shedding(what) => document.set("outfall.health.shed", *what),
-            Trouble::JournalNotWritten(times) => document.set("outfall.health.times", *times),
+            Trouble::JournalNotWritten(times) | Trouble::StoreNotWritten(times) => {
+                document.set("outfall.health.times", *times)
+            }
             Trouble::Interface(name, _) => document.set("observer.ingress.interface.name", name.as_str()),
         }
         document

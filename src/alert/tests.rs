@@ -65,6 +65,7 @@ fn alert(name: &str) -> Alert {
         severity: Severity::High,
         sureness: crate::detect::Sureness::High,
         held: false,
+        place: None,
         reasons: vec![Reason::ProcessUnexpected { image: "C:\\ftp.exe".into(), protocol: "ftp", days: 0, hosts: 0 }],
         legs: Legs {
             data_access: Presence::Present,

@@ -73,6 +73,12 @@ pub(super) fn text(alert: &Alert) -> String {
         }
         Attribution::Unknown { why, .. } => add("process", format!("not known: {why}")),
     }
+    if let Some(place) = &alert.verdict.place {
+        let system = place.system.map(|number| format!("AS{number}"));
+        let name = place.organization.as_deref().map(|name| shortened(name, NAME));
+        let country = place.country.as_deref().map(|country| shortened(country, NAME));
+        add("owner", [system, name, country].into_iter().flatten().collect::<Vec<String>>().join(" "));
+    }
     for link in alert.links.iter().take(FILES) {
         add("file", file(link));
     }

@@ -1,15 +1,22 @@
-//! The delivery of a live sensor's alerts: its start, what it says in the log, and its part of the closing summary.
+//! What a live sensor keeps and delivers: its start, what it says in the log, and its part of the closing summary.
 
 use std::fmt::Write as _;
 
 use super::counters::line;
+use super::keeping::Learned;
 use crate::config::Config;
 use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Prepared};
+use crate::detect::{Change, Row};
 use crate::net::group_digits;
 use crate::sensor::Outcome;
 
-/// Delivery at work, if there is somewhere to deliver to.
-pub struct Delivering(Option<Delivery>);
+/// The store and delivery at work, if anything is kept.
+pub struct Delivering {
+    delivery: Option<Delivery>,
+    learned: Learned,
+    /// Uploads that may wait for the store.
+    most: usize,
+}
 
 impl Delivering {
     /// Opens the store and starts the threads.
@@ -17,24 +24,49 @@ impl Delivering {
     /// # Errors
     /// If the store cannot be used, or a thread not be started.
     pub fn start(prepared: Option<Prepared>, config: &Config) -> Result<Self, DeliverError> {
-        Ok(Self(prepared.map(|prepared| Delivery::start(prepared, config)).transpose()?))
+        let delivery = prepared.map(|prepared| Delivery::start(prepared, config)).transpose()?;
+        let most = usize::try_from(config.store.queue).unwrap_or(usize::MAX);
+        Ok(Self { delivery, learned: Learned::default(), most })
     }
 
-    /// Whether there is somewhere to deliver to.
+    /// Whether anything is kept.
     pub fn is_at_work(&self) -> bool {
-        self.0.is_some()
+        self.delivery.is_some()
+    }
+
+    /// What is known of what is normal here, if anything is kept.
+    pub fn baseline(&mut self) -> Option<Vec<Row>> {
+        self.delivery.as_mut().map(Delivery::baseline)
+    }
+
+    /// Hands what was found to the store, with what it changed of what is normal here.
+    pub fn keep(&mut self, changes: Vec<Change>) {
+        let Some(delivery) = &self.delivery else { return };
+        let writer = delivery.writer();
+        let lost = self.learned.hand_over(changes, self.most, |uploads, changes| writer.learn(uploads, changes));
+        writer.lost_uploads(lost);
+    }
+
+    /// How often the store could not be written to.
+    pub fn refused(&self) -> u64 {
+        self.delivery.as_ref().map_or(0, |delivery| delivery.writer().counters().refused)
     }
 
     /// Says where alerts go.
     pub fn begin(&self, log: &mut impl FnMut(String)) {
-        if let Some(delivery) = &self.0 {
-            log(format!("delivering to {}", delivery.names().join(", ")));
+        match self.delivery.as_ref().map(Delivery::names) {
+            Some(names) if !names.is_empty() => log(format!("delivering to {}", names.join(", "))),
+            Some(_) => {}
+            None => {
+                log("nothing is kept, and what is normal here is forgotten at the end: see `store.path`".to_owned())
+            }
         }
     }
 
-    /// Takes what is an alert.
-    pub fn put(&self, outcome: &Outcome) {
-        let Some(delivery) = &self.0 else { return };
+    /// Takes what is kept or delivered.
+    pub fn put(&mut self, outcome: &Outcome) {
+        let Some(delivery) = &self.delivery else { return };
+        self.learned.put(outcome);
         match outcome {
             Outcome::Alert(alert) => delivery.put(&alert.document()),
             Outcome::Health(health) => delivery.put(&health.document()),
@@ -44,17 +76,17 @@ impl Delivering {
 
     /// What there is to say.
     pub fn log(&self) -> Vec<String> {
-        self.0.as_ref().map(Delivery::log).unwrap_or_default()
+        self.delivery.as_ref().map(Delivery::log).unwrap_or_default()
     }
 
     /// Lines for the log: all counts since the start.
     pub fn report(&self) -> Vec<String> {
-        self.0.as_ref().map(|delivery| lines(&delivery.counters())).unwrap_or_default()
+        self.delivery.as_ref().map(|delivery| lines(&delivery.counters())).unwrap_or_default()
     }
 
     /// Ends it: what can be is delivered in the time that there is.
     pub fn finish(self, log: &mut impl FnMut(String)) -> Option<Counters> {
-        let counted = self.0?.finish();
+        let counted = self.delivery?.finish();
         lines(&counted).into_iter().for_each(log);
         Some(counted)
     }
@@ -64,10 +96,14 @@ fn lines(counted: &Counters) -> Vec<String> {
     let store = &counted.store;
     let kept = [
         ("stored", store.stored),
+        ("uploads", store.uploads),
         ("queue_full", store.queue_full),
         ("failed", store.failed),
+        ("uploads_lost", store.uploads_lost),
+        ("refused", store.refused),
         ("pruned", store.pruned),
         ("pruned_waiting", store.pruned_waiting),
+        ("pruned_uploads", store.pruned_uploads),
     ];
     let mut lines = vec![line("store", kept)];
     for collector in &counted.collectors {
@@ -91,7 +127,9 @@ pub fn losses(counted: &Counters) -> Vec<(&'static str, u64)> {
     vec![
         ("alerts not stored or sent, too many at once", store.queue_full),
         ("alerts not stored or sent, the disk failed", store.failed),
+        ("uploads not stored, the disk slow or failing", store.uploads_lost),
         ("alerts deleted from the store, too old or too many", store.pruned),
+        ("uploads deleted from the store, too old or too many", store.pruned_uploads),
         ("deliveries given up, as their alert was deleted", store.pruned_waiting),
         ("alerts that fit in no message", counted.collectors.iter().map(|collector| collector.dropped).sum()),
     ]

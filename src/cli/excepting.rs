@@ -14,6 +14,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Excepting {
     watch: Option<ExceptionWatch>,
     looked: Option<Instant>,
+    /// What passed before the start was taken back.
+    restored: bool,
 }
 
 impl Excepting {
@@ -23,7 +25,7 @@ impl Excepting {
     /// If it cannot be used.
     pub fn start(store: Option<&Path>) -> Result<Self, StoreError> {
         let watch = store.map(Store::open).transpose()?.map(ExceptionWatch::new);
-        Ok(Self { watch, looked: None })
+        Ok(Self { watch, looked: None, restored: false })
     }
 
     /// Looks at once, and takes up all of them, changed or not.
@@ -41,14 +43,21 @@ impl Excepting {
         if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE) {
             return;
         }
-        let first = self.looked.replace(Instant::now()).is_none() && judgement.exceptions_mut().is_empty();
+        self.looked = Some(Instant::now());
         match watch.look() {
             Ok(None) => {}
             Ok(Some(list)) => {
                 let count = list.len();
-                judgement.exceptions_mut().replace(list);
+                let first = !std::mem::replace(&mut self.restored, true);
                 if first {
-                    restore(watch.store(), judgement, log);
+                    if let Err(error) = restore(watch.store(), judgement) {
+                        log(format!(
+                            "what passed under exceptions before is not known: {}",
+                            printable(&error.to_string())
+                        ));
+                    }
+                } else {
+                    judgement.exceptions_mut().replace(list);
                 }
                 if count > 0 || !first {
                     log(format!("exceptions in force: {count}"));
@@ -59,12 +68,13 @@ impl Excepting {
     }
 }
 
-/// What passed under each before the start counts towards its ceiling.
-fn restore(store: &Store, judgement: &mut Judgement, log: &mut impl FnMut(String)) {
-    match store.exception_days() {
-        Ok(days) => days.into_iter().for_each(|(id, at, bytes)| judgement.exceptions_mut().restore(id, at, bytes.0)),
-        Err(error) => {
-            log(format!("what passed under exceptions today is not known: {}", printable(&error.to_string())))
-        }
-    }
+/// The exceptions of a store, with what passed under each before; that counts towards its ceiling.
+///
+/// # Errors
+/// If the store fails, or holds what no exception can be.
+pub fn restore(store: &Store, judgement: &mut Judgement) -> Result<(), StoreError> {
+    let (list, days) = (store.exceptions()?, store.exception_days()?);
+    judgement.exceptions_mut().replace(list);
+    days.into_iter().for_each(|(id, at, bytes)| judgement.exceptions_mut().restore(id, at, bytes.0));
+    Ok(())
 }

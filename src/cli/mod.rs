@@ -12,7 +12,7 @@ mod delivering;
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
-#[cfg(target_os = "linux")]
+mod keeping;
 mod excepting;
 pub mod exception;
 #[cfg(target_os = "linux")]

@@ -82,7 +82,7 @@ impl<W: Write> Output<W> {
     fn document(&mut self, outcome: &Outcome) {
         let document = match outcome {
             Outcome::Upload(joined) => {
-                let JoinedUpload { upload, attribution, links, corrected } = joined.as_ref();
+                let JoinedUpload { upload, attribution, links, corrected, .. } = joined.as_ref();
                 let mut document = upload_document(upload);
                 write_attribution(&mut document, attribution);
                 write_files(&mut document, links);

@@ -8,12 +8,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::keeping::Keeper;
 use super::output::Output;
 use super::summary;
 use crate::capture::Reader;
 use crate::config::Config;
+use crate::detect::Places;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
+use crate::store::{Bounds, Store};
 
 /// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
@@ -47,8 +50,12 @@ pub(super) struct Inputs {
     config: Option<PathBuf>,
 
     /// Exceptions, as `outfall exception export` writes them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
     exceptions: Option<PathBuf>,
+
+    /// Keep uploads, alerts and what is normal here in this database, and go on from what it knows; its exceptions hold
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 
     /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
@@ -102,12 +109,32 @@ pub(super) fn play(
     let workers = inputs.workers.map_or(config.replay.workers, u64::from);
 
     let mut judgement = Judgement::new(&config, history);
+    judgement.locate(Places::open(&config.network)?);
+    let mut keeper = None;
+    if let Some(path) = &inputs.state {
+        let store = Store::open(path)?;
+        judgement.restore(store.baseline()?.0);
+        super::excepting::restore(&store, &mut judgement)?;
+        keeper = Some(Keeper::new(store, Bounds::of(&config.store)));
+    }
+    let mut failed = None;
     if let Some(path) = &inputs.exceptions {
         judgement.exceptions_mut().replace(super::exception::load(path)?);
     }
     let bar = progress_bar(&reader);
     let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
-        |fact| judgement.take(fact, &mut |outcome| put(&outcome)),
+        |fact| {
+            judgement.take(fact, &mut |outcome| {
+                keeper.iter_mut().for_each(|keeper| keeper.put(&outcome));
+                put(&outcome);
+            });
+            if let Some(full) = keeper.as_mut().filter(|keeper| keeper.is_full()) {
+                failed = full.write(judgement.changes()).err();
+                if failed.is_some() {
+                    keeper = None;
+                }
+            }
+        },
         |reader| {
             if let Some(bar) = &bar {
                 bar.set_position(reader.position());
@@ -118,7 +145,16 @@ pub(super) fn play(
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    judgement.finish(&mut |outcome| put(&outcome));
+    judgement.finish(&mut |outcome| {
+        keeper.iter_mut().for_each(|keeper| keeper.put(&outcome));
+        put(&outcome);
+    });
+    if let Some(keeper) = &mut keeper {
+        failed = keeper.write(judgement.changes()).err();
+    }
+    if let (Some(error), Some(path)) = (failed, &inputs.state) {
+        eprintln!("outfall: warning: {}: not all was kept: {error}", printable(&path.display().to_string()));
+    }
     for warning in &reader.counters().warnings {
         eprintln!("outfall: warning: {}", printable(warning));
     }

@@ -21,6 +21,7 @@ use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
 use crate::deliver::{self, Prepared};
+use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
 use crate::sensor::live::{Live, LiveCounters};
@@ -78,6 +79,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         !interfaces.is_empty(),
         "no interface to capture on: name one with --interface or `capture.interfaces`"
     );
+    let places = Places::open(&config.network)?;
     let signals = Signals::catch()?;
     let mut history = History::new(config.endpoint.memory).with_memory_per_host(config.endpoint.memory_per_host);
     let mut events = Events::open(&args.endpoint, &config, &mut history)?;
@@ -94,7 +96,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let mut excepting = Excepting::start(prepared.as_ref().map(Prepared::store))?;
-    let delivering = Delivering::start(prepared, &config)?;
+    let mut delivering = Delivering::start(prepared, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
@@ -111,17 +113,26 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
+    judgement.locate(places);
+    if let Some(rows) = delivering.baseline() {
+        judgement.restore(rows);
+    }
     excepting.follow(&mut judgement, &mut |line| log(&line));
-    let (mut stuck, mut journal_refused) = (Vec::new(), 0);
-    let put = |outcome: Outcome, output: &mut Output<Target>| {
+    let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
+    let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering| {
         delivering.put(&outcome);
         output.put(&outcome);
     };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
-        let turned =
-            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| put(outcome, &mut output), &mut say);
+        let turned = sensor.turn(
+            TURN,
+            config.join.grace,
+            &mut judgement,
+            &mut |outcome| put(outcome, &mut output, &mut delivering),
+            &mut say,
+        );
         if let Err(error) = turned {
             break Err(error);
         }
@@ -142,7 +153,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
         excepting.follow(&mut judgement, &mut say);
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering));
+        delivering.keep(judgement.changes());
+        let refused = delivering.refused();
+        sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
@@ -167,7 +181,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log("ending: writing what is open");
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output));
+    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering));
+    delivering.keep(judgement.changes());
     let delivered = delivering.finish(&mut |line| log(&line));
     let counted = finished?;
     counters::lines(&counted).iter().for_each(|line| log(line));

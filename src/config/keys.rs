@@ -18,6 +18,11 @@ settings! {
         home: Vec<IpNet> = HOME.to_vec(), NETWORKS;
         /// Names of our own: what is sent through a proxy to one of them, or to a name without a dot, stays at home.
         home_domains: Vec<Destination> = HOME_DOMAINS.map(|name| Destination::Domain(name.to_owned())).to_vec(), DESTINATIONS;
+        /// A database in MaxMind's format that tells the autonomous systems of addresses (GeoLite2-ASN.mmdb); read at the start.
+        /// Empty: none.
+        asn_database: String = String::new(), MMDB;
+        /// One that tells their countries (GeoLite2-Country.mmdb). Empty: none.
+        country_database: String = String::new(), MMDB;
     }
 
     /// Taking packets apart: link headers, tunnels, fragments.
@@ -281,18 +286,20 @@ settings! {
         steps: Steps = Steps(owned(&STEPS)), ();
     }
 
-    /// Where alerts are kept, with `outfall run`, until they are delivered and after.
+    /// Where alerts, uploads and what is normal here are kept, with `outfall run`. `outfall replay` keeps nothing, but with `--state`.
     store: Store {
-        /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`.
-        /// Without a collector to deliver to there is no store.
+        /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`, if
+        /// there is something to deliver to or a listener; else nothing is kept, and what is normal is forgotten at the end.
         path: String = String::new(), DATABASE;
-        /// How long an alert is kept. Reached: it is deleted, delivered or not, and counted.
+        /// How long an alert or an upload is kept. Reached: it is deleted, delivered or not, and counted.
         max_age: Span = Span::seconds(30 * DAY), Span::seconds(MINUTE)..=Span::seconds(3_650 * DAY);
         /// What the documents of alerts may take; the file is somewhat larger. Reached: the oldest alert is deleted,
         /// delivered or not, and counted.
         max_bytes: ByteSize = ByteSize(GIB), ByteSize(64 * KIB)..=ByteSize(TIB);
-        /// Alerts that wait to be written. Reached, as the disk is too slow: a further one is neither stored nor delivered,
-        /// and counted.
+        /// Uploads that are kept, about 400 bytes each. Reached: the oldest is deleted, and counted.
+        max_uploads: u64 = 1_000_000, 1_000..=1_000_000_000;
+        /// What may wait to be written. Reached, as the disk is too slow or refuses: a further alert is neither stored nor
+        /// delivered, the oldest uploads are not stored, and both are counted.
         queue: u64 = 4_096, 1..=1_000_000;
     }
 
@@ -564,6 +571,11 @@ const PROCESSES: List<ExpectedProcess> =
 const DATABASE: Text = Text {
     what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
     fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
+};
+
+const MMDB: Text = Text {
+    what: "the path of a file such as \"/var/lib/GeoIP/GeoLite2-ASN.mmdb\", or \"\"",
+    fits: |text| !text.ends_with('/') && !text.contains('\0'),
 };
 
 const COLLECTORS: List<SyslogCollector> =

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::{Config, SyslogCollector, Transport};
+use crate::detect::Row;
 use crate::record::Document;
 use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters};
 use courier::{Board, Courier};
@@ -61,12 +62,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads the files of TLS, and makes the directory of the store for its `owner`; none if there is no collector.
+    /// Reads the files of TLS, and makes the directory of the store for its `owner`; none if nothing is kept.
     ///
     /// # Errors
     /// If a file cannot be used, or the directory not be made.
     pub fn read(config: &Config, owner: Option<(u32, u32)>) -> Result<Option<Self>, DeliverError> {
-        if config.deliver.syslog.is_empty() {
+        let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
+        if config.deliver.syslog.is_empty() && config.store.path.is_empty() && !listens {
             return Ok(None);
         }
         let mut collectors: Vec<(SyslogCollector, Option<Tls>)> = Vec::new();
@@ -142,6 +144,8 @@ pub struct Counters {
 /// Delivery at work.
 pub struct Delivery {
     writer: Writer,
+    /// What was normal here when the store was opened.
+    baseline: Vec<Row>,
     wakers: Vec<Sender<()>>,
     couriers: Vec<(SyslogCollector, Arc<Board>, JoinHandle<()>)>,
     log: Receiver<String>,
@@ -156,6 +160,7 @@ impl Delivery {
         let Prepared { path, collectors, host } = prepared;
         let (say, log) = bounded(LINES);
         let store = Store::open(&path)?;
+        let baseline = store.baseline()?.0;
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
         for (collector, tls) in collectors {
             let (waker, wake) = bounded(1);
@@ -175,12 +180,12 @@ impl Delivery {
             wakers.push(waker);
             couriers.push((collector, board, thread));
         }
-        let bounds = Bounds { age: config.store.max_age, bytes: config.store.max_bytes };
+        let bounds = Bounds::of(&config.store);
         let queue = usize::try_from(config.store.queue).unwrap_or(usize::MAX);
         let tell = wakers.clone();
         // One that is awake already needs no second call.
         let writer = Writer::start(store, bounds, queue, move || tell.iter().for_each(|waker| _ = waker.try_send(())))?;
-        Ok(Self { writer, wakers, couriers, log })
+        Ok(Self { writer, baseline, wakers, couriers, log })
     }
 
     /// The collectors, by name.
@@ -197,6 +202,16 @@ impl Delivery {
             self.couriers.iter().filter(|(collector, ..)| told && entry.severity >= collector.minimum_severity);
         let destinations = wanted.map(|(collector, ..)| collector.name()).collect();
         self.writer.put(entry, destinations);
+    }
+
+    /// What is known of what is normal here, once.
+    pub fn baseline(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.baseline)
+    }
+
+    /// Where uploads go, with what they changed of what is normal here.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     /// Lines for the log since the last call.

@@ -1,18 +1,30 @@
-//! The policy part of AN0423: from an upload, its process and its files to a [`Verdict`], or to none.
+//! The verdict of AN0423: from an upload, its process and its files to a [`Verdict`], or to none.
 //!
 //! Judged are outbound uploads (from a home network to outside) over a protocol of `unencrypted_protocols`. A process is
-//! *unexpected* if it is known and no entry of `expected_processes` covers it, the protocol and the destination. A
-//! destination is *rare* while fewer than `rare_below_hosts` home hosts have uploaded to it, unless it is approved.
-//! Data is *staged* if a linked file counts, as below. The first row that fits decides:
+//! *unexpected* if it is known, no entry of `expected_processes` covers it, the protocol and the destination, and it is not
+//! *learned*: seen doing so on `learned_days` days, and on `learned_hosts` hosts or always to the same destination. Programs that
+//! are often misused (`dual_use_programs`, by their name or by another name that their content had) are held to a *stricter*
+//! rule, and the child of a denied parent is never learned. A destination (the registrable part of its name, or its
+//! network) is *rare* while fewer than `rare_below_hosts` home hosts uploaded to it and it is younger than `rare_younger_than`,
+//! unless it is approved. Data is *staged* if a linked file counts, as below. The first row that fits decides:
 //!
-//! | staged | unexpected or rare | parent denied | volume reached | severity |
-//! | --- | --- | --- | --- | --- |
-//! | yes | yes | yes | any | 99, critical |
-//! | yes | yes | no | any | 73, high |
-//! | no | yes | yes | any | 73, high |
-//! | no | yes | no | yes | 47, medium: a leg of the analytic was not seen, and the reasons say which |
-//! | no | yes | no | no | none |
-//! | any | no | any | any | none |
+//! | staged | unexpected | rare | parent denied | volume reached | severity |
+//! | --- | --- | --- | --- | --- | --- |
+//! | yes | one of them | | yes | any | 99, critical |
+//! | yes | one of them | | no | any | 73, high |
+//! | no | one of them | | yes | any | 73, high |
+//! | no | one of them | | no | yes | 47, medium: a leg of the analytic was not seen, and the reasons say which |
+//! | no | yes, a stricter rule | yes | no | no | 47, medium |
+//! | no | any | any | no | no | none |
+//! | any | no | no | any | any | none |
+//!
+//! While a baseline that is kept still *learns* (`learning`), a verdict that rests on what it does not know yet is *held*: its
+//! severity is 21, low, and the upload teaches. Hard rules are never held: a file linked by its content, or by its name and
+//! size; a denied parent; a stricter rule with staged data. What is an alert and not held teaches nothing, so what was
+//! alerted on never becomes normal by itself.
+//!
+//! How sure a verdict is ([`Sureness`]): high, if the process was joined with at least high confidence and a file by its content or
+//! by its name and size; medium, with one of the two; low, with none, or while it is held.
 //!
 //! A denied parent counts only where the process is unexpected or the destination rare: a browser that a click in a mail
 //! program opened, and that the policy expects, is no alert at a destination that many hosts use.
@@ -27,6 +39,7 @@
 
 mod baseline;
 mod exception;
+mod place;
 mod policy;
 mod reason;
 mod verdict;
@@ -38,6 +51,7 @@ pub use exception::{
     TooBroad, Usage, described, differences, format_when, is_too_broad, parse_exceptions, parse_when, review,
     write_exceptions,
 };
+pub use place::{Place, PlaceError, Places};
 pub use policy::Detector;
 pub use reason::Reason;
 pub use verdict::{Leg, Legs, Presence, Severity, Sureness, Verdict};

@@ -8,7 +8,7 @@ use crate::record::{Protocol, Upload};
 
 use super::baseline::{Baseline, Change, Learned, Row, destination_of};
 use super::verdict::{Legs, Presence, Severity, Verdict};
-use super::{Reason, Sureness};
+use super::{Places, Reason, Sureness};
 
 /// Judges uploads by the configured policy and by what is normal here.
 #[derive(Debug)]
@@ -16,13 +16,19 @@ pub struct Detector {
     network: Network,
     policy: Detect,
     baseline: Baseline,
+    places: Places,
 }
 
 impl Detector {
     /// With the policy of the configuration, and nothing known of what is normal.
     pub fn new(config: &Config) -> Self {
         let baseline = Baseline::new(&config.detect);
-        Self { network: config.network.clone(), policy: config.detect.clone(), baseline }
+        Self { network: config.network.clone(), policy: config.detect.clone(), baseline, places: Places::default() }
+    }
+
+    /// Verdicts say where destinations are, as far as these databases know.
+    pub fn locate(&mut self, places: Places) {
+        self.places = places;
     }
 
     /// Takes up another policy; what was learned stays.
@@ -152,7 +158,8 @@ impl Detector {
         ];
         let held = learning.is_some();
         let severity = if held { Severity::Low } else { severity };
-        Some(Verdict { severity, sureness, reasons: reasons.into_iter().flatten().collect(), legs, held })
+        let place = upload.destination_ip().and_then(|address| self.places.of(address));
+        Some(Verdict { severity, sureness, reasons: reasons.into_iter().flatten().collect(), legs, held, place })
     }
 
     /// Why the process is not expected to do this; none if the policy says that it is, or what is normal here does.

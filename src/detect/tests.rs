@@ -288,3 +288,139 @@ fn a_server_outside_is_outside_whatever_host_the_request_names() {
         assert!(detector.is_outbound(&upload), "{host}");
     }
 }
+
+const CERTUTIL: &str = "C:\\Windows\\System32\\certutil.exe";
+const SYNC: &str = "C:\\Tools\\sync.exe";
+
+/// An upload of that day of packet time.
+fn on_day(day: u64, host: u8, bytes: u64) -> Upload {
+    let start = Timestamp::from_parts(day * 86_400 + 3_600, 0);
+    Upload { start, end: start, ..between(&format!("10.0.0.{host}:5000"), "192.0.2.9:21", bytes) }
+}
+
+/// A baseline that is kept, in which this process uploaded from three hosts on each of these days.
+fn taught(image: &str, parents: &[&str], days: std::ops::Range<u64>) -> Detector {
+    let mut detector = detector();
+    detector.restore([]);
+    for day in days {
+        for host in 1..=3 {
+            detector.settle(&on_day(day, host, 10), &known(image, parents), false);
+        }
+    }
+    detector
+}
+
+#[test]
+fn what_a_process_did_on_enough_days_and_hosts_is_expected() {
+    let judge = |days: u64| {
+        let detector = taught(SYNC, &["C:\\run.exe"], 0..days);
+        told(detector.judge(&on_day(20, 1, 5_000), &known(SYNC, &["C:\\run.exe"]), &archive())).1
+    };
+    assert_eq!(judge(4), ["data-staged", "process-unexpected", "volume"]);
+    assert!(judge(5).is_empty());
+}
+
+#[test]
+fn one_host_alone_teaches_a_process_only_its_destination() {
+    let mut detector = detector();
+    for day in 0..5 {
+        detector.settle(&on_day(day, 1, 10), &known(SYNC, &[]), false);
+    }
+    let reasons = told(detector.judge(&on_day(20, 1, 10), &known(SYNC, &[]), &archive())).1;
+    assert_eq!(reasons, ["data-staged", "destination-rare"]);
+    let elsewhere =
+        Upload { start: Timestamp::from_parts(20 * 86_400, 0), ..between("10.0.0.1:1", "203.0.113.1:21", 10) };
+    let verdict = detector.judge(&elsewhere, &known(SYNC, &[]), &archive()).unwrap();
+    let seen = verdict.reasons.iter().find_map(|reason| match reason {
+        Reason::ProcessUnexpected { days, hosts, .. } => Some((*days, *hosts)),
+        _ => None,
+    });
+    assert_eq!(seen, Some((5, 1)), "{verdict:?}");
+}
+
+#[test]
+fn what_was_an_alert_teaches_nothing_however_often() {
+    let mut detector = detector();
+    for day in 0..60 {
+        let upload = on_day(day, 1, 10);
+        let verdict = detector.judge(&upload, &known(SYNC, &[]), &archive());
+        assert_eq!(told(verdict).1, ["data-staged", "process-unexpected", "destination-rare"], "day {day}");
+        detector.settle(&upload, &known(SYNC, &[]), true);
+    }
+}
+
+#[test]
+fn a_destination_is_rare_no_longer_once_it_is_old() {
+    let mut detector = detector();
+    detector.settle(&on_day(1, 1, 10), &unknown(Why::NoEndpoint), false);
+    let judge = |day| told(detector.judge(&on_day(day, 1, 5_000), &unknown(Why::NoEndpoint), &[])).1;
+    assert_eq!(judge(30), ["destination-rare", "volume", "no-endpoint-context"]);
+    assert!(judge(31).is_empty());
+    let mut config = Config::default();
+    config.detect.approved_only = true;
+    detector.configure(&config);
+    let verdict = detector.judge(&on_day(31, 1, 5_000_000), &unknown(Why::NoEndpoint), &[]);
+    assert_eq!(told(verdict).1, ["destination-rare", "volume", "no-endpoint-context"]);
+}
+
+#[test]
+fn a_program_that_is_often_misused_is_held_to_a_stricter_rule() {
+    let small = detector().judge(&upload(10), &known(CERTUTIL, &[]), &[]);
+    assert_eq!(told(small), (47, vec!["process-unexpected", "dual-use-program", "destination-rare", "no-data-access"]));
+    let common = popular().judge(&upload(10), &known(CERTUTIL, &[]), &[]);
+    assert_eq!(told(common).0, 0, "small, and not to a rare destination");
+    let other_parent = taught(CERTUTIL, &["C:\\job.exe"], 0..9);
+    let judge = |parent: &str| told(other_parent.judge(&on_day(20, 1, 10), &known(CERTUTIL, &[parent]), &archive())).1;
+    assert!(judge("C:\\job.exe").is_empty(), "the same job, to the same place");
+    assert_eq!(judge("C:\\cmd.exe"), ["data-staged", "process-unexpected", "dual-use-program"]);
+}
+
+#[test]
+fn a_renamed_program_is_known_by_its_content() {
+    let mut detector = popular();
+    let with_hash = |image: &str| {
+        let process = Process { sha256: Some("cd".repeat(32).into()), ..process(Some(image), &[]) };
+        let confidence = Confidence::Certain;
+        Attribution::Known { process: Box::new(process), rule: "five-tuple", confidence, offset: None }
+    };
+    detector.settle(&upload(10), &with_hash(CERTUTIL), true);
+    let verdict = detector.judge(&upload(10), &with_hash("C:\\Users\\Public\\svchost.exe"), &archive()).unwrap();
+    let renamed = Reason::DualUse { program: "svchost.exe".into(), known_as: Some("certutil.exe".into()) };
+    assert!(verdict.reasons.contains(&renamed), "{verdict:?}");
+}
+
+#[test]
+fn the_child_of_a_denied_parent_is_never_learned() {
+    let detector = taught(SYNC, &[WORD], 0..9);
+    let verdict = detector.judge(&on_day(20, 1, 10), &known(SYNC, &[WORD]), &[]);
+    assert_eq!(told(verdict), (73, vec!["process-unexpected", "parent-denied", "no-data-access"]));
+}
+
+#[test]
+fn while_it_learns_what_rests_on_it_is_held_and_hard_rules_are_not() {
+    let mut detector = detector();
+    detector.restore([]);
+    detector.settle(&on_day(0, 9, 1), &unknown(Why::NoEndpoint), false);
+    let judge = |day, attribution: &Attribution, links: &[FileLink]| {
+        let verdict = detector.judge(&on_day(day, 1, 1_000), attribution, links).unwrap();
+        (verdict.severity.number(), verdict.held, verdict.reasons.iter().any(|reason| reason.id() == "learning"))
+    };
+    assert_eq!(judge(13, &unknown(Why::NoEndpoint), &[]), (21, true, true));
+    assert_eq!(judge(15, &unknown(Why::NoEndpoint), &[]), (47, false, false));
+    assert_eq!(judge(1, &known(SYNC, &[]), &archive()), (73, false, false), "a file linked by name and size");
+    assert_eq!(judge(1, &known(SYNC, &[WORD]), &[]), (73, false, false), "a denied parent");
+    let read = [link(FileRule::ProcessTree, Confidence::Low, FileKind::UserData, Operation::Read)];
+    assert_eq!(judge(1, &known(SYNC, &[]), &read), (21, true, true));
+    assert_eq!(judge(1, &known(CERTUTIL, &[]), &read), (73, false, false), "a stricter rule");
+}
+
+#[test]
+fn a_verdict_is_as_sure_as_what_it_rests_on() {
+    let sure = |attribution: &Attribution, links: &[FileLink]| {
+        detector().judge(&upload(1_000), attribution, links).unwrap().sureness
+    };
+    assert_eq!(sure(&known(FTP, &[]), &archive()), Sureness::High);
+    assert_eq!(sure(&known(FTP, &[]), &[]), Sureness::Medium);
+    assert_eq!(sure(&unknown(Why::NoEndpoint), &archive()), Sureness::Medium);
+    assert_eq!(sure(&unknown(Why::NoEndpoint), &[]), Sureness::Low);
+}

@@ -1,6 +1,6 @@
 //! The verdict: how severe, why, and which legs of the analytic were seen.
 
-use super::Reason;
+use super::{Place, Reason};
 
 /// How severe an alert is. The numbers are ECS's `event.severity`, on the scale that Elastic's rules use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,4 +134,6 @@ pub struct Verdict {
     pub legs: Legs,
     /// It rests on what the baseline does not know yet: told with low severity, and it teaches.
     pub held: bool,
+    /// Whom the destination's address belongs to, if that is known.
+    pub place: Option<Place>,
 }

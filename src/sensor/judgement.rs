@@ -10,7 +10,7 @@ use super::stories::{Stories, StoryCounters};
 use super::third_host::ThirdHosts;
 use crate::alert::{Alert, Health, Loss, Playbook};
 use crate::config::Config;
-use crate::detect::{BaselineCounters, Change, Detector, ExceptionCounters, Exceptions, Row};
+use crate::detect::{BaselineCounters, Change, Detector, ExceptionCounters, Exceptions, Places, Row};
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
 use crate::net::{Span, Timestamp};
@@ -41,6 +41,8 @@ pub struct JoinedUpload {
     pub links: Vec<FileLink>,
     /// It was delivered before, without its process.
     pub corrected: bool,
+    /// It left the home networks.
+    pub outbound: bool,
 }
 
 /// Counts of the join and the verdict.
@@ -136,6 +138,11 @@ impl Judgement {
     pub fn live(config: &Config, history: History) -> Self {
         let stories = Stories::new(&config.detect, true);
         Self { live: true, max_unjoined: 0, hindsight: Span(0), stories, ..Self::new(config, history) }
+    }
+
+    /// Verdicts say where destinations are, as far as these databases know.
+    pub fn locate(&mut self, places: Places) {
+        self.detector.locate(places);
     }
 
     /// Takes back what an earlier run learned, the least recent first; from then on the baseline learns, and
@@ -266,7 +273,7 @@ impl Judgement {
             if let Some(old) = alert {
                 self.stories.withdraw(&old);
             }
-            if self.detector.is_outbound(&joined.upload) {
+            if joined.outbound {
                 self.judge(joined, sink);
             }
         }
@@ -275,7 +282,8 @@ impl Judgement {
     fn join(&self, upload: Upload) -> JoinedUpload {
         let attribution = self.who(&upload);
         let links = self.joiner.files(&upload, &attribution);
-        JoinedUpload { upload, attribution, links, corrected: false }
+        let outbound = self.detector.is_outbound(&upload);
+        JoinedUpload { upload, attribution, links, corrected: false, outbound }
     }
 
     fn who(&self, upload: &Upload) -> Attribution {
@@ -302,7 +310,7 @@ impl Judgement {
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
-        if !self.detector.is_outbound(&joined.upload) {
+        if !joined.outbound {
             return None;
         }
         self.counters.outbound += 1;
@@ -321,7 +329,7 @@ impl Judgement {
 
     /// Live, an upload that still runs is judged as far as it has come; it is judged again when it ends.
     fn early(&self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
-        (self.live && self.detector.is_outbound(&joined.upload)).then(|| Box::new(joined.clone()))
+        (self.live && joined.outbound).then(|| Box::new(joined.clone()))
     }
 
     /// Judges what has waited for long enough by now.
@@ -344,7 +352,7 @@ impl Judgement {
 
     /// The alert, if it is one. What is over then teaches what is normal.
     fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
-        let JoinedUpload { upload, attribution, links, corrected } = joined;
+        let JoinedUpload { upload, attribution, links, corrected, .. } = joined;
         let at = upload.end;
         if self.live {
             self.detector.note(&upload, Span(0));

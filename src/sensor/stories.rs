@@ -204,7 +204,8 @@ mod tests {
             rare_destination: crate::detect::Presence::Present,
         };
         let sureness = crate::detect::Sureness::Low;
-        let verdict = crate::detect::Verdict { severity, sureness, reasons: Vec::new(), legs, held: false };
+        let verdict =
+            crate::detect::Verdict { severity, sureness, reasons: Vec::new(), legs, held: false, place: None };
         Alert::new(upload, attributed("C:\\a.exe"), Vec::new(), verdict)
     }
 
@@ -265,8 +266,7 @@ mod tests {
 
     #[test]
     fn open_stories_are_bounded() {
-        let mut detect = Detect::default();
-        detect.max_stories = 2;
+        let detect = Detect { max_stories: 2, ..Detect::default() };
         let mut stories = Stories::new(&detect, false);
         let mut told = 0;
         for n in 0..5u8 {

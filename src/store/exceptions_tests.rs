@@ -2,9 +2,9 @@ use std::path::Path;
 
 use super::*;
 use crate::net::Span;
-use crate::store::Bounds;
+use crate::store::{Batch, Bounds};
 
-const WIDE: Bounds = Bounds { age: Span::seconds(86_400), bytes: ByteSize(1 << 30) };
+const WIDE: Bounds = Bounds { age: Span::seconds(86_400), bytes: ByteSize(1 << 30), uploads: 1_000 };
 
 fn exception(process: &str) -> Exception {
     let scope = Scope { process: Some(process.parse().unwrap()), ceiling: Some(ByteSize(7)), ..Scope::default() };
@@ -87,7 +87,7 @@ fn what_an_exception_hides_is_counted_with_the_alert_and_once() {
         alert("c", "EX-0002", 5, "10.0.0.2", 3),
     ];
     let entries: Vec<_> = entries.into_iter().map(|entry| (entry, Vec::new())).collect();
-    store.append(&entries, WIDE).unwrap();
+    store.append(&Batch { alerts: entries, ..Batch::default() }, WIDE).unwrap();
     let usage = store.exception_usage(ExceptionId(1)).unwrap();
     assert_eq!((usage.hits, usage.bytes, usage.by_severity), (2, 35, [0, 0, 2, 0]));
     assert_eq!(usage.first, Some(Timestamp::from_parts(86_401, 0)));
@@ -113,7 +113,7 @@ fn names_and_days_are_bounded() {
     let mut store = open(folder.path());
     let entries: Vec<_> =
         (0..500).map(|n| (alert(&n.to_string(), "EX-0001", 1, &format!("host-{n}"), n * 86_400), Vec::new())).collect();
-    store.append(&entries, WIDE).unwrap();
+    store.append(&Batch { alerts: entries, ..Batch::default() }, WIDE).unwrap();
     let usage = store.exception_usage(ExceptionId(1)).unwrap();
     assert_eq!((usage.hosts.len() as i64, usage.unnamed), (MOST_NAMED, [0, 0, 400]));
     assert_eq!(usage.distinct(), [1, 1, 101]);
@@ -129,7 +129,8 @@ fn a_watch_sees_what_another_connection_changes_and_nothing_else() {
     assert_eq!(watch.look().unwrap(), None);
     store.add_exception(&exception("*\\a.exe"), 10, &act("add")).unwrap();
     assert_eq!(watch.look().unwrap().map(|list| list.len()), Some(1));
-    store.append(&[(alert("a", "EX-0001", 1, "h", 1), Vec::new())], WIDE).unwrap();
+    let alerts = vec![(alert("a", "EX-0001", 1, "h", 1), Vec::new())];
+    store.append(&Batch { alerts, ..Batch::default() }, WIDE).unwrap();
     assert_eq!(watch.look().unwrap(), None, "an alert is no change");
     watch.forget();
     assert_eq!(watch.look().unwrap().map(|list| list.len()), Some(1));

@@ -1,11 +1,14 @@
-//! Alerts on the disk: what was raised, and what of it still has to be delivered.
+//! What the sensor keeps on the disk: alerts, and what of them still has to be delivered; uploads; and what is normal here.
 //!
-//! In come alerts as ECS documents, with the names of the places that they go to. An alert and its entries in the outbox
-//! are one transaction of SQLite, on the disk when [`Store::append`] returns: a process that is killed afterwards loses
-//! none of it. What is oldest is deleted where age or size reach their bound, and counted.
+//! In come alerts as ECS documents, with the names of the places that they go to, uploads, and changes of the baseline. What comes in one
+//! [`Batch`] is one transaction of SQLite, on the disk when [`Store::append`] returns: a process that is killed afterwards
+//! loses none of it, and the counts of the baseline agree with the uploads. What is oldest is deleted where age or size reach
+//! their bound, and counted.
 
+mod baseline;
 mod exceptions;
 mod schema;
+mod uploads;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -13,9 +16,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, params};
 
+use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
+pub use uploads::UploadRow;
+pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};
 
 /// How long one connection waits for another's transaction.
@@ -92,11 +98,24 @@ pub struct Waiting {
     pub entry: Entry,
 }
 
+/// What is written at once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Alerts, each with the places that it goes to.
+    pub alerts: Vec<(Entry, Vec<String>)>,
+    /// Uploads that are over.
+    pub uploads: Vec<UploadRow>,
+    /// What these and earlier uploads changed of what is normal here.
+    pub changes: Vec<Change>,
+}
+
 /// What the store may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long an alert is kept.
+    /// How long an alert or an upload is kept.
     pub age: Span,
+    /// Uploads that are kept.
+    pub uploads: u64,
     /// How much its documents may take together.
     pub bytes: ByteSize,
 }
@@ -108,6 +127,8 @@ pub struct Pruned {
     pub alerts: u64,
     /// Deliveries that still waited; an alert may have several.
     pub waiting: u64,
+    /// Uploads.
+    pub uploads: u64,
 }
 
 /// The database, as one thread uses it.
@@ -116,6 +137,13 @@ pub struct Store {
     connection: Connection,
     /// Of all documents.
     bytes: u64,
+}
+
+impl Bounds {
+    /// Of the configuration.
+    pub fn of(config: &crate::config::Store) -> Self {
+        Self { age: config.max_age, uploads: config.max_uploads, bytes: config.max_bytes }
+    }
 }
 
 impl Store {
@@ -145,12 +173,11 @@ impl Store {
         Ok(Self { connection, bytes: u64::try_from(bytes).unwrap_or(0) })
     }
 
-    /// Writes alerts, each with the places that it goes to, and deletes what is beyond the bounds: all of it in one
-    /// transaction, which is on the disk on return.
+    /// Writes a batch, and deletes what is beyond the bounds: all of it in one transaction, which is on the disk on return.
     ///
     /// # Errors
     /// If the disk or the database refuses; nothing is written then.
-    pub fn append(&mut self, entries: &[(Entry, Vec<String>)], bounds: Bounds) -> Result<Pruned, StoreError> {
+    pub fn append(&mut self, batch: &Batch, bounds: Bounds) -> Result<Pruned, StoreError> {
         let now = now();
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut bytes = self.bytes;
@@ -159,7 +186,7 @@ impl Store {
                 "INSERT INTO alerts (event_id, time, stored, severity, kind, document) VALUES (?, ?, ?, ?, ?, ?)",
             )?;
             let mut outbox = transaction.prepare_cached("INSERT INTO outbox (destination, alert) VALUES (?, ?)")?;
-            for (entry, destinations) in entries {
+            for (entry, destinations) in &batch.alerts {
                 let severity = i64::try_from(entry.severity).unwrap_or(i64::MAX);
                 alert.execute(params![entry.event_id, entry.time, now, severity, entry.kind, entry.document])?;
                 let number = transaction.last_insert_rowid();
@@ -170,7 +197,10 @@ impl Store {
                 bytes += entry.document.len() as u64;
             }
         }
-        let pruned = prune(&transaction, &mut bytes, now, bounds)?;
+        uploads::write(&transaction, &batch.uploads, now)?;
+        baseline::write(&transaction, &batch.changes)?;
+        let mut pruned = prune(&transaction, &mut bytes, now, bounds)?;
+        pruned.uploads = uploads::prune(&transaction, now, bounds.age, bounds.uploads)?;
         transaction.commit()?;
         self.bytes = bytes;
         Ok(pruned)

@@ -30,6 +30,63 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX outbox_by_alert ON outbox (alert);
     CREATE INDEX outbox_waiting ON outbox (destination, alert) WHERE state = 'waiting';
 ",
+    "
+    CREATE TABLE uploads (
+        number INTEGER PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE,
+        time TEXT NOT NULL,
+        stored INTEGER NOT NULL,
+        start_ns INTEGER NOT NULL,
+        end_ns INTEGER NOT NULL,
+        protocol TEXT NOT NULL,
+        host TEXT,
+        source TEXT NOT NULL,
+        server TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        domain TEXT,
+        destination TEXT NOT NULL,
+        user TEXT,
+        process TEXT,
+        pid INTEGER,
+        signer TEXT,
+        confidence TEXT,
+        unknown TEXT,
+        bytes INTEGER NOT NULL,
+        missing INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        file TEXT,
+        sha256 TEXT,
+        outbound INTEGER NOT NULL
+    );
+    CREATE TABLE baseline (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        other TEXT NOT NULL,
+        first_seen INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL,
+        days INTEGER NOT NULL,
+        uploads INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        alerted INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (kind, key, other)
+    ) WITHOUT ROWID;
+    CREATE VIEW destinations AS
+        SELECT key AS destination, datetime(first_seen / 1000000000, 'unixepoch') AS first_seen,
+            datetime(last_seen / 1000000000, 'unixepoch') AS last_seen, days, uploads, bytes, alerted,
+            json_array_length(detail, '$.hosts') AS hosts, json_array_length(detail, '$.users') AS users
+        FROM baseline WHERE kind = 'destination';
+    CREATE VIEW processes AS
+        SELECT key AS process, datetime(first_seen / 1000000000, 'unixepoch') AS first_seen,
+            datetime(last_seen / 1000000000, 'unixepoch') AS last_seen, days, uploads, bytes, alerted,
+            json_array_length(detail, '$.hosts') AS hosts, json_array_length(detail, '$.users') AS users
+        FROM baseline WHERE kind = 'process';
+    CREATE VIEW pairs AS
+        SELECT kind, key AS process, other, datetime(first_seen / 1000000000, 'unixepoch') AS first_seen,
+            datetime(last_seen / 1000000000, 'unixepoch') AS last_seen, days, uploads, bytes, alerted,
+            json_array_length(detail, '$.hosts') AS hosts
+        FROM baseline WHERE kind IN ('process-protocol', 'process-destination', 'parent-child');
+",
     super::exceptions::TABLES,
 ];
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-const WIDE: Bounds = Bounds { age: Span::seconds(86_400), bytes: ByteSize(1 << 30) };
+const WIDE: Bounds = Bounds { age: Span::seconds(86_400), uploads: 1_000, bytes: ByteSize(1 << 30) };
 
 fn entry(n: u64) -> Entry {
     Entry {
@@ -14,6 +14,10 @@ fn entry(n: u64) -> Entry {
         kind: "outfall.alert".into(),
         document: format!("{{\"n\":{n},\"text\":\"\u{e4}\"}}"),
     }
+}
+
+fn alerts(alerts: &[(Entry, Vec<String>)]) -> Batch {
+    Batch { alerts: alerts.to_vec(), ..Batch::default() }
 }
 
 fn to(names: &[&str]) -> Vec<String> {
@@ -35,7 +39,7 @@ fn an_alert_waits_for_each_place_until_it_was_delivered_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("outfall.db");
     let mut store = Store::open(&path).unwrap();
-    store.append(&[(entry(1), to(&["a", "b"])), (entry(2), to(&["a"])), (entry(3), to(&[]))], WIDE).unwrap();
+    store.append(&alerts(&[(entry(1), to(&["a", "b"])), (entry(2), to(&["a"])), (entry(3), to(&[]))]), WIDE).unwrap();
     let waiting = store.waiting("a", 0, 10).unwrap();
     assert_eq!(numbers(&waiting), ["e1", "e2"]);
     assert_eq!(waiting[0].entry, entry(1));
@@ -55,14 +59,14 @@ fn the_oldest_alerts_go_where_there_is_no_room_and_are_counted() {
     let narrow = Bounds { bytes: ByteSize(3 * entry(1).document.len() as u64), ..WIDE };
     let mut pruned = Pruned::default();
     for n in 1..=5 {
-        let now = store.append(&[(entry(n), to(&["a", "b"]))], narrow).unwrap();
-        pruned = Pruned { alerts: pruned.alerts + now.alerts, waiting: pruned.waiting + now.waiting };
+        let now = store.append(&alerts(&[(entry(n), to(&["a", "b"]))]), narrow).unwrap();
+        pruned = Pruned { alerts: pruned.alerts + now.alerts, waiting: pruned.waiting + now.waiting, uploads: 0 };
     }
-    assert_eq!(pruned, Pruned { alerts: 2, waiting: 4 });
+    assert_eq!(pruned, Pruned { alerts: 2, waiting: 4, uploads: 0 });
     assert_eq!(numbers(&store.waiting("a", 0, 10).unwrap()), ["e3", "e4", "e5"]);
     store.connection.execute("UPDATE alerts SET stored = stored - 100 WHERE event_id <> 'e5'", []).unwrap();
     let young = Bounds { age: Span::seconds(50), ..WIDE };
-    assert_eq!(store.append(&[], young).unwrap(), Pruned { alerts: 2, waiting: 4 });
+    assert_eq!(store.append(&Batch::default(), young).unwrap(), Pruned { alerts: 2, waiting: 4, uploads: 0 });
     assert_eq!(store.size().unwrap(), (1, ByteSize(entry(5).document.len() as u64)));
 }
 
@@ -85,7 +89,7 @@ fn a_file_that_cannot_be_used_gives_one_line_that_says_why() {
     let damaged = folder.path().join("damaged.db");
     let mut store = Store::open(&damaged).unwrap();
     let many: Vec<_> = (0..500).map(|n| (entry(n), to(&["a"]))).collect();
-    store.append(&many, WIDE).unwrap();
+    store.append(&alerts(&many), WIDE).unwrap();
     drop(store);
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[4_096..].fill(0xa5);
@@ -118,7 +122,7 @@ fn writes_until_it_is_killed() {
     let mut store = Store::open(Path::new(&path)).unwrap();
     for n in 0_u64.. {
         let id = u64::from(std::process::id()) << 32 | n;
-        store.append(&[(entry(id), to(&["a"]))], WIDE).unwrap();
+        store.append(&alerts(&[(entry(id), to(&["a"]))]), WIDE).unwrap();
         println!("\nstored e{id}");
     }
 }

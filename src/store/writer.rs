@@ -1,55 +1,76 @@
-//! The thread that writes alerts, so that whoever raises them never waits for the disk.
+//! The thread that writes, so that whoever finds something never waits for the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{Bounds, Entry, Store, StoreError};
+use super::{Batch, Bounds, Entry, Store, StoreError, UploadRow};
+use crate::detect::Change;
 
-/// Alerts that are written in one transaction.
+/// Messages that are written in one transaction.
 const BATCH: usize = 256;
 
-/// How often a transaction that failed is tried, and how long after.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long after a transaction that failed the next one is tried.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often the end of the program tries a transaction that fails.
+const LAST_TRIES: u32 = 3;
 
 /// What the writer counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterCounters {
     /// Alerts on the disk.
     pub stored: u64,
+    /// Uploads on the disk.
+    pub uploads: u64,
     /// Alerts that there was no room for in the queue.
     pub queue_full: u64,
     /// Alerts that the disk did not take.
     pub failed: u64,
+    /// Uploads that there was no room for, or that the disk did not take.
+    pub uploads_lost: u64,
+    /// Transactions that failed, and were tried again.
+    pub refused: u64,
     /// Alerts deleted by their age or for want of room.
     pub pruned: u64,
     /// Deliveries that still waited and were deleted with their alert.
     pub pruned_waiting: u64,
+    /// Uploads deleted by their age or for want of room.
+    pub pruned_uploads: u64,
 }
 
 #[derive(Debug, Default)]
 struct Board {
     stored: AtomicU64,
+    uploads: AtomicU64,
     queue_full: AtomicU64,
     failed: AtomicU64,
+    uploads_lost: AtomicU64,
+    refused: AtomicU64,
     pruned: AtomicU64,
     pruned_waiting: AtomicU64,
+    pruned_uploads: AtomicU64,
+}
+
+enum Message {
+    Alert(Entry, Vec<String>),
+    Learned(Vec<UploadRow>, Vec<Change>),
 }
 
 /// The writer at work.
 #[derive(Debug)]
 pub struct Writer {
-    to: Sender<(Entry, Vec<String>)>,
+    to: Sender<Message>,
     board: Arc<Board>,
     thread: JoinHandle<()>,
 }
 
 impl Writer {
-    /// Starts the thread. At most `queue` alerts wait for it; `stored` is called after each transaction.
+    /// Starts the thread. At most `queue` messages wait for it, and as many alerts and uploads for a disk that refuses; `stored`
+    /// is called after each transaction.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -62,18 +83,36 @@ impl Writer {
         let (to, from) = bounded(queue);
         let board = Arc::new(Board::default());
         let shared = Arc::clone(&board);
+        let work = Work { store, bounds, queue, board: shared, batch: Batch::default() };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write(store, bounds, &from, &shared, &stored))
+            .spawn(move || work.run(&from, &stored))
             .map_err(StoreError::Thread)?;
         Ok(Self { to, board, thread })
     }
 
     /// Hands an alert over, with the places that it goes to. Never waits: where the queue is full, it is lost and counted.
     pub fn put(&self, entry: Entry, destinations: Vec<String>) {
-        if self.to.try_send((entry, destinations)).is_err() {
+        if self.to.try_send(Message::Alert(entry, destinations)).is_err() {
             self.board.queue_full.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Hands over uploads with what they changed of what is normal. Never waits: where the queue is full, both are given back, to
+    /// be handed over later.
+    ///
+    /// # Errors
+    /// What was not taken.
+    pub fn learn(&self, uploads: Vec<UploadRow>, changes: Vec<Change>) -> Result<(), (Vec<UploadRow>, Vec<Change>)> {
+        self.to.try_send(Message::Learned(uploads, changes)).map_err(|refused| match refused.into_inner() {
+            Message::Learned(uploads, changes) => (uploads, changes),
+            Message::Alert(..) => (Vec::new(), Vec::new()),
+        })
+    }
+
+    /// Counts uploads that whoever hands them over had to give up.
+    pub fn lost_uploads(&self, count: u64) {
+        self.board.uploads_lost.fetch_add(count, Ordering::Relaxed);
     }
 
     /// What was counted so far.
@@ -94,37 +133,126 @@ fn counters(board: &Board) -> WriterCounters {
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
     WriterCounters {
         stored: read(&board.stored),
+        uploads: read(&board.uploads),
         queue_full: read(&board.queue_full),
         failed: read(&board.failed),
+        uploads_lost: read(&board.uploads_lost),
+        refused: read(&board.refused),
         pruned: read(&board.pruned),
         pruned_waiting: read(&board.pruned_waiting),
+        pruned_uploads: read(&board.pruned_uploads),
     }
 }
 
-fn write(mut store: Store, bounds: Bounds, from: &Receiver<(Entry, Vec<String>)>, board: &Board, stored: &impl Fn()) {
-    while let Ok(first) = from.recv() {
-        let mut batch = vec![first];
-        batch.extend(from.try_iter().take(BATCH - 1));
-        let count = batch.len() as u64;
-        let mut tried = 0;
-        let result = loop {
-            let result = store.append(&batch, bounds);
-            tried += 1;
-            if result.is_ok() || tried >= TRIES {
-                break result;
+struct Work {
+    store: Store,
+    bounds: Bounds,
+    queue: usize,
+    board: Arc<Board>,
+    /// What is to be written, and what the disk refused before.
+    batch: Batch,
+}
+
+impl Work {
+    fn run(mut self, from: &Receiver<Message>, stored: &impl Fn()) {
+        loop {
+            let refused = !self.is_empty();
+            let first = if refused { from.recv_timeout(PAUSE) } else { from.recv().map_err(RecvTimeoutError::from) };
+            let ended = match first {
+                Ok(message) => {
+                    self.take(message);
+                    from.try_iter().take(BATCH - 1).for_each(|message| self.take(message));
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if !self.is_empty() {
+                self.write(stored);
+                // A disk that refuses is not asked at once again by what comes next.
+                if refused && !self.is_empty() && !ended {
+                    std::thread::sleep(PAUSE);
+                }
             }
-            std::thread::sleep(PAUSE);
-        };
-        match result {
-            Ok(pruned) => {
-                board.stored.fetch_add(count, Ordering::Relaxed);
-                board.pruned.fetch_add(pruned.alerts, Ordering::Relaxed);
-                board.pruned_waiting.fetch_add(pruned.waiting, Ordering::Relaxed);
-                stored();
-            }
-            Err(_) => {
-                board.failed.fetch_add(count, Ordering::Relaxed);
+            if ended {
+                return self.end(stored);
             }
         }
     }
+
+    fn is_empty(&self) -> bool {
+        let Batch { alerts, uploads, changes } = &self.batch;
+        alerts.is_empty() && uploads.is_empty() && changes.is_empty()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Alert(entry, destinations) => self.batch.alerts.push((entry, destinations)),
+            Message::Learned(uploads, changes) => {
+                self.batch.uploads.extend(uploads);
+                self.batch.changes.extend(changes);
+            }
+        }
+    }
+
+    fn write(&mut self, stored: &impl Fn()) {
+        let add = |count: &AtomicU64, more: usize| count.fetch_add(more as u64, Ordering::Relaxed);
+        match self.store.append(&self.batch, self.bounds) {
+            Ok(pruned) => {
+                add(&self.board.stored, self.batch.alerts.len());
+                add(&self.board.uploads, self.batch.uploads.len());
+                self.board.pruned.fetch_add(pruned.alerts, Ordering::Relaxed);
+                self.board.pruned_waiting.fetch_add(pruned.waiting, Ordering::Relaxed);
+                self.board.pruned_uploads.fetch_add(pruned.uploads, Ordering::Relaxed);
+                self.batch = Batch::default();
+                stored();
+            }
+            Err(_) => {
+                add(&self.board.refused, 1);
+                // The latest alerts and uploads are kept for when the disk takes them; of the baseline, the last change of each row.
+                let Batch { alerts, uploads, changes } = &mut self.batch;
+                add(&self.board.failed, drop_first(alerts, self.queue));
+                add(&self.board.uploads_lost, drop_first(uploads, self.queue));
+                if changes.len() > self.queue {
+                    *changes = latest(std::mem::take(changes));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, stored: &impl Fn()) {
+        for _ in 0..LAST_TRIES {
+            if self.is_empty() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+            self.write(stored);
+        }
+        self.board.failed.fetch_add(self.batch.alerts.len() as u64, Ordering::Relaxed);
+        self.board.uploads_lost.fetch_add(self.batch.uploads.len() as u64, Ordering::Relaxed);
+    }
+}
+
+fn drop_first<T>(all: &mut Vec<T>, most: usize) -> usize {
+    let over = all.len().saturating_sub(most);
+    all.drain(..over);
+    over
+}
+
+/// The last change of each row, in the order of these.
+pub(crate) fn latest(changes: Vec<Change>) -> Vec<Change> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<Change> = changes
+        .into_iter()
+        .rev()
+        .filter(|change| {
+            let key = match change {
+                Change::Put(row) => &row.key,
+                Change::Forget(key) => key,
+            };
+            seen.insert(key.clone())
+        })
+        .collect();
+    kept.reverse();
+    kept
 }

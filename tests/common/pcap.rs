@@ -40,10 +40,16 @@ pub fn build<'a>(header: &[u8], records: impl IntoIterator<Item = &'a Record>) -
     file
 }
 
-/// An Ethernet capture that grows by a packet every millisecond.
-#[derive(Default)]
+/// An Ethernet capture that grows by a packet every millisecond, from a time on that can be set.
 pub struct Capture {
     records: Vec<Record>,
+    milliseconds: u64,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { records: Vec::new(), milliseconds: 1_700_000_000_000 }
+    }
 }
 
 impl Capture {
@@ -62,11 +68,17 @@ impl Capture {
         conversation
     }
 
+    /// The next packet comes at this time, in seconds since 1970, or later if time has gone on further.
+    #[allow(dead_code)]
+    pub fn at(&mut self, seconds: u64) {
+        self.milliseconds = self.milliseconds.max(seconds * 1000);
+    }
+
     /// Adds a frame.
     pub fn push(&mut self, frame: Vec<u8>) {
-        let milliseconds = self.records.len() as u32;
         let length = frame.len() as u32;
-        let fields = [1_700_000_000 + milliseconds / 1000, milliseconds % 1000 * 1000, length, length];
+        let fields = [(self.milliseconds / 1000) as u32, (self.milliseconds % 1000 * 1000) as u32, length, length];
+        self.milliseconds += 1;
         self.records.push(Record { header: fields.map(u32::to_le_bytes).concat().try_into().unwrap(), bytes: frame });
     }
 }
@@ -82,7 +94,19 @@ pub struct Conversation<'a> {
     next: [u32; 2],
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a> {
+    /// Others go on in the meantime.
+    #[allow(dead_code)]
+    pub fn pause(self) -> ([SocketAddrV4; 2], [u32; 2]) {
+        (self.ends, self.next)
+    }
+
+    /// Goes on where it was paused.
+    #[allow(dead_code)]
+    pub fn go_on(capture: &'a mut Capture, (ends, next): ([SocketAddrV4; 2], [u32; 2])) -> Self {
+        Self { capture, ends, next }
+    }
+
     /// The client says.
     pub fn client(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.say(0, bytes.as_ref())

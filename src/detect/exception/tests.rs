@@ -14,7 +14,7 @@ fn verdict() -> Verdict {
         unexpected_process: Presence::Missing,
         rare_destination: Presence::Present,
     };
-    Verdict { severity: Severity::High, sureness: Sureness::Low, reasons: Vec::new(), legs, held: false }
+    Verdict { severity: Severity::High, sureness: Sureness::Low, reasons: Vec::new(), legs, held: false, place: None }
 }
 
 fn scope(pairs: &[(&str, &str)]) -> Scope {

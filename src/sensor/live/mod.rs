@@ -148,6 +148,11 @@ impl Live {
         self.watch.journal_refused(times, &mut self.said);
     }
 
+    /// The store could not be written to so many times more; the next [`Live::turn`] says so.
+    pub fn store_refused(&mut self, times: u64) {
+        self.watch.store_refused(times, &mut self.said);
+    }
+
     /// Lets the threads read.
     pub fn begin(&self) {
         self.gate.wait();

@@ -90,6 +90,12 @@ impl Watch {
         self.counted("journal", line, Trouble::JournalNotWritten, count, said);
     }
 
+    /// So many times since the last look the store could not be written to.
+    pub(super) fn store_refused(&mut self, count: u64, said: &mut Said) {
+        let line = "the store cannot be written to: alerts and uploads wait for as long as there is room";
+        self.counted("store", line, Trouble::StoreNotWritten, count, said);
+    }
+
     fn counted(&mut self, key: &str, line: &str, trouble: fn(u64) -> Trouble, count: u64, said: &mut Said) {
         if count == 0 {
             return;
@@ -97,7 +103,8 @@ impl Watch {
         match self.troubles.get_mut(key) {
             Some(Lasting {
                 last,
-                trouble: Trouble::UploadsDropped(so_far) | Trouble::JournalNotWritten(so_far),
+                trouble:
+                    Trouble::UploadsDropped(so_far) | Trouble::JournalNotWritten(so_far) | Trouble::StoreNotWritten(so_far),
                 ..
             }) => {
                 *last = Instant::now();
@@ -112,7 +119,7 @@ impl Watch {
 
     /// Says what is over.
     pub(super) fn look(&mut self, said: &mut Said) {
-        for key in ["loss", "uploads", "journal"] {
+        for key in ["loss", "uploads", "journal", "store"] {
             if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
                 if let Some(lasting) = self.troubles.get(key) {
                     let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
