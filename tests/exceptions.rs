@@ -272,7 +272,7 @@ fn an_exception_that_was_acknowledged_is_there_whenever_the_program_is_killed() 
             .spawn()
             .unwrap();
         // From before it opens the file to after it has ended.
-        std::thread::sleep(std::time::Duration::from_micros(round * 1_500));
+        std::thread::sleep(std::time::Duration::from_millis(round * 4));
         // It may have ended before.
         let _ = child.kill();
         if child.wait().unwrap().success() {
