@@ -249,7 +249,7 @@ impl Judgement {
     /// with the same identifier, and judged again; what waited for `join.correct` stays as it is. Stories that are over by
     /// `clock` are ended.
     pub fn revisit(&mut self, clock: Timestamp, sink: &mut impl FnMut(Outcome)) {
-        self.stories.end_before(clock, &mut |alert| sink(Outcome::Alert(Box::new(alert))));
+        self.stories.end_before(clock, &mut |alert| sink(told(&self.playbook, alert)));
         let events = self.joiner.history().events();
         if events == self.looked {
             return;
@@ -347,7 +347,7 @@ impl Judgement {
         while let Some(joined) = self.waiting.pop_front() {
             self.judge(*joined, sink);
         }
-        self.stories.end_all(&mut |alert| sink(Outcome::Alert(Box::new(alert))));
+        self.stories.end_all(&mut |alert| sink(told(&self.playbook, alert)));
     }
 
     /// The alert, if it is one. What is over then teaches what is normal.
@@ -375,9 +375,8 @@ impl Judgement {
         self.counters.held += u64::from(verdict.held);
         let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
         let suppressed = excepted.map(|id| id.to_string());
-        let mut alert = Alert { loss, suppressed, ..Alert::new(upload, attribution, links, verdict) };
-        alert.playbook = self.playbook.render(&alert);
-        let mut tell = |alert| sink(Outcome::Alert(Box::new(alert)));
+        let alert = Alert { loss, suppressed, ..Alert::new(upload, attribution, links, verdict) };
+        let mut tell = |alert| sink(told(&self.playbook, alert));
         if alert.suppressed.is_some() {
             // It belongs to no story: nobody is told.
             tell(alert);
@@ -439,6 +438,12 @@ impl Judgement {
     pub fn history(&self) -> &History {
         self.joiner.history()
     }
+}
+
+/// With the playbook of the alert as it is told: a story has the identifier of its first.
+fn told(playbook: &Playbook, mut alert: Alert) -> Outcome {
+    alert.playbook = playbook.render(&alert);
+    Outcome::Alert(Box::new(alert))
 }
 
 fn seen(flow: &Flow) -> FlowSeen {
