@@ -31,6 +31,9 @@ enum Command {
     Enroll(cli::enroll::EnrollArgs),
     /// Say of each host how much could be attributed to a process, and why not the rest
     Coverage(cli::coverage::CoverageArgs),
+    /// Justify uploads for a time, so that they raise no alert; list, review, export and import what is justified
+    #[command(subcommand)]
+    Exception(cli::exception::ExceptionCommand),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Enroll(args) => cli::enroll::run(&args),
         Command::Coverage(args) => cli::coverage::run(&args),
+        Command::Exception(command) => cli::exception::run(&command),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

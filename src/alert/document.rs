@@ -42,6 +42,7 @@ pub(super) fn document(alert: &Alert) -> Document {
     if let Some(story) = &alert.story {
         story.write(&mut document);
     }
+    document.set_some("outfall.alert.suppressed_by", alert.suppressed.as_deref());
     for (presence, path) in [
         (Presence::Present, "outfall.alert.legs.present"),
         (Presence::Absent, "outfall.alert.legs.absent"),
@@ -56,5 +57,8 @@ pub(super) fn document(alert: &Alert) -> Document {
         document.set("outfall.alert.sensor_loss.per_million", loss.per_million());
     }
     document.set_list("outfall.reasons", alert.verdict.reasons.iter().map(Reason::document).collect());
+    if !alert.playbook.is_empty() {
+        document.set("outfall.alert.playbook", alert.playbook.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     document
 }

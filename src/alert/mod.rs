@@ -5,10 +5,12 @@
 
 mod document;
 mod health;
+mod playbook;
 mod story;
 mod text;
 
 pub use health::{Health, Trouble};
+pub use playbook::Playbook;
 pub use story::Story;
 
 use crate::detect::Verdict;
@@ -32,6 +34,10 @@ pub struct Alert {
     pub loss: Option<Loss>,
     /// The uploads that it stands for, if there are several.
     pub story: Option<Box<Story>>,
+    /// The exception that covers it, such as `EX-0007`: it is kept and counted, and delivered to nobody.
+    pub suppressed: Option<String>,
+    /// What to do now, step by step, with the alert's own facts.
+    pub playbook: Vec<String>,
 }
 
 /// Packets that the sensor lost over some time.
@@ -55,7 +61,17 @@ impl Alert {
     /// An alert on an upload.
     pub fn new(upload: Upload, attribution: Attribution, links: Vec<FileLink>, verdict: Verdict) -> Self {
         let id = EventId::of("alert", upload.connection, upload.start, upload.id.to_string().as_bytes());
-        Self { id, upload, attribution, links, verdict, loss: None, story: None }
+        Self {
+            id,
+            upload,
+            attribution,
+            links,
+            verdict,
+            loss: None,
+            story: None,
+            suppressed: None,
+            playbook: Vec::new(),
+        }
     }
 
     /// The ECS document: the upload's own, with the join's part and the alert's.

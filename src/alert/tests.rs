@@ -153,3 +153,63 @@ fn hostile_names_cannot_drive_a_terminal() {
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'));
 }
+
+fn rendered(steps: &[&str], alert: &Alert) -> Vec<String> {
+    let steps = steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>().join(", ");
+    let config = crate::config::Config::parse(&format!("[playbook]\nsteps = [{steps}]\n"), "t.toml").unwrap();
+    Playbook::new(&config.playbook).render(alert)
+}
+
+#[test]
+fn the_playbook_has_the_alerts_own_facts() {
+    let alert = alert("old.7z");
+    let steps =
+        ["{host} {address} {process} {pid} {user}", "{destination} {file} {sha256} {severity} {protocol} {bytes}"];
+    let expected = ["WKS-1 10.0.0.5 C:\\ftp.exe 7 CORP\\ann", "192.0.2.9 C:\\x\\old.7z not known high ftp 1.50 kB"];
+    assert_eq!(rendered(&steps, &alert), expected);
+    let command = rendered(&["{exception_command}"], &alert);
+    let expected = "outfall exception add --process 'C:\\ftp.exe' --destination 192.0.2.9 --host WKS-1 \
+                    --owner NAME --justification WHY --expires 90d";
+    assert_eq!(command, [expected]);
+    let default = Playbook::new(&Default::default()).render(&alert);
+    assert_eq!(default.len(), 3);
+    let document = Alert { playbook: default.clone(), ..alert }.document();
+    assert_eq!(document.get("outfall.alert.playbook"), Some(serde_json::json!(default)));
+}
+
+#[test]
+fn hostile_facts_in_a_playbook_stay_one_word_of_a_command() {
+    let mut alert = alert("x");
+    let hostile = "a'; rm -rf / #\n$(id) `id` \u{1b}[2J\u{202e}\"&|";
+    alert.upload.domain = Some(hostile.into());
+    let steps = rendered(&["block `fw add {destination} {pid}` now", "{destination}", "{exception_command}"], &alert);
+    for step in &steps {
+        assert!(!step.chars().any(|c| c.is_control() || c == '\u{202e}'), "{step:?}");
+    }
+    let (_, command) = steps[0].split_once('`').unwrap();
+    let words = shlex::split(command.strip_suffix("` now").unwrap()).unwrap();
+    assert_eq!(words, ["fw", "add", "a'; rm -rf / #\\n$(id) `id` \\u{1b}[2J\\u{202e}\"&|", "7"]);
+    let words = shlex::split(&steps[2]).unwrap();
+    assert_eq!((words.len(), words[6].as_str()), (15, "a'; rm -rf / #\\n$(id) `id` \\u{1b}[2J\\u{202e}\"&|"));
+    alert.upload.domain = Some("x".repeat(5_000));
+    let steps = rendered(&["`fw add {destination}`", "{destination}"], &alert);
+    assert_eq!(steps[0], "`fw add '(too long)'`");
+    assert_eq!(steps[1].chars().count(), 160);
+}
+
+#[test]
+fn the_command_of_a_playbook_covers_what_it_stands_for() {
+    for image in ["C:\\a[1]\\{x}\\ftp*?.exe", "C:\\Program Files (x86)\\a]b.exe"] {
+        let mut alert = alert("x");
+        alert.attribution = crate::join::tests::attributed(image);
+        let words = shlex::split(&rendered(&["{exception_command}"], &alert)[0]).unwrap();
+        let pattern: crate::detect::Pattern = words[4].parse().unwrap();
+        assert!(pattern.matches(image) && !pattern.matches("C:\\a1\\x\\ftpx.exe"), "{pattern}");
+    }
+}
+
+#[test]
+fn a_suppressed_alert_says_by_what() {
+    let alert = Alert { suppressed: Some("EX-0007".into()), ..alert("x") };
+    assert_eq!(alert.document().get("outfall.alert.suppressed_by"), Some("EX-0007".into()));
+}

@@ -96,6 +96,9 @@ pub(super) fn text(alert: &Alert) -> String {
         let (lost, of) = (group_digits(loss.lost), group_digits(loss.of.max(loss.lost)));
         add("note", format!("the sensor lost {lost} of {of} packets at that time: there may be more than this"));
     }
+    for step in &alert.playbook {
+        add("playbook", step.clone());
+    }
     text
 }
 

@@ -13,6 +13,8 @@ pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
 mod keeping;
+mod excepting;
+pub mod exception;
 #[cfg(target_os = "linux")]
 mod listening;
 mod output;

@@ -116,6 +116,8 @@ impl<W: Write> Output<W> {
                 self.text(&flow_row(&joined.0, &joined.1));
             }
             Outcome::Flow(_) => {}
+            // The summary counts it.
+            Outcome::Alert(alert) if alert.suppressed.is_some() => {}
             Outcome::Alert(alert) => {
                 if !self.alerts {
                     self.alerts = true;

@@ -49,7 +49,11 @@ pub(super) struct Inputs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Keep uploads, alerts and what is normal here in this database, and go on from what it knows
+    /// Exceptions, as `outfall exception export` writes them
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    exceptions: Option<PathBuf>,
+
+    /// Keep uploads, alerts and what is normal here in this database, and go on from what it knows; its exceptions hold
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 
@@ -110,9 +114,13 @@ pub(super) fn play(
     if let Some(path) = &inputs.state {
         let store = Store::open(path)?;
         judgement.restore(store.baseline()?.0);
+        super::excepting::restore(&store, &mut judgement)?;
         keeper = Some(Keeper::new(store, Bounds::of(&config.store)));
     }
     let mut failed = None;
+    if let Some(path) = &inputs.exceptions {
+        judgement.exceptions_mut().replace(super::exception::load(path)?);
+    }
     let bar = progress_bar(&reader);
     let counters = Replay::new(&mut reader, &config, usize::try_from(workers).unwrap_or(1)).run(
         |fact| {

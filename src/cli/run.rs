@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::delivering::Delivering;
 use super::events::Events;
+use super::excepting::Excepting;
 use super::listening::{self, Listening};
 use super::output::Output;
 use super::service::Service;
@@ -94,6 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::read(&config, owner)?;
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
+    let mut excepting = Excepting::start(prepared.as_ref().map(Prepared::store))?;
     let mut delivering = Delivering::start(prepared, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
@@ -115,6 +117,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(rows) = delivering.baseline() {
         judgement.restore(rows);
     }
+    excepting.follow(&mut judgement, &mut |line| log(&line));
     let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
     let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering| {
         delivering.put(&outcome);
@@ -149,6 +152,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
+        excepting.follow(&mut judgement, &mut say);
         judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering));
         delivering.keep(judgement.changes());
         let refused = delivering.refused();
@@ -157,6 +161,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);
+            excepting.reload(&mut judgement, &mut say);
         }
         if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
             reported = Instant::now();
@@ -268,13 +273,15 @@ fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output
     };
     let mut fixed = new.clone();
     (fixed.network, fixed.join, fixed.detect) = (config.network.clone(), config.join.clone(), config.detect.clone());
+    fixed.playbook = config.playbook.clone();
     let unchanged = fixed == *config;
     (config.network, config.join, config.detect) = (new.network, new.join, new.detect);
+    config.playbook = new.playbook;
     judgement.configure(config);
     log(if unchanged {
-        "reloaded: [network], [join] and [detect] hold as they are in the file now"
+        "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now"
     } else {
-        "reloaded: [network], [join] and [detect] hold as they are in the file now; other changes wait for the next start"
+        "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now; other changes wait for the next start"
     });
 }
 

@@ -71,6 +71,15 @@ pub fn live(
         let _ = write!(alerts, ", and {} more uploads that belong to them", count(stories.grouped));
     }
     line("alerts", alerts);
+    let excepted = judgement.excepted();
+    if excepted.suppressed > 0 {
+        let plural = if excepted.exceptions == 1 { "" } else { "s" };
+        let (alerts, exceptions) = (count(excepted.suppressed), count(excepted.exceptions));
+        line("", format!("suppressed {alerts} by {exceptions} exception{plural}, {}", ByteSize(excepted.bytes)));
+    }
+    if excepted.above_ceiling > 0 {
+        line("", format!("{} above the ceiling of an exception", count(excepted.above_ceiling)));
+    }
     if judged.held > 0 {
         line("", format!("{} held, as the baseline still learns", count(judged.held)));
     }

@@ -1,5 +1,6 @@
 //! Every section and key: its documentation, type, default and bounds, each in one place.
 
+use super::playbook::Steps;
 use super::policy::{DESTINATION, Destination, ExpectedProcess, PathPattern, parse_network};
 use super::problem::Refusals;
 use super::settings::{Entry, Named, Section, settings};
@@ -297,6 +298,19 @@ settings! {
         hindsight: Span = Span::seconds(DAY), Span(0)..=Span::seconds(3_650 * DAY);
         /// Uploads that may wait so. Reached: the oldest is judged with what is known by then, and counted.
         max_pending: u64 = 100_000, 1..=10_000_000;
+        /// How long an exception may hold, from when it is made or renewed. Longer: it is refused.
+        longest_exception: Span = Span::seconds(365 * DAY), Span::seconds(DAY)..=Span::seconds(3_650 * DAY);
+        /// Exceptions that there may be, removed ones aside. Reached: a further one is refused.
+        max_exceptions: u64 = 10_000, 1..=100_000;
+    }
+
+    /// What each alert says is to be done.
+    playbook: Playbook {
+        /// The steps, in their order: at most 20, each of 400 bytes and 8 placeholders at most. A placeholder is the alert's own
+        /// fact: `{host}`, `{address}`, `{process}`, `{pid}`, `{user}`, `{destination}`, `{file}`, `{sha256}`, `{alert_id}`,
+        /// `{severity}`, `{protocol}`, `{bytes}`, and `{exception_command}`, the command that would make an exception of it.
+        /// What stands between backticks is a command: there, facts are quoted for a shell. `{{` is a brace.
+        steps: Steps = Steps(owned(&STEPS)), ();
     }
 
     /// Where alerts, uploads and what is normal here are kept, with `outfall run`. `outfall replay` keeps nothing, but
@@ -525,6 +539,12 @@ const DOCUMENT_PROGRAMS: [&str; 9] = [
     "msaccess.exe",
     "visio.exe",
     "acrord32.exe",
+];
+
+const STEPS: [&str; 3] = [
+    "contain: take {host} ({address}) off the network, end {process} (pid {pid}), block {destination}",
+    "preserve: keep {file} (SHA-256 {sha256}) and the packets of alert {alert_id}, before anything is cleaned up",
+    "ask the owner: did {user} mean to send this? If so, have it justified: {exception_command}",
 ];
 
 fn owned(names: &[&str]) -> Vec<String> {

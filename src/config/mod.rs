@@ -5,6 +5,7 @@
 //! documentation, default and bounds are one definition, and the commented default file is written from it.
 
 mod keys;
+mod playbook;
 mod policy;
 mod problem;
 mod settings;
@@ -18,9 +19,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use keys::{
-    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, Store,
-    is_interface,
+    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Playbook, Protocol,
+    Replay, Store, is_interface,
 };
+pub use playbook::{Part, Placeholder, Steps, parts};
 pub use policy::{Destination, DestinationError, ExpectedProcess, PathPattern, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;

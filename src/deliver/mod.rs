@@ -96,6 +96,11 @@ impl Prepared {
         Ok(Some(prepared))
     }
 
+    /// The store's file.
+    pub fn store(&self) -> &Path {
+        &self.path
+    }
+
     /// The store's directory, which stays open to a process that is confined.
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
@@ -191,7 +196,10 @@ impl Delivery {
     /// Takes an alert's document. Never waits.
     pub fn put(&self, document: &Document) {
         let entry = Entry::of(document);
-        let wanted = self.couriers.iter().filter(|(collector, ..)| entry.severity >= collector.minimum_severity);
+        // What an exception covers is kept, but nobody is told.
+        let told = document.get("outfall.alert.suppressed_by").is_none();
+        let wanted =
+            self.couriers.iter().filter(|(collector, ..)| told && entry.severity >= collector.minimum_severity);
         let destinations = wanted.map(|(collector, ..)| collector.name()).collect();
         self.writer.put(entry, destinations);
     }

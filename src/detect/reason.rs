@@ -139,6 +139,15 @@ pub enum Reason {
         /// `learning`.
         of: Span,
     },
+    /// An exception would cover it, had not too much passed under it on that day.
+    ExceptionCeiling {
+        /// Its identifier.
+        exception: String,
+        /// The bytes that may pass under it on a day.
+        ceiling: u64,
+        /// The bytes that had passed.
+        used: u64,
+    },
 }
 
 impl Reason {
@@ -166,6 +175,7 @@ impl Reason {
             Self::NoDataAccess { .. } => "no-data-access",
             Self::ProcessUnknown { .. } => "process-unknown",
             Self::Learning { .. } => "learning",
+            Self::ExceptionCeiling { .. } => "exception-ceiling",
         }
     }
 
@@ -261,6 +271,10 @@ impl Reason {
             Self::Learning { left, of } => {
                 format!("what is normal here is still being learned ({} of {} left)", days_of(*left), days_of(*of))
             }
+            Self::ExceptionCeiling { exception, ceiling, used } => {
+                let (ceiling, used) = (ByteSize(*ceiling), ByteSize(*used));
+                format!("{exception} covers {ceiling} a day, and {used} had passed under it: this is above it")
+            }
         }
     }
 
@@ -340,6 +354,11 @@ impl Reason {
             Self::Learning { left, of } => {
                 object.set("left_seconds", left.0 / 1_000_000_000);
                 object.set("of_seconds", of.0 / 1_000_000_000);
+            }
+            Self::ExceptionCeiling { exception, ceiling, used } => {
+                object.set("exception", exception.as_str());
+                object.set("ceiling", *ceiling);
+                object.set("used", *used);
             }
         }
         object

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::names::Names;
 use super::stories::{Stories, StoryCounters};
 use super::third_host::ThirdHosts;
-use crate::alert::{Alert, Health, Loss};
+use crate::alert::{Alert, Health, Loss, Playbook};
 use crate::config::Config;
-use crate::detect::{BaselineCounters, Change, Detector, Places, Row};
+use crate::detect::{BaselineCounters, Change, Detector, ExceptionCounters, Exceptions, Places, Row};
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
 use crate::net::{Span, Timestamp};
@@ -88,6 +88,8 @@ pub struct Judgement {
     waiting: VecDeque<Box<JoinedUpload>>,
     max_waiting: usize,
     hindsight: Span,
+    exceptions: Exceptions,
+    playbook: Playbook,
     stories: Stories,
     /// Nothing waits for the end, as there is none: uploads are judged with what is known.
     live: bool,
@@ -119,6 +121,8 @@ impl Judgement {
             waiting: VecDeque::new(),
             max_waiting: usize::try_from(config.detect.max_pending).unwrap_or(usize::MAX),
             hindsight: config.detect.hindsight,
+            exceptions: Exceptions::default(),
+            playbook: Playbook::new(&config.playbook),
             stories: Stories::new(&config.detect, false),
             live: false,
             unanswered: VecDeque::new(),
@@ -158,6 +162,7 @@ impl Judgement {
         self.max_unanswered = usize::try_from(config.join.max_correctable).unwrap_or(usize::MAX);
         self.correct = config.join.correct;
         self.detector.configure(config);
+        self.playbook = Playbook::new(&config.playbook);
         self.stories.configure(&config.detect);
     }
 
@@ -245,7 +250,7 @@ impl Judgement {
     /// with the same identifier, and judged again; what waited for `join.correct` stays as it is. Stories that are over by
     /// `clock` are ended.
     pub fn revisit(&mut self, clock: Timestamp, sink: &mut impl FnMut(Outcome)) {
-        self.stories.end_before(clock, &mut |alert| sink(Outcome::Alert(Box::new(alert))));
+        self.stories.end_before(clock, &mut |alert| sink(told(&self.playbook, alert)));
         let events = self.joiner.history().events();
         if events == self.looked {
             return;
@@ -343,7 +348,7 @@ impl Judgement {
         while let Some(joined) = self.waiting.pop_front() {
             self.judge(*joined, sink);
         }
-        self.stories.end_all(&mut |alert| sink(Outcome::Alert(Box::new(alert))));
+        self.stories.end_all(&mut |alert| sink(told(&self.playbook, alert)));
     }
 
     /// The alert, if it is one. What is over then teaches what is normal.
@@ -356,12 +361,13 @@ impl Judgement {
             // What came before counts for as long as what comes after.
             self.detector.forget_noted(at);
         }
-        let verdict = if corrected {
+        let mut verdict = if corrected {
             self.detector.judge_again(&upload, &attribution, &links)
         } else {
             self.detector.judge(&upload, &attribution, &links)
         };
-        let teaches = verdict.as_ref().is_none_or(|verdict| verdict.held);
+        let excepted = verdict.as_mut().and_then(|verdict| self.exceptions.rule(&upload, &attribution, verdict));
+        let teaches = verdict.as_ref().is_none_or(|verdict| verdict.held) && excepted.is_none();
         if corrected {
             self.detector.settle_late(&upload, &attribution, !teaches);
         } else if upload.state != State::Running {
@@ -373,8 +379,14 @@ impl Judgement {
         let verdict = verdict?;
         self.counters.held += u64::from(verdict.held);
         let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
-        let alert = Alert { loss, ..Alert::new(upload, attribution, links, verdict) };
-        let mut tell = |alert| sink(Outcome::Alert(Box::new(alert)));
+        let suppressed = excepted.map(|id| id.to_string());
+        let alert = Alert { loss, suppressed, ..Alert::new(upload, attribution, links, verdict) };
+        let mut tell = |alert| sink(told(&self.playbook, alert));
+        if alert.suppressed.is_some() {
+            // It belongs to no story: nobody is told.
+            tell(alert);
+            return None;
+        }
         if !self.live {
             self.stories.end_before(alert.upload.start, &mut tell);
         }
@@ -390,6 +402,16 @@ impl Judgement {
     /// Hosts, users and others whose volumes were forgotten, and rows of them that could not be taken back.
     pub fn volumes_lost(&self) -> (u64, u64) {
         (self.detector.volumes().forgotten(), self.detector.volumes().unread())
+    }
+
+    /// What is excepted, to be replaced or taken back.
+    pub fn exceptions_mut(&mut self) -> &mut Exceptions {
+        &mut self.exceptions
+    }
+
+    /// What exceptions have hidden.
+    pub fn excepted(&self) -> &ExceptionCounters {
+        self.exceptions.counters()
     }
 
     /// What the bounds of the baseline cost.
@@ -426,6 +448,12 @@ impl Judgement {
     pub fn history(&self) -> &History {
         self.joiner.history()
     }
+}
+
+/// With the playbook of the alert as it is told: a story has the identifier of its first.
+fn told(playbook: &Playbook, mut alert: Alert) -> Outcome {
+    alert.playbook = playbook.render(&alert);
+    Outcome::Alert(Box::new(alert))
 }
 
 fn seen(flow: &Flow) -> FlowSeen {
@@ -498,6 +526,36 @@ mod tests {
             let share = &judgement.counters().coverage.total;
             assert_eq!((share.attributed.uploads, share.all().uploads), (corrected as u64, 1));
         }
+    }
+
+    #[test]
+    fn what_an_exception_covers_is_marked_tells_no_story_and_teaches_nothing() {
+        let exception = "[[exception]]\ndestination = '192.0.2.9'\nowner = 'Ann'\njustification = 'y'\nexpires = '1970-01-01T00:40:00Z'";
+        let year = Span::seconds(365 * 86_400);
+        let list = crate::detect::parse_exceptions(exception, "x.toml", Timestamp(0), year, 1).unwrap();
+        let mut judgement = Judgement::live(&Config::default(), History::new(crate::net::ByteSize(1 << 20)));
+        judgement.restore([]);
+        judgement.exceptions_mut().replace(list);
+        let mut alerts = Vec::new();
+        for seconds in [2_001, 2_400] {
+            let mut upload = crate::join::tests::upload(5_000_000, &["a.7z"]);
+            upload.end = Timestamp::from_parts(seconds, 0);
+            upload.id = crate::record::EventId::new("upload", upload.connection, upload.end, 0);
+            judgement.take(Fact::Upload(Box::new(upload)), &mut |outcome| {
+                if let Outcome::Alert(alert) = outcome {
+                    alerts.push((alert.suppressed.clone(), alert.playbook.len()));
+                }
+            });
+        }
+        assert_eq!(alerts, [(Some("EX-0001".to_owned()), 3), (None, 3)]);
+        assert_eq!(judgement.stories().stories, 1);
+        assert_eq!(judgement.excepted().suppressed, 1);
+        let taught = judgement.changes().into_iter().filter_map(|change| match change {
+            Change::Put(row) if row.key.kind == crate::detect::Kind::Destination => Some((row.uploads, row.alerted)),
+            _ => None,
+        });
+        // The second is held while the baseline learns, and teaches.
+        assert_eq!(taught.collect::<Vec<_>>(), [(1, 1)]);
     }
 
     #[test]

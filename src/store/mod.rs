@@ -6,6 +6,7 @@
 //! their bound, and counted.
 
 mod baseline;
+mod exceptions;
 mod schema;
 mod uploads;
 mod writer;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
+pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
 pub use uploads::UploadRow;
 pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};
@@ -39,6 +41,20 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the store failed: {0}")]
     Statement(#[from] rusqlite::Error),
+    /// A row of an exception says what no exception can.
+    #[error("the store's exception {id} cannot be read: {reason}; mend its row, or delete it")]
+    Exception {
+        /// Its identifier.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Exceptions changed while a change was made up.
+    #[error("the exceptions were changed by somebody else in the meantime; nothing was done: look again")]
+    Changed,
+    /// There is no room for one more.
+    #[error("there may be {0} exceptions (`detect.max_exceptions`): remove some that are not needed any more")]
+    Full(u64),
     /// The thread that writes could not be started.
     #[error("the thread of the store could not be started")]
     Thread(#[source] std::io::Error),
@@ -174,6 +190,7 @@ impl Store {
                 let severity = i64::try_from(entry.severity).unwrap_or(i64::MAX);
                 alert.execute(params![entry.event_id, entry.time, now, severity, entry.kind, entry.document])?;
                 let number = transaction.last_insert_rowid();
+                exceptions::note(&transaction, number, entry)?;
                 for destination in destinations {
                     outbox.execute(params![destination, number])?;
                 }

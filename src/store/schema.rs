@@ -87,6 +87,7 @@ const MIGRATIONS: &[&str] = &[
             json_array_length(detail, '$.hosts') AS hosts
         FROM baseline WHERE kind IN ('process-protocol', 'process-destination', 'parent-child');
 ",
+    super::exceptions::TABLES,
 ];
 
 /// Why a file cannot be used.

@@ -341,6 +341,13 @@ pub fn timeless(mut record: Value) -> Value {
     fn is_time(text: &str) -> bool {
         text.len() == 30 && text.ends_with('Z') && text.as_bytes()[10] == b'T'
     }
+    // The playbook names the alert.
+    let id = record.pointer("/event/id").and_then(Value::as_str).map(str::to_owned);
+    if let Some((id, steps)) = id.zip(record.pointer_mut("/outfall/alert/playbook").and_then(Value::as_array_mut)) {
+        for step in steps {
+            *step = step.as_str().unwrap().replace(&id, "ID").into();
+        }
+    }
     strip(&mut record);
     // By how much a clock is off is a time as well, and live it is told by those connections that came before.
     if let Some(clock) = record.pointer_mut("/outfall/join/clock").and_then(Value::as_object_mut) {
