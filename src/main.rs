@@ -31,6 +31,11 @@ enum Command {
     Enroll(cli::enroll::EnrollArgs),
     /// Say of each host how much could be attributed to a process, and why not the rest
     Coverage(cli::coverage::CoverageArgs),
+    /// List which processes send what over which cleartext protocol to whom, and what of it is justified
+    Inventory(cli::inventory::InventoryArgs),
+    /// Say what is known of what is normal here
+    #[command(subcommand)]
+    Baseline(cli::baseline::BaselineCommand),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -46,6 +51,8 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Enroll(args) => cli::enroll::run(&args),
         Command::Coverage(args) => cli::coverage::run(&args),
+        Command::Inventory(args) => cli::inventory::run(&args),
+        Command::Baseline(command) => cli::baseline::run(&command),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -1,17 +1,20 @@
 //! The command line: one file per subcommand.
 
+pub mod baseline;
 #[cfg(target_os = "linux")]
 pub mod check;
 pub mod config;
 #[cfg(target_os = "linux")]
 mod counters;
 pub mod coverage;
+mod database;
 #[cfg(target_os = "linux")]
 mod delivering;
 #[cfg(target_os = "linux")]
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+pub mod inventory;
 mod keeping;
 #[cfg(target_os = "linux")]
 mod listening;

@@ -6,6 +6,7 @@
 //! their bound, and counted.
 
 mod baseline;
+mod reading;
 mod schema;
 mod uploads;
 mod writer;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
+pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
 pub use uploads::UploadRow;
 pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};
@@ -142,14 +144,7 @@ impl Store {
         if connection.is_readonly("main").unwrap_or(false) {
             return Err(refused("it can only be read; give its user the right to write it".to_owned()));
         }
-        schema::prepare(&mut connection, BUSY).map_err(|error| match error {
-            schema::Unfit::Newer(version) => {
-                refused(format!("it is of version {version}, which a newer Outfall made; use that, or another file"))
-            }
-            schema::Unfit::Foreign => refused("it is the database of another program; name another file".to_owned()),
-            schema::Unfit::Damaged(what) => refused(format!("it is damaged ({what}); move it away to start anew")),
-            schema::Unfit::Failed(error) => refused(explained(&error)),
-        })?;
+        schema::prepare(&mut connection, BUSY).map_err(|unfit| refused(unfit.text()))?;
         let bytes: i64 =
             connection.query_row("SELECT coalesce(sum(length(CAST(document AS BLOB))), 0) FROM alerts", [], |row| {
                 row.get(0)
@@ -268,6 +263,16 @@ impl Store {
     pub fn check(&self) -> Result<Option<String>, StoreError> {
         let found: String = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         Ok((found != "ok").then_some(found))
+    }
+}
+
+/// Where a live sensor of this configuration keeps what it keeps; none if that is nothing.
+pub fn file_of(config: &crate::config::Config) -> Option<PathBuf> {
+    let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
+    match config.store.path.as_str() {
+        "" if config.deliver.syslog.is_empty() && !listens => None,
+        "" => Some(Path::new(&config.listener.state).join("store").join("outfall.db")),
+        path => Some(PathBuf::from(path)),
     }
 }
 
