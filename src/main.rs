@@ -23,6 +23,9 @@ enum Command {
     /// Capture live, and report uploads and alerts as they happen
     #[cfg(target_os = "linux")]
     Run(cli::run::RunArgs),
+    /// Let the running sensor take up its configuration file anew: all of it or, with the reason, nothing
+    #[cfg(target_os = "linux")]
+    Reload(cli::running::ReloadArgs),
     /// Check whether this machine is fit to capture live, and say what to change
     #[cfg(target_os = "linux")]
     Check(cli::check::CheckArgs),
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         Command::Replay(args) => cli::replay::run(&args),
         #[cfg(target_os = "linux")]
         Command::Run(args) => cli::run::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Reload(args) => cli::running::reload(&args),
         #[cfg(target_os = "linux")]
         Command::Check(args) => cli::check::run(&args),
         #[cfg(target_os = "linux")]

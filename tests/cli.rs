@@ -460,7 +460,7 @@ fn what_a_replay_keeps_can_be_listed_and_its_counts_agree() {
         let uploads: u64 = rows.iter().map(|row| row["uploads"].as_u64().unwrap()).sum();
         assert!(uploads > 0 && listed("--csv").exits(0).text().lines().count() == rows.len() + 1);
         let status = [as_arg("baseline"), as_arg("status"), as_arg("--json"), as_arg("--state"), state.clone().into()];
-        let status: Value = serde_json::from_str(&outfall(status).exits(0).text()).unwrap();
+        let status: Value = serde_json::from_str(outfall(status).exits(0).text()).unwrap();
         assert_eq!(status["learning"], true);
         assert!(status["uploads_taught"].as_u64().unwrap() + status["uploads_alerted"].as_u64().unwrap() >= uploads);
     }

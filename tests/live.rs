@@ -240,6 +240,27 @@ fn sighup_takes_up_a_good_configuration_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn reload_waits_for_the_sensor_and_says_what_it_answers() {
+    let Some(lab) = lab("reload", 1) else { return };
+    let store = lab.folder.path().join("state/outfall.db");
+    let good = format!("[store]\npath = \"{}\"\n", store.display());
+    let config = lab.file("outfall.toml", &good);
+    let reload = || outfall(["reload".as_ref(), "--config".as_ref(), config.as_os_str()]);
+    reload().refuses(&["no sensor runs with this database"]);
+    let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    assert!(reload().exits(0).text().starts_with("reloaded: "));
+    sensor.says("reloaded");
+    lab.file("outfall.toml", "[detect]\nrare_below_hosts = \"many\"\n");
+    let said = reload().exits(1).stderr;
+    assert!(said.contains("not reloaded") && said.contains("outfall.toml:2:") && said.lines().count() == 1, "{said}");
+    lab.file("outfall.toml", &good);
+    assert!(store.with_extension("run").exists());
+    sensor.ends();
+    assert!(!store.with_extension("run").exists());
+    reload().refuses(&["no sensor runs with this database"]);
+}
+
+#[test]
 fn what_the_kernel_drops_is_counted_alerted_and_noted_on_alerts() {
     let Some(lab) = lab("loss", 1) else { return };
     let settings = "[capture]\nring = \"2 MiB\"\nloss_per_million = 10\n[join]\ngrace = \"3 s\"\n";

@@ -23,6 +23,8 @@ pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod run;
 #[cfg(target_os = "linux")]
+pub mod running;
+#[cfg(target_os = "linux")]
 mod service;
 mod summary;
 
