@@ -328,4 +328,6 @@ fn explained(error: &rusqlite::Error) -> String {
 }
 
 #[cfg(test)]
+mod durability_tests;
+#[cfg(test)]
 mod tests;
