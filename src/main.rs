@@ -23,6 +23,9 @@ enum Command {
     /// Capture live, and report uploads and alerts as they happen
     #[cfg(target_os = "linux")]
     Run(cli::run::RunArgs),
+    /// Let the running sensor take up its configuration file anew: all of it or, with the reason, nothing
+    #[cfg(target_os = "linux")]
+    Reload(cli::running::ReloadArgs),
     /// Check whether this machine is fit to capture live, and say what to change
     #[cfg(target_os = "linux")]
     Check(cli::check::CheckArgs),
@@ -34,6 +37,11 @@ enum Command {
     /// Justify uploads for a time, so that they raise no alert; list, review, export and import what is justified
     #[command(subcommand)]
     Exception(cli::exception::ExceptionCommand),
+    /// List which processes send what over which cleartext protocol to whom, and what of it is justified
+    Inventory(cli::inventory::InventoryArgs),
+    /// Say what is known of what is normal here
+    #[command(subcommand)]
+    Baseline(cli::baseline::BaselineCommand),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(cli::config::ConfigCommand),
@@ -45,11 +53,15 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Run(args) => cli::run::run(&args),
         #[cfg(target_os = "linux")]
+        Command::Reload(args) => cli::running::reload(&args),
+        #[cfg(target_os = "linux")]
         Command::Check(args) => cli::check::run(&args),
         #[cfg(target_os = "linux")]
         Command::Enroll(args) => cli::enroll::run(&args),
         Command::Coverage(args) => cli::coverage::run(&args),
         Command::Exception(command) => cli::exception::run(&command),
+        Command::Inventory(args) => cli::inventory::run(&args),
+        Command::Baseline(command) => cli::baseline::run(&command),
         Command::Config(command) => cli::config::run(&command),
     };
     result.unwrap_or_else(|error| {

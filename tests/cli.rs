@@ -443,3 +443,26 @@ fn a_flow_is_reported_whatever_it_speaks_and_with_its_process_where_known() {
     let flows = story.replay(&["--json", "--flows"]).exits(0).dataset("outfall.flow");
     assert!(flows.iter().any(|flow| told(flow).0 == "tls"), "{flows:?}");
 }
+
+// What is kept.
+
+#[test]
+fn what_a_replay_keeps_can_be_listed_and_its_counts_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("outfall.db");
+    let story = ftp_story();
+    for _ in 0..2 {
+        let replay = [as_arg("replay"), as_arg("--state"), state.clone().into(), story.capture().into()];
+        outfall(replay).exits(0);
+        let listed = |form: &str| outfall([as_arg("inventory"), as_arg("--state"), state.clone().into(), as_arg(form)]);
+        let rows: Vec<Value> =
+            listed("--json").exits(0).text().lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+        let uploads: u64 = rows.iter().map(|row| row["uploads"].as_u64().unwrap()).sum();
+        assert!(uploads > 0 && listed("--csv").exits(0).text().lines().count() == rows.len() + 1);
+        let status = [as_arg("baseline"), as_arg("status"), as_arg("--json"), as_arg("--state"), state.clone().into()];
+        let status: Value = serde_json::from_str(outfall(status).exits(0).text()).unwrap();
+        assert_eq!(status["learning"], true);
+        assert!(status["uploads_taught"].as_u64().unwrap() + status["uploads_alerted"].as_u64().unwrap() >= uploads);
+    }
+    outfall([as_arg("inventory"), as_arg("--state"), as_arg("no/such.db")]).refuses(&["no/such.db", "no such file"]);
+}

@@ -240,6 +240,60 @@ fn sighup_takes_up_a_good_configuration_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn reload_waits_for_the_sensor_and_says_what_it_answers() {
+    let Some(lab) = lab("reload", 1) else { return };
+    let store = lab.folder.path().join("state/outfall.db");
+    let good = format!("[store]\npath = \"{}\"\n", store.display());
+    let config = lab.file("outfall.toml", &good);
+    let reload = || outfall(["reload".as_ref(), "--config".as_ref(), config.as_os_str()]);
+    reload().refuses(&["no sensor runs with this database"]);
+    let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    assert!(reload().exits(0).text().starts_with("reloaded: "));
+    sensor.says("reloaded");
+    lab.file("outfall.toml", "[detect]\nrare_below_hosts = \"many\"\n");
+    let said = reload().exits(1).stderr;
+    assert!(said.contains("not reloaded") && said.contains("outfall.toml:2:") && said.lines().count() == 1, "{said}");
+    lab.file("outfall.toml", &good);
+    assert!(store.with_extension("run").exists());
+    sensor.ends();
+    assert!(!store.with_extension("run").exists());
+    reload().refuses(&["no sensor runs with this database"]);
+}
+
+#[test]
+fn capture_goes_on_where_the_disk_of_the_store_is_full_and_what_was_found_is_kept_when_it_is_not() {
+    let Some(lab) = lab("full", 1) else { return };
+    let state = lab.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let ran = |command: &mut Command| command.status().unwrap().success();
+    // Of this thread, and of what it starts.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    assert!(ran(Command::new("mount").args(["--make-rprivate", "/"])));
+    assert!(ran(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=777", "none"]).arg(&state)));
+    let store = state.join("outfall.db");
+    let config = format!("[store]\npath = \"{}\"\n[capture]\nshed_hold = \"1 s\"\n", store.display());
+    let config = lab.file("outfall.toml", &config);
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    let filler = state.join("filler");
+    std::fs::write(&filler, vec![1; 4 << 20]).unwrap_err();
+    let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
+    lab.send(Instant::now(), &on(0, frames));
+    sensor.record("an upload", |record| at(record, "event.dataset") == "outfall.upload");
+    let health = |record: &Value, state: &str| {
+        at(record, "outfall.health.condition") == "store-not-written" && at(record, "outfall.health.state") == state
+    };
+    sensor.record("the store's trouble", |record| health(record, "begun"));
+    std::fs::remove_file(&filler).unwrap();
+    sensor.record("its end", |record| health(record, "over"));
+    let (records, said) = sensor.ends();
+    let found = uploads(&records).len();
+    let listed = outfall(["inventory".as_ref(), "--json".as_ref(), "--state".as_ref(), store.as_os_str()]).exits(0);
+    let kept: u64 =
+        listed.text().lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["uploads"].as_u64().unwrap()).sum();
+    assert!(found > 0 && kept == found as u64, "{kept} of {found}: {said}");
+}
+
+#[test]
 fn what_the_kernel_drops_is_counted_alerted_and_noted_on_alerts() {
     let Some(lab) = lab("loss", 1) else { return };
     let settings = "[capture]\nring = \"2 MiB\"\nloss_per_million = 10\n[join]\ngrace = \"3 s\"\n";

@@ -1,17 +1,20 @@
 //! The command line: one file per subcommand.
 
+pub mod baseline;
 #[cfg(target_os = "linux")]
 pub mod check;
 pub mod config;
 #[cfg(target_os = "linux")]
 mod counters;
 pub mod coverage;
+mod database;
 #[cfg(target_os = "linux")]
 mod delivering;
 #[cfg(target_os = "linux")]
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+pub mod inventory;
 mod keeping;
 mod excepting;
 pub mod exception;
@@ -21,6 +24,8 @@ mod output;
 pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod run;
+#[cfg(target_os = "linux")]
+pub mod running;
 #[cfg(target_os = "linux")]
 mod service;
 mod summary;

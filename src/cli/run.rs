@@ -16,6 +16,7 @@ use super::events::Events;
 use super::excepting::Excepting;
 use super::listening::{self, Listening};
 use super::output::Output;
+use super::running::Running;
 use super::service::Service;
 use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
@@ -27,6 +28,7 @@ use crate::endpoint::{History, printable};
 use crate::sensor::live::{Live, LiveCounters};
 use crate::sensor::sandbox::{self, Duties, Files, Open};
 use crate::sensor::{Judgement, Outcome};
+use crate::store::file_of;
 
 /// What `outfall run` is told.
 #[derive(Debug, clap::Args)]
@@ -93,6 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let owner = owner(&config);
     let bound = Listening::bind(&config, owner)?;
     let prepared = Prepared::read(&config, owner)?;
+    let mut running = file_of(&config).and_then(|file| Running::look(&file, args.config.as_deref()));
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let mut excepting = Excepting::start(prepared.as_ref().map(Prepared::store))?;
@@ -101,6 +104,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
         sandbox::lock(Duties { listens: listening.is_some(), delivers: delivering.is_at_work(), relief })?;
+    }
+    if let Some(running) = &running {
+        running.begin(&mut |line| log(&line));
     }
     sensor.begin();
     let threads = config.capture.threads;
@@ -160,8 +166,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
         if signals.reload.swap(false, Ordering::Relaxed) {
-            reload(args, &mut config, &mut judgement, &mut output);
+            let answer = reload(args, &mut config, &mut judgement, &mut output);
             excepting.reload(&mut judgement, &mut say);
+            say(answer.clone().unwrap_or_else(|refusal| refusal));
+            if let Some(running) = &mut running {
+                running.answer(answer, &mut say);
+            }
         }
         if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
             reported = Instant::now();
@@ -178,6 +188,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         stuck = now_stuck;
     };
     service.stopping();
+    if let Some(running) = running {
+        running.end();
+    }
     log("ending: writing what is open");
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
@@ -254,8 +267,14 @@ fn directory_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Takes up what of the configuration can change while packets come, and opens the output anew.
-fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output: &mut Output<Target>) {
+/// Takes up what of the configuration can change while packets come, and opens the output anew. Says what holds now, or why
+/// nothing of it was taken up.
+fn reload(
+    args: &RunArgs,
+    config: &mut Config,
+    judgement: &mut Judgement,
+    output: &mut Output<Target>,
+) -> Result<String, String> {
     if let Some(path) = &args.output {
         output.flush();
         match Target::open(Some(path)) {
@@ -263,14 +282,11 @@ fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output
             Err(error) => log(&format!("goes on with the old output: {}", printable(&format!("{error:#}")))),
         }
     }
-    let Some(path) = &args.config else { return log("reloaded: there is no configuration file") };
-    let new = match Config::load(path) {
-        Ok(new) => new,
-        Err(error) => {
-            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-            return log(&format!("goes on with the old configuration: {}", printable(&first)));
-        }
-    };
+    let Some(path) = &args.config else { return Ok("reloaded: there is no configuration file".to_owned()) };
+    let new = Config::load(path).map_err(|error| {
+        let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+        format!("goes on with the old configuration: {}", printable(&first))
+    })?;
     let mut fixed = new.clone();
     (fixed.network, fixed.join, fixed.detect) = (config.network.clone(), config.join.clone(), config.detect.clone());
     fixed.playbook = config.playbook.clone();
@@ -278,11 +294,11 @@ fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output
     (config.network, config.join, config.detect) = (new.network, new.join, new.detect);
     config.playbook = new.playbook;
     judgement.configure(config);
-    log(if unchanged {
-        "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now"
-    } else {
-        "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now; other changes wait for the next start"
-    });
+    let mut said = "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now".to_owned();
+    if !unchanged {
+        said.push_str("; other changes wait for the next start");
+    }
+    Ok(said)
 }
 
 fn close(

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::config::{Config, SyslogCollector, Transport};
 use crate::detect::Row;
 use crate::record::Document;
-use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters};
+use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters, file_of};
 use courier::{Board, Courier};
 pub use syslog::{Formatter, Message, OPTIONAL};
 use transport::Tls;
@@ -67,10 +67,7 @@ impl Prepared {
     /// # Errors
     /// If a file cannot be used, or the directory not be made.
     pub fn read(config: &Config, owner: Option<(u32, u32)>) -> Result<Option<Self>, DeliverError> {
-        let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
-        if config.deliver.syslog.is_empty() && config.store.path.is_empty() && !listens {
-            return Ok(None);
-        }
+        let Some(path) = file_of(config) else { return Ok(None) };
         let mut collectors: Vec<(SyslogCollector, Option<Tls>)> = Vec::new();
         for collector in &config.deliver.syslog {
             if collectors.iter().any(|(other, _)| other.name() == collector.name()) {
@@ -79,10 +76,6 @@ impl Prepared {
             let tls = (collector.transport == Transport::Tls).then(|| Tls::read(collector)).transpose();
             collectors.push((collector.clone(), tls.map_err(DeliverError::Tls)?));
         }
-        let path = match config.store.path.as_str() {
-            "" => Path::new(&config.listener.state).join("store").join("outfall.db"),
-            path => PathBuf::from(path),
-        };
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned();
         let prepared = Self { path, collectors, host };
         let folder = prepared.directory();

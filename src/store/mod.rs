@@ -7,6 +7,7 @@
 
 mod baseline;
 mod exceptions;
+mod reading;
 mod schema;
 mod uploads;
 mod writer;
@@ -20,6 +21,7 @@ use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
+pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
 pub use uploads::UploadRow;
 pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};
@@ -158,14 +160,7 @@ impl Store {
         if connection.is_readonly("main").unwrap_or(false) {
             return Err(refused("it can only be read; give its user the right to write it".to_owned()));
         }
-        schema::prepare(&mut connection, BUSY).map_err(|error| match error {
-            schema::Unfit::Newer(version) => {
-                refused(format!("it is of version {version}, which a newer Outfall made; use that, or another file"))
-            }
-            schema::Unfit::Foreign => refused("it is the database of another program; name another file".to_owned()),
-            schema::Unfit::Damaged(what) => refused(format!("it is damaged ({what}); move it away to start anew")),
-            schema::Unfit::Failed(error) => refused(explained(&error)),
-        })?;
+        schema::prepare(&mut connection, BUSY).map_err(|unfit| refused(unfit.text()))?;
         let bytes: i64 =
             connection.query_row("SELECT coalesce(sum(length(CAST(document AS BLOB))), 0) FROM alerts", [], |row| {
                 row.get(0)
@@ -288,6 +283,16 @@ impl Store {
     }
 }
 
+/// Where a live sensor of this configuration keeps what it keeps; none if that is nothing.
+pub fn file_of(config: &crate::config::Config) -> Option<PathBuf> {
+    let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
+    match config.store.path.as_str() {
+        "" if config.deliver.syslog.is_empty() && !listens => None,
+        "" => Some(Path::new(&config.listener.state).join("store").join("outfall.db")),
+        path => Some(PathBuf::from(path)),
+    }
+}
+
 /// Deletes the oldest alerts until both bounds hold.
 fn prune(connection: &Connection, bytes: &mut u64, now: i64, bounds: Bounds) -> Result<Pruned, rusqlite::Error> {
     let mut pruned = Pruned::default();
@@ -339,5 +344,7 @@ fn explained(error: &rusqlite::Error) -> String {
     }
 }
 
+#[cfg(test)]
+mod durability_tests;
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,8 @@ const MIGRATIONS: &[&str] = &[
 pub(super) enum Unfit {
     /// A newer program made it.
     Newer(i64),
+    /// An older program made it, and it may not be changed now.
+    Older(i64),
     /// Another program made it.
     Foreign,
     /// It does not hold together.
@@ -108,22 +110,58 @@ impl From<rusqlite::Error> for Unfit {
     }
 }
 
+impl Unfit {
+    /// What is wrong, and what to do.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Newer(version) => {
+                format!("it is of version {version}, which a newer Outfall made; use that, or another file")
+            }
+            Self::Older(version) => {
+                format!(
+                    "it is of version {version}, which an older Outfall made; the next start of `outfall run` mends that"
+                )
+            }
+            Self::Foreign => "it is the database of another program; name another file".to_owned(),
+            Self::Damaged(what) => format!("it is damaged ({what}); move it away to start anew"),
+            Self::Failed(error) => super::explained(&error),
+        }
+    }
+}
+
+fn number(connection: &Connection, name: &str) -> Result<i64, rusqlite::Error> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The version of the tables; 0 of a file without any.
+fn version(connection: &Connection) -> Result<i64, Unfit> {
+    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION && (tables > 0 || application != 0) {
+        return Err(Unfit::Foreign);
+    }
+    if version > newest() { Err(Unfit::Newer(version)) } else { Ok(version) }
+}
+
+/// Sets up a connection that only reads, and looks whether its tables are those of today.
+pub(super) fn look(connection: &Connection, busy: Duration) -> Result<(), Unfit> {
+    connection.busy_timeout(busy)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    let version = version(connection)?;
+    if version < newest() { Err(Unfit::Older(version)) } else { Ok(()) }
+}
+
 /// Sets up the connection, looks the file over, and brings its tables up to date.
 pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), Unfit> {
     connection.busy_timeout(busy)?;
     // Nothing may be opened outside of the file's own directory.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    let number = |connection: &Connection, name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if application != APPLICATION && (tables > 0 || application != 0) {
-        return Err(Unfit::Foreign);
-    }
-    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if version > newest {
-        return Err(Unfit::Newer(version));
-    }
+    version(connection)?;
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
         return Err(Unfit::Damaged(found.lines().next().unwrap_or_default().to_owned()));
@@ -136,9 +174,9 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
     for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
         transaction.execute_batch(migration)?;
     }
-    if version != newest {
+    if version != newest() {
         transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", newest)?;
+        transaction.pragma_update(None, "user_version", newest())?;
     }
     transaction.commit()?;
     Ok(())

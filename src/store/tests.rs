@@ -1,12 +1,8 @@
-use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-
 use super::*;
 
-const WIDE: Bounds = Bounds { age: Span::seconds(86_400), uploads: 1_000, bytes: ByteSize(1 << 30) };
+pub(super) const WIDE: Bounds = Bounds { age: Span::seconds(86_400), uploads: 1_000, bytes: ByteSize(1 << 30) };
 
-fn entry(n: u64) -> Entry {
+pub(super) fn entry(n: u64) -> Entry {
     Entry {
         event_id: format!("e{n}"),
         time: "2026-01-02T03:04:05Z".into(),
@@ -20,7 +16,7 @@ fn alerts(alerts: &[(Entry, Vec<String>)]) -> Batch {
     Batch { alerts: alerts.to_vec(), ..Batch::default() }
 }
 
-fn to(names: &[&str]) -> Vec<String> {
+pub(super) fn to(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -28,7 +24,7 @@ fn numbers(waiting: &[Waiting]) -> Vec<&str> {
     waiting.iter().map(|waiting| waiting.entry.event_id.as_str()).collect()
 }
 
-fn refusal(path: &Path) -> String {
+pub(super) fn refusal(path: &Path) -> String {
     let text = Store::open(path).unwrap_err().to_string();
     assert!(!text.contains('\n'), "{text}");
     text
@@ -113,45 +109,4 @@ fn what_the_disk_does_not_take_is_counted_and_nobody_waits() {
     let counted = writer.finish();
     assert!(counted.queue_full > 0 && counted.failed > 0, "{counted:?}");
     assert_eq!((counted.stored, counted.queue_full + counted.failed), (0, 10));
-}
-
-/// Named by the test below, which starts this program again and kills it.
-#[test]
-fn writes_until_it_is_killed() {
-    let Some(path) = std::env::var_os("OUTFALL_TEST_STORE") else { return };
-    let mut store = Store::open(Path::new(&path)).unwrap();
-    for n in 0_u64.. {
-        let id = u64::from(std::process::id()) << 32 | n;
-        store.append(&alerts(&[(entry(id), to(&["a"]))]), WIDE).unwrap();
-        println!("\nstored e{id}");
-    }
-}
-
-#[test]
-fn no_alert_that_was_stored_is_lost_where_the_process_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("outfall.db");
-    let mut stored = BTreeSet::new();
-    for round in 0..8 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::tests::writes_until_it_is_killed", "--nocapture"])
-            .env("OUTFALL_TEST_STORE", &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut note = |line: String| line.strip_prefix("stored ").is_some_and(|id| stored.insert(id.to_owned()));
-        let mut fresh = 0;
-        while fresh < 10 + 7 * round {
-            fresh += u32::from(note(lines.next().unwrap()));
-        }
-        child.kill().unwrap();
-        lines.for_each(|line| _ = note(line));
-        child.wait().unwrap();
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.check().unwrap(), None);
-        let waiting = store.waiting("a", 0, usize::MAX).unwrap();
-        let kept: BTreeSet<String> = waiting.into_iter().map(|waiting| waiting.entry.event_id).collect();
-        assert!(stored.is_subset(&kept), "lost {:?}", stored.difference(&kept));
-    }
 }
