@@ -145,7 +145,9 @@ fn document(message: &[u8]) -> Value {
     let fields: Vec<&str> = head.splitn(7, ' ').collect();
     assert!(fields[0].starts_with('<') && fields[0].ends_with(">1") && fields[3] == "outfall", "{text}");
     assert_ne!(fields[2], "-", "the name of this machine");
-    let document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
+    let mut document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
+    // What the sensor says of itself comes with the delivery.
+    document.as_object_mut().unwrap().shift_remove("observer").expect(text);
     let id = document["event"]["id"].as_str().unwrap();
     assert!(fields[6].contains(&format!("event_id=\"{id}\"")), "{text}");
     document
@@ -344,6 +346,10 @@ fn stored_by(program: &str, args: impl Fn(&Path) -> Vec<String>, settings: impl 
         let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
         lines
             .filter_map(|line| serde_json::from_str(line.trim_start_matches([' ', '\u{feff}'])).ok())
+            .map(|mut document: Value| {
+                document.as_object_mut().unwrap().shift_remove("observer");
+                document
+            })
             .collect::<Vec<Value>>()
     };
     let until = Instant::now() + LIMIT;

@@ -3,8 +3,11 @@
 //! In come the results of the join and of the detector; out goes an [`Alert`] with an ECS [`Document`] and a text
 //! for a terminal. Texts from the wire or from an endpoint are escaped before they reach a terminal.
 
+pub mod cef;
 mod document;
 mod health;
+pub mod json;
+pub mod ocsf;
 mod text;
 
 pub use health::{Health, Trouble};

@@ -249,15 +249,21 @@ settings! {
     /// Sending alerts on, with `outfall run`.
     deliver: Deliver {
         /// Syslog collectors, each with an `address` (an IP address and a port), a `transport` (`tls`, the default, `tcp`
-        /// or `udp`), a `format` (`ecs`, the default, or `text`), the `minimum_severity` of alerts (`low`, `medium`,
-        /// `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes` of a message (480 to
-        /// 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its `key`. For example:
+        /// or `udp`), a `format` (`ecs`, the default, `ocsf`, `cef` or `text`), the `minimum_severity` of alerts (`low`,
+        /// `medium`, `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes` of a message
+        /// (480 to 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its `key`. For
+        /// example:
         /// ```toml
         /// [[deliver.syslog]]
         /// address = "192.0.2.7:6514"
         /// ca = "/etc/outfall/collector-ca.pem"
         /// ```
         syslog: Vec<SyslogCollector> = Vec::new(), COLLECTORS;
+        /// The name of this sensor in what it sends. Empty: the name of its machine.
+        sensor: String = String::new(), SENSOR;
+        /// The private enterprise number in the id of syslog's structured data, `outfall@32473`. The default is the number
+        /// that RFC 5612 keeps for examples; a site that has one of its own (IANA gives them out) names that.
+        enterprise: u64 = 32_473, 1..=4_294_967_295;
         /// How long a connection may take to be made, and a message to be taken. Reached: the connection is made anew.
         timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
         /// The longest pause between two tries; pauses begin at half a second and double.
@@ -482,6 +488,11 @@ const PROCESSES: List<ExpectedProcess> =
 const DATABASE: Text = Text {
     what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
     fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
+};
+
+const SENSOR: Text = Text {
+    what: "a name of at most 64 printable characters of ASCII without spaces, such as \"tap-berlin-1\", or \"\"",
+    fits: |text| text.len() <= 64 && text.chars().all(|c| c.is_ascii_graphic()),
 };
 
 const COLLECTORS: List<SyslogCollector> =

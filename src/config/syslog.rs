@@ -22,6 +22,10 @@ pub enum Transport {
 pub enum Format {
     /// The ECS document.
     Ecs,
+    /// A Detection Finding of OCSF.
+    Ocsf,
+    /// ArcSight's Common Event Format.
+    Cef,
     /// One line of text.
     Text,
 }
@@ -52,7 +56,8 @@ pub struct SyslogCollector {
 }
 
 const TRANSPORTS: [(&str, Transport); 3] = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
-const FORMATS: [(&str, Format); 2] = [("ecs", Format::Ecs), ("text", Format::Text)];
+const FORMATS: [(&str, Format); 4] =
+    [("ecs", Format::Ecs), ("ocsf", Format::Ocsf), ("cef", Format::Cef), ("text", Format::Text)];
 const SEVERITIES: [(&str, u64); 4] = [("low", 21), ("medium", 47), ("high", 73), ("critical", 99)];
 /// RFC 5424, section 6.2.1.
 const FACILITIES: [(&str, u8); 18] = [

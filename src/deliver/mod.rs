@@ -5,6 +5,7 @@
 //! comes again has the same `event.id`.
 
 mod courier;
+mod form;
 mod syslog;
 mod transport;
 
@@ -20,7 +21,8 @@ use crate::config::{Config, SyslogCollector, Transport};
 use crate::record::Document;
 use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters};
 use courier::{Board, Courier};
-pub use syslog::{Formatter, Message, OPTIONAL};
+pub use form::{Form, OPTIONAL};
+pub use syslog::{Formatter, Message};
 use transport::Tls;
 
 /// Lines for the log that nobody has read yet.
@@ -56,8 +58,8 @@ pub enum DeliverError {
 pub struct Prepared {
     path: PathBuf,
     collectors: Vec<(SyslogCollector, Option<Tls>)>,
-    /// The name of this machine.
-    host: String,
+    /// The name of this sensor.
+    sensor: String,
 }
 
 impl Prepared {
@@ -81,8 +83,11 @@ impl Prepared {
             "" => Path::new(&config.listener.state).join("store").join("outfall.db"),
             path => PathBuf::from(path),
         };
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned();
-        let prepared = Self { path, collectors, host };
+        let sensor = match config.deliver.sensor.as_str() {
+            "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned(),
+            sensor => sensor.to_owned(),
+        };
+        let prepared = Self { path, collectors, sensor };
         let folder = prepared.directory();
         let failed = |source| DeliverError::Directory { path: folder.to_owned(), source };
         if !folder.is_dir() {
@@ -148,7 +153,7 @@ impl Delivery {
     /// # Errors
     /// If the store cannot be used, or a thread not be started.
     pub fn start(prepared: Prepared, config: &Config) -> Result<Self, DeliverError> {
-        let Prepared { path, collectors, host } = prepared;
+        let Prepared { path, collectors, sensor } = prepared;
         let (say, log) = bounded(LINES);
         let store = Store::open(&path)?;
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
@@ -156,7 +161,7 @@ impl Delivery {
             let (waker, wake) = bounded(1);
             let board = Arc::new(Board::default());
             let courier = Courier {
-                formatter: Formatter::new(&collector, &host, std::process::id()),
+                formatter: Formatter::new(&collector, &config.deliver, &sensor, std::process::id()),
                 collector: collector.clone(),
                 tls,
                 store: Store::open(&path)?,
