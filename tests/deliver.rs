@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod common;
+#[path = "deliver/daemon.rs"]
+mod daemon;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use common::expect::at;
 use common::lab::{self, Lab};
 use common::{Story, root, skip};
+use daemon::{Collector, Kind};
 use outfall::config::Config;
 use outfall::deliver::{Counters, Delivery, Prepared};
 use outfall::record::Document;
@@ -312,112 +313,31 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
     }
 }
 
-/// A collector that others wrote.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// To a collector that others wrote, which is killed in the middle.
+fn real(kind: Kind) {
+    for transport in ["udp", "tcp", "tls"] {
+        let Some(mut collector) = Collector::new(kind, transport) else {
+            skip(&format!("{} by {transport}", kind.name()), "it is not there, see tests/collectors");
+            continue;
+        };
+        let outcome = daemon::send(&mut collector, 600, 400, Duration::from_millis(700));
+        println!("{} {:?}", outcome.row(kind, transport), outcome.counted);
+        if transport != "udp" {
+            assert_eq!(outcome.lost(), 0, "{outcome:?}");
+        }
+        // It was there before it was killed, and after.
+        assert!(outcome.received > outcome.sent / 2, "{outcome:?}");
     }
-}
-
-fn stored_by(program: &str, args: impl Fn(&Path) -> Vec<String>, settings: impl Fn(SocketAddr, &Path) -> String) {
-    if !Path::new("/usr/sbin").join(program).exists() {
-        return skip(program, "it is not installed");
-    }
-    let site = Site::new();
-    let folder = site.folder.path();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    std::fs::write(folder.join("daemon.conf"), settings(address, &folder.join("stored"))).unwrap();
-    let start = || {
-        let mut command = Command::new(Path::new("/usr/sbin").join(program));
-        command.args(args(folder)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Daemon(command.spawn().unwrap())
-    };
-    const ALERTS: usize = 200;
-    let delivery = site.delivery(&site.collector(address, false));
-    let first = start();
-    for n in 0..ALERTS / 2 {
-        delivery.put(&alert(n));
-    }
-    let stored = || {
-        let file = std::fs::File::open(folder.join("stored")).ok();
-        let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
-        lines
-            .filter_map(|line| serde_json::from_str(line.trim_start_matches([' ', '\u{feff}'])).ok())
-            .map(|mut document: Value| {
-                document.as_object_mut().unwrap().shift_remove("observer");
-                document
-            })
-            .collect::<Vec<Value>>()
-    };
-    let until = Instant::now() + LIMIT;
-    let ids = |stored: &[Value]| {
-        stored.iter().map(|document| document["event"]["id"].to_string()).collect::<std::collections::BTreeSet<_>>()
-    };
-    while ids(&stored()).len() < ALERTS / 2 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    drop(first);
-    for n in ALERTS / 2..ALERTS {
-        delivery.put(&alert(n));
-    }
-    let _second = start();
-    while ids(&stored()).len() < ALERTS && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let stored = stored();
-    assert_eq!(ids(&stored).len(), ALERTS, "{:?}", delivery.counters());
-    for document in stored {
-        let n: usize = document["event"]["id"].as_str().unwrap()[1..].parse().unwrap();
-        assert_eq!(document.to_string(), alert(n).to_string());
-    }
-    drop(delivery);
 }
 
 #[test]
 fn rsyslog_stores_what_was_sent() {
-    let args = |folder: &Path| {
-        let path = |name: &str| folder.join(name).display().to_string();
-        vec!["-n".to_owned(), "-f".to_owned(), path("daemon.conf"), "-i".to_owned(), path("daemon.pid")]
-    };
-    stored_by("rsyslogd", args, |address, stored| {
-        format!(
-            "global(workDirectory=\"{}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
-             template(name=\"json\" type=\"string\" string=\"%msg%\\n\")\n\
-             ruleset(name=\"outfall\") {{ action(type=\"omfile\" file=\"{}\" template=\"json\") }}\n\
-             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{}\" ruleset=\"outfall\")\n",
-            stored.parent().unwrap().display(),
-            stored.display(),
-            address.port()
-        )
-    });
+    real(Kind::Rsyslog);
 }
 
 #[test]
 fn syslog_ng_stores_what_was_sent() {
-    let args = |folder: &Path| {
-        let path = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
-        vec![
-            "--foreground".to_owned(),
-            "--no-caps".to_owned(),
-            path("cfgfile", "daemon.conf"),
-            path("persist-file", "daemon.persist"),
-            path("pidfile", "daemon.pid"),
-            path("control", "daemon.ctl"),
-        ]
-    };
-    stored_by("syslog-ng", args, |address, stored| {
-        format!(
-            "@version: 3.38\noptions {{ log-msg-size(65536); }};\n\
-             source outfall {{ syslog(transport(\"tcp\") ip(\"127.0.0.1\") port({})); }};\n\
-             destination stored {{ file(\"{}\" template(\"$MSG\\n\")); }};\n\
-             log {{ source(outfall); destination(stored); }};\n",
-            address.port(),
-            stored.display()
-        )
-    });
+    real(Kind::SyslogNg);
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Courier {
             self.done(number)?;
         }
         let waiting = self.store.waiting(&self.collector.name(), session.cursor, BATCH)?;
-        let mut sent = 0;
+        let (mut sent, mut taken) = (0, None);
         for Waiting { number, entry } in waiting {
             let Some(message) = self.formatter.message(&entry) else {
                 self.board.dropped.fetch_add(1, Ordering::Relaxed);
@@ -170,8 +170,11 @@ impl Courier {
             if line.is_stream() {
                 session.unconfirmed.push_back((Instant::now(), number));
             } else {
-                self.store.delivered(&self.collector.name(), number)?;
+                taken = Some(number);
             }
+        }
+        if let Some(number) = taken {
+            self.done(number)?;
         }
         Ok(sent)
     }
