@@ -7,8 +7,8 @@ mod common;
 #[path = "deliver/daemon.rs"]
 mod daemon;
 
-use std::io::BufReader;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{BufReader, Read as _};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ impl Site {
             (rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap(), key)
         };
         let (own, own_key) = signed(&["sensor.example"]);
-        let (server, server_key) = signed(&["127.0.0.1", "::1", "collector.example"]);
+        let (server, server_key) = signed(&["127.0.0.1", "::1", "collector.example", "localhost"]);
         let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
         write("ca.pem", ca.pem());
         write("own.pem", own.pem());
@@ -68,7 +68,7 @@ impl Site {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn collector(&self, address: SocketAddr, tls: bool) -> String {
+    fn collector(&self, address: impl std::fmt::Display, tls: bool) -> String {
         let (ca, own, key) = (self.path("ca.pem"), self.path("own.pem"), self.path("own.key"));
         if tls {
             format!(
@@ -146,11 +146,16 @@ fn document(message: &[u8]) -> Value {
     let fields: Vec<&str> = head.splitn(7, ' ').collect();
     assert!(fields[0].starts_with('<') && fields[0].ends_with(">1") && fields[3] == "outfall", "{text}");
     assert_ne!(fields[2], "-", "the name of this machine");
-    let mut document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
-    // What the sensor says of itself comes with the delivery.
-    document.as_object_mut().unwrap().shift_remove("observer").expect(text);
+    let document = without_observer(serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text));
     let id = document["event"]["id"].as_str().unwrap();
     assert!(fields[6].contains(&format!("event_id=\"{id}\"")), "{text}");
+    document
+}
+
+/// What the sensor says of itself comes with the delivery.
+fn without_observer(mut document: Value) -> Value {
+    let observer = document.as_object_mut().unwrap().shift_remove("observer");
+    assert_eq!(observer.unwrap()["product"], "Outfall");
     document
 }
 
@@ -291,11 +296,18 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
         (UdpSocket::bind("127.0.0.1:0").unwrap(), listen(), listen())
     });
     udp.set_read_timeout(Some(LIMIT)).unwrap();
+    // The file is so long already that it is put aside at once; the last line was not written to its end.
+    let file = lab.folder.path().join("alerts/alerts.json");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, format!("{}{{\"cut\":", "{}\n".repeat(30_000))).unwrap();
     let collectors = format!(
-        "[[deliver.syslog]]\naddress = \"{}\"\ntransport = \"udp\"\n{}{}",
+        "[[deliver.syslog]]\naddress = \"{}\"\ntransport = \"udp\"\n{}{}[[deliver.file]]\npath = \"{}\"\n\
+         max_bytes = \"64 KiB\"\ngzip = true\n",
         udp.local_addr().unwrap(),
         site.collector(tcp.local_addr().unwrap(), false),
-        site.collector(tls.local_addr().unwrap(), true)
+        // By its name, which the certificate has too.
+        site.collector(format!("localhost:{}", tls.local_addr().unwrap().port()), true),
+        file.display()
     );
     let (to_tcp, from_tcp) = channel();
     let (to_tls, from_tls) = channel();
@@ -304,6 +316,13 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
     let (alerts, said) = sensor_sends(&lab, &collectors);
     assert!(!alerts.is_empty() && said.contains("0 waiting"), "{said}");
     assert!(said.contains("delivering to udp://"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| without_observer(serde_json::from_str(line).unwrap())).collect();
+    assert_eq!(lines, alerts, "{said}");
+    let mut aside = String::new();
+    let gz = std::fs::File::open(file.with_extension("json.1.gz")).expect(&said);
+    flate2::read::GzDecoder::new(gz).read_to_string(&mut aside).unwrap();
+    assert_eq!(aside, "{}\n".repeat(30_000));
     for alert in alerts {
         let mut bytes = vec![0; 65_536];
         let length = udp.recv(&mut bytes).unwrap();
@@ -311,6 +330,39 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
         assert_eq!(from_tcp.recv_timeout(LIMIT).expect(&said), alert);
         assert_eq!(from_tls.recv_timeout(LIMIT).expect(&said), alert);
     }
+}
+
+/// On a disk of its own; so nobody else sees it.
+#[test]
+fn a_full_disk_costs_a_file_no_alert() {
+    use nix::sched::{CloneFlags, unshare};
+    if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+        return skip("a full disk", "no right to mount one");
+    }
+    let site = Site::new();
+    let disk = site.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    for args in [&["--make-rprivate", "/"][..], &["-t", "tmpfs", "-o", "size=256k", "tmpfs", &disk]] {
+        assert!(std::process::Command::new("mount").args(args).status().unwrap().success());
+    }
+    std::fs::write(format!("{disk}/filler"), vec![0; 200_000]).unwrap();
+    const ALERTS: usize = 400;
+    let delivery = site.delivery(&format!("[[deliver.file]]\npath = \"{disk}/alerts.json\"\n"));
+    (0..ALERTS / 2).for_each(|n| delivery.put(&alert(n)));
+    let until = Instant::now() + LIMIT;
+    while delivery.counters().collectors[0].failures < 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let counted = delivery.counters();
+    assert!(counted.collectors[0].failures >= 2 && counted.collectors[0].waiting > 0, "{counted:?}");
+    assert!(delivery.log()[0].contains("No space left"));
+    std::fs::remove_file(format!("{disk}/filler")).unwrap();
+    (ALERTS / 2..ALERTS).for_each(|n| delivery.put(&alert(n)));
+    let counted = delivery.finish();
+    assert_eq!(counted.collectors[0].waiting, 0, "{counted:?}");
+    let text = std::fs::read_to_string(format!("{disk}/alerts.json")).unwrap();
+    let read = text.lines().map(|line| without_observer(serde_json::from_str(line).unwrap()).to_string());
+    assert_eq!(read.collect::<Vec<_>>(), (0..ALERTS).map(|n| alert(n).to_string()).collect::<Vec<_>>());
 }
 
 /// To a collector that others wrote, which is killed in the middle.

@@ -1,5 +1,6 @@
 //! Every section and key: its documentation, type, default and bounds, each in one place.
 
+use super::file::AlertFile;
 use super::policy::{DESTINATION, Destination, ExpectedProcess, parse_network};
 use super::problem::Refusals;
 use super::settings::{Entry, Named, Section, settings};
@@ -248,17 +249,25 @@ settings! {
 
     /// Sending alerts on, with `outfall run`.
     deliver: Deliver {
-        /// Syslog collectors, each with an `address` (an IP address and a port), a `transport` (`tls`, the default, `tcp`
-        /// or `udp`), a `format` (`ecs`, the default, `ocsf`, `cef` or `text`), the `minimum_severity` of alerts (`low`,
-        /// `medium`, `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes` of a message
-        /// (480 to 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its `key`. For
-        /// example:
+        /// Syslog collectors, each with an `address` (an IP address or a name, and a port), a `transport` (`tls`, the
+        /// default, `tcp` or `udp`), a `format` (`ecs`, the default, `ocsf`, `cef` or `text`), the `minimum_severity` of
+        /// alerts (`low`, `medium`, `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes`
+        /// of a message (480 to 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its
+        /// `key`. For example:
         /// ```toml
         /// [[deliver.syslog]]
         /// address = "192.0.2.7:6514"
         /// ca = "/etc/outfall/collector-ca.pem"
         /// ```
         syslog: Vec<SyslogCollector> = Vec::new(), COLLECTORS;
+        /// Files, each with a `path` (absolute), a `format` and a `minimum_severity` as above, and when a new one is begun:
+        /// at `max_bytes` (default 100 MiB) or after `max_age` (default 1 d). `keep` old ones are kept (default 10;
+        /// reached: the oldest is deleted), compressed if `gzip` is true. For example:
+        /// ```toml
+        /// [[deliver.file]]
+        /// path = "/var/log/outfall/alerts.json"
+        /// ```
+        file: Vec<AlertFile> = Vec::new(), FILES;
         /// The name of this sensor in what it sends. Empty: the name of its machine.
         sensor: String = String::new(), SENSOR;
         /// The private enterprise number in the id of syslog's structured data, `outfall@32473`. The default is the number
@@ -489,6 +498,8 @@ const DATABASE: Text = Text {
     what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
     fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
 };
+
+const FILES: List<AlertFile> = List { item: "a table with a `path`", may_be_empty: true, read: AlertFile::read };
 
 const SENSOR: Text = Text {
     what: "a name of at most 64 printable characters of ASCII without spaces, such as \"tap-berlin-1\", or \"\"",

@@ -4,6 +4,7 @@
 //! file, line and column, and says what was expected. A key exists once, in `keys.rs`: its field,
 //! documentation, default and bounds are one definition, and the commented default file is written from it.
 
+mod file;
 mod keys;
 mod policy;
 mod problem;
@@ -17,6 +18,7 @@ mod value;
 use std::io::Read as _;
 use std::path::Path;
 
+pub use file::AlertFile;
 pub use keys::{
     Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, Store,
     is_interface,
@@ -24,7 +26,7 @@ pub use keys::{
 pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;
-pub use syslog::{Format, SyslogCollector, Transport};
+pub use syslog::{Address, Format, SyslogCollector, Transport};
 
 use problem::{Refusals, key_text};
 use toml::de::DeTable;

@@ -131,7 +131,7 @@ mod tests {
 
     fn formatter(format: Format, max_bytes: u64) -> Formatter {
         let collector = SyslogCollector {
-            address: "192.0.2.7:514".parse().unwrap(),
+            address: crate::config::Address::Numbers("192.0.2.7:514".parse().unwrap()),
             transport: Transport::Tcp,
             format,
             minimum_severity: 0,

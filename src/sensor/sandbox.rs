@@ -169,7 +169,7 @@ fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
     #[cfg(target_arch = "x86_64")]
     if delivers {
         rules.extend(
-            [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_stat, libc::SYS_unlink]
+            [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_rename, libc::SYS_stat, libc::SYS_unlink]
                 .map(|call| (call, Vec::new())),
         );
     }
@@ -286,13 +286,15 @@ const LISTENING: &[i64] = &[
     libc::SYS_unlinkat,
 ];
 
-/// What delivery needs besides: connections, to ports that are Landlock's to judge, and what SQLite does with its files,
-/// which are so too.
+/// What delivery needs besides: connections, to ports that are Landlock's to judge, what SQLite does with its files, and
+/// putting files of alerts aside, which are so too.
 const DELIVERING: &[i64] = &[
     libc::SYS_connect,
     libc::SYS_shutdown,
     libc::SYS_pwrite64,
     libc::SYS_ftruncate,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     libc::SYS_unlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,

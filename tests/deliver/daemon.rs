@@ -238,7 +238,7 @@ pub fn hostile(n: usize) -> Document {
     ];
     let name = HOSTILE[n % HOSTILE.len()];
     // Now and then a URL that is longer than any datagram of one packet.
-    let long = if n % 97 == 0 { 20_000 } else { 300 };
+    let long = if n.is_multiple_of(97) { 20_000 } else { 300 };
     let mut document = Document::new();
     document.set("@timestamp", "2026-01-02T03:04:05.123456789Z");
     document.set("event.kind", "alert");
