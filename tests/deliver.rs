@@ -332,6 +332,42 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
     }
 }
 
+#[test]
+fn a_replay_delivers_what_it_raised_and_says_what_it_could_not() {
+    let site = Site::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = site.collector(listener.local_addr().unwrap(), false);
+    let (to, from) = channel();
+    site.flaky(listener, false, LIMIT, to);
+    let write = |collectors: &str| {
+        let (store, file) = (site.path("store/outfall.db"), site.path("alerts/alerts.cef"));
+        let text = format!(
+            "[store]\npath = \"{store}\"\n[deliver]\nconfirm = \"100 ms\"\ndrain = \"500 ms\"\n[[deliver.file]]\n\
+             path = \"{file}\"\nformat = \"cef\"\n{collectors}"
+        );
+        std::fs::write(site.path("outfall.toml"), text).unwrap();
+    };
+    let story = Story::named("ftp-staged-archive");
+    let replay = |options: &[&str]| {
+        let config = site.path("outfall.toml");
+        story.replay(&[&["--json", "--config", &config], options].concat())
+    };
+    write(&collector);
+    let alerts = replay(&["--deliver"]).exits(0).dataset("outfall.alert");
+    assert_eq!(from.recv_timeout(LIMIT).unwrap(), alerts[0]);
+    let stored = std::fs::read_to_string(site.path("alerts/alerts.cef")).unwrap();
+    let printed = story.replay(&["--format", "cef"]).exits(0).text().to_owned();
+    // What is stored says besides who sent it.
+    let unnamed: Vec<&str> = stored.split(' ').filter(|word| !word.starts_with("dvchost=")).collect();
+    assert_eq!(unnamed.join(" "), printed);
+    // Without somewhere to deliver to, nothing is replayed.
+    std::fs::write(site.path("outfall.toml"), "").unwrap();
+    replay(&["--deliver"]).exits(2).refuses(&["--deliver", "no place"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    write(&site.collector(nobody, false));
+    replay(&["--deliver"]).exits(1).says(&["still wait for tcp://"]);
+}
+
 /// On a disk of its own; so nobody else sees it.
 #[test]
 fn a_full_disk_costs_a_file_no_alert() {

@@ -1,4 +1,4 @@
-//! The delivery of a live sensor's alerts: its start, what it says in the log, and its part of the closing summary.
+//! The delivery of a sensor's or a replay's alerts: its start, what it says, and its part of the closing summary.
 
 use std::fmt::Write as _;
 
@@ -39,6 +39,13 @@ impl Delivering {
             Outcome::Alert(alert) => delivery.put(&alert.document()),
             Outcome::Health(health) => delivery.put(&health.document()),
             Outcome::Upload(_) | Outcome::Flow(_) => {}
+        }
+    }
+
+    /// Takes what is an alert of a replay, which waits for the disk.
+    pub fn put_patiently(&self, outcome: &Outcome) {
+        if let (Some(delivery), Outcome::Alert(alert)) = (&self.0, outcome) {
+            delivery.put_patiently(&alert.document());
         }
     }
 
@@ -95,6 +102,19 @@ pub fn losses(counted: &Counters) -> Vec<(&'static str, u64)> {
         ("deliveries given up, as their alert was deleted", store.pruned_waiting),
         ("alerts that fit in no message", counted.collectors.iter().map(|collector| collector.dropped).sum()),
     ]
+}
+
+/// A line for each place that has not got everything.
+pub fn waiting(counted: &Counters) -> Vec<String> {
+    let behind = counted.collectors.iter().filter(|place| place.waiting > 0);
+    behind
+        .map(|place| {
+            let (count, name) = (group_digits(place.waiting), &place.name);
+            format!(
+                "{count} alerts still wait for {name}: they are sent by the next `outfall run` or `replay --deliver`"
+            )
+        })
+        .collect()
 }
 
 /// Lines for the end of the summary.

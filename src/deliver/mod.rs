@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::record::Document;
 use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters};
 use courier::{Board, Courier};
+pub use form::Form;
 use place::Place;
 
 /// Lines for the log that nobody has read yet.
@@ -203,9 +204,20 @@ impl Delivery {
     /// Takes an alert's document. Never waits.
     pub fn put(&self, document: &Document) {
         let entry = Entry::of(document);
-        let wanted = self.couriers.iter().filter(|courier| entry.severity >= courier.minimum_severity);
-        let destinations = wanted.map(|courier| courier.name.clone()).collect();
+        let destinations = self.wanted(&entry);
         self.writer.put(entry, destinations);
+    }
+
+    /// As [`Delivery::put`], but waits for the disk where that is slower; for a replay, which loses nothing by it.
+    pub fn put_patiently(&self, document: &Document) {
+        let entry = Entry::of(document);
+        let destinations = self.wanted(&entry);
+        self.writer.put_patiently(entry, destinations);
+    }
+
+    fn wanted(&self, entry: &Entry) -> Vec<String> {
+        let wanted = self.couriers.iter().filter(|courier| entry.severity >= courier.minimum_severity);
+        wanted.map(|courier| courier.name.clone()).collect()
     }
 
     /// Lines for the log since the last call.
