@@ -9,7 +9,9 @@ mod daemon;
 
 use std::io::{BufReader, Read as _};
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -269,7 +271,7 @@ fn a_collector_that_is_not_who_it_should_be_gets_nothing() {
 }
 
 /// Has a confined sensor watch an upload; gives what it printed as alerts, and what it said.
-fn sensor_sends(lab: &Lab, collectors: &str) -> (Vec<Value>, String) {
+fn sensor_sends(lab: &Lab, collectors: &str, started: impl FnOnce()) -> (Vec<Value>, String) {
     let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
     let state = lab.folder.path().join("state");
     let text = format!(
@@ -278,6 +280,7 @@ fn sensor_sends(lab: &Lab, collectors: &str) -> (Vec<Value>, String) {
     );
     let config = lab.file("outfall.toml", &text);
     let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    started();
     let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
     lab.send(Instant::now(), &frames.into_iter().map(|frame| (0, frame)).collect::<Vec<_>>());
     let is_alert = |record: &Value| at(record, "event.dataset") == Some(&"outfall.alert".into());
@@ -313,7 +316,7 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
     let (to_tls, from_tls) = channel();
     site.flaky(tcp, false, LIMIT, to_tcp);
     site.flaky(tls, true, LIMIT, to_tls);
-    let (alerts, said) = sensor_sends(&lab, &collectors);
+    let (alerts, said) = sensor_sends(&lab, &collectors, || {});
     assert!(!alerts.is_empty() && said.contains("0 waiting"), "{said}");
     assert!(said.contains("delivering to udp://"), "{said}");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -366,6 +369,56 @@ fn a_replay_delivers_what_it_raised_and_says_what_it_could_not() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     write(&site.collector(nobody, false));
     replay(&["--deliver"]).exits(1).says(&["still wait for tcp://"]);
+}
+
+/// What `ip netns exec` puts in the place of `/etc/resolv.conf`; gone with it.
+struct Resolving(std::path::PathBuf);
+
+impl Drop for Resolving {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Answers questions for addresses: with an error, until it `knows` better.
+fn name_server(socket: UdpSocket, knows: Arc<AtomicBool>) {
+    use domain::base::iana::{Rcode, Rtype};
+    use domain::base::{Message, MessageBuilder};
+    loop {
+        let mut bytes = [0; 512];
+        let (length, from) = socket.recv_from(&mut bytes).unwrap();
+        let query = Message::from_octets(&bytes[..length]).unwrap();
+        let question = query.sole_question().unwrap();
+        let known = knows.load(Ordering::Relaxed) && question.qname().to_string() == "siem.example";
+        let code = if known { Rcode::NOERROR } else { Rcode::SERVFAIL };
+        let mut answer = MessageBuilder::new_vec().start_answer(&query, code).unwrap();
+        if known && question.qtype() == Rtype::A {
+            answer.push((question.qname(), 60, domain::rdata::A::from_octets(127, 0, 0, 1))).unwrap();
+        }
+        socket.send_to(&answer.finish(), from).unwrap();
+    }
+}
+
+#[test]
+fn a_confined_sensor_looks_up_a_name_that_nobody_knew_at_its_start() {
+    let Ok(lab) = Lab::new("names", 1).map_err(|reason| skip("names", &reason)) else { return };
+    lab.ip(&["link", "set", "lo", "up"]);
+    let resolving = Resolving(Path::new("/etc/netns").join(lab.namespace("sensor")));
+    std::fs::create_dir_all(&resolving.0).unwrap();
+    std::fs::write(resolving.0.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    let (names, collector) =
+        lab.inside(|| (UdpSocket::bind("127.0.0.1:53").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()));
+    let knows = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&knows);
+    std::thread::spawn(move || name_server(names, told));
+    collector.set_read_timeout(Some(LIMIT)).unwrap();
+    let port = collector.local_addr().unwrap().port();
+    let collectors = format!("[[deliver.syslog]]\naddress = \"siem.example:{port}\"\ntransport = \"udp\"\n");
+    let started = || knows.store(true, Ordering::Relaxed);
+    let (alerts, said) = sensor_sends(&lab, &collectors, started);
+    let mut bytes = vec![0; 65_536];
+    let length = collector.recv(&mut bytes).expect(&said);
+    assert_eq!(document(&bytes[..length]), alerts[0]);
 }
 
 /// On a disk of its own; so nobody else sees it.
