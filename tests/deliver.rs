@@ -4,18 +4,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod common;
+#[path = "deliver/daemon.rs"]
+mod daemon;
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{BufReader, Read as _};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use common::expect::at;
 use common::lab::{self, Lab};
 use common::{Story, root, skip};
+use daemon::{Collector, Kind};
 use outfall::config::Config;
 use outfall::deliver::{Counters, Delivery, Prepared};
 use outfall::record::Document;
@@ -45,7 +48,7 @@ impl Site {
             (rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap(), key)
         };
         let (own, own_key) = signed(&["sensor.example"]);
-        let (server, server_key) = signed(&["127.0.0.1", "::1", "collector.example"]);
+        let (server, server_key) = signed(&["127.0.0.1", "::1", "collector.example", "localhost"]);
         let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
         write("ca.pem", ca.pem());
         write("own.pem", own.pem());
@@ -67,7 +70,7 @@ impl Site {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn collector(&self, address: SocketAddr, tls: bool) -> String {
+    fn collector(&self, address: impl std::fmt::Display, tls: bool) -> String {
         let (ca, own, key) = (self.path("ca.pem"), self.path("own.pem"), self.path("own.key"));
         if tls {
             format!(
@@ -145,9 +148,16 @@ fn document(message: &[u8]) -> Value {
     let fields: Vec<&str> = head.splitn(7, ' ').collect();
     assert!(fields[0].starts_with('<') && fields[0].ends_with(">1") && fields[3] == "outfall", "{text}");
     assert_ne!(fields[2], "-", "the name of this machine");
-    let document: Value = serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text);
+    let document = without_observer(serde_json::from_str(body.trim_start_matches('\u{feff}')).expect(text));
     let id = document["event"]["id"].as_str().unwrap();
     assert!(fields[6].contains(&format!("event_id=\"{id}\"")), "{text}");
+    document
+}
+
+/// What the sensor says of itself comes with the delivery.
+fn without_observer(mut document: Value) -> Value {
+    let observer = document.as_object_mut().unwrap().shift_remove("observer");
+    assert_eq!(observer.unwrap()["product"], "Outfall");
     document
 }
 
@@ -261,7 +271,7 @@ fn a_collector_that_is_not_who_it_should_be_gets_nothing() {
 }
 
 /// Has a confined sensor watch an upload; gives what it printed as alerts, and what it said.
-fn sensor_sends(lab: &Lab, collectors: &str) -> (Vec<Value>, String) {
+fn sensor_sends(lab: &Lab, collectors: &str, started: impl FnOnce()) -> (Vec<Value>, String) {
     let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
     let state = lab.folder.path().join("state");
     let text = format!(
@@ -270,6 +280,7 @@ fn sensor_sends(lab: &Lab, collectors: &str) -> (Vec<Value>, String) {
     );
     let config = lab.file("outfall.toml", &text);
     let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    started();
     let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
     lab.send(Instant::now(), &frames.into_iter().map(|frame| (0, frame)).collect::<Vec<_>>());
     let is_alert = |record: &Value| at(record, "event.dataset") == Some(&"outfall.alert".into());
@@ -288,19 +299,33 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
         (UdpSocket::bind("127.0.0.1:0").unwrap(), listen(), listen())
     });
     udp.set_read_timeout(Some(LIMIT)).unwrap();
+    // The file is so long already that it is put aside at once; the last line was not written to its end.
+    let file = lab.folder.path().join("alerts/alerts.json");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, format!("{}{{\"cut\":", "{}\n".repeat(30_000))).unwrap();
     let collectors = format!(
-        "[[deliver.syslog]]\naddress = \"{}\"\ntransport = \"udp\"\n{}{}",
+        "[[deliver.syslog]]\naddress = \"{}\"\ntransport = \"udp\"\n{}{}[[deliver.file]]\npath = \"{}\"\n\
+         max_bytes = \"64 KiB\"\ngzip = true\n",
         udp.local_addr().unwrap(),
         site.collector(tcp.local_addr().unwrap(), false),
-        site.collector(tls.local_addr().unwrap(), true)
+        // By its name, which the certificate has too.
+        site.collector(format!("localhost:{}", tls.local_addr().unwrap().port()), true),
+        file.display()
     );
     let (to_tcp, from_tcp) = channel();
     let (to_tls, from_tls) = channel();
     site.flaky(tcp, false, LIMIT, to_tcp);
     site.flaky(tls, true, LIMIT, to_tls);
-    let (alerts, said) = sensor_sends(&lab, &collectors);
+    let (alerts, said) = sensor_sends(&lab, &collectors, || {});
     assert!(!alerts.is_empty() && said.contains("0 waiting"), "{said}");
     assert!(said.contains("delivering to udp://"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| without_observer(serde_json::from_str(line).unwrap())).collect();
+    assert_eq!(lines, alerts, "{said}");
+    let mut aside = String::new();
+    let gz = std::fs::File::open(file.with_extension("json.1.gz")).expect(&said);
+    flate2::read::GzDecoder::new(gz).read_to_string(&mut aside).unwrap();
+    assert_eq!(aside, "{}\n".repeat(30_000));
     for alert in alerts {
         let mut bytes = vec![0; 65_536];
         let length = udp.recv(&mut bytes).unwrap();
@@ -310,108 +335,150 @@ fn a_confined_sensor_sends_over_udp_tcp_and_tls() {
     }
 }
 
-/// A collector that others wrote.
-struct Daemon(Child);
+#[test]
+fn a_replay_delivers_what_it_raised_and_says_what_it_could_not() {
+    let site = Site::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = site.collector(listener.local_addr().unwrap(), false);
+    let (to, from) = channel();
+    site.flaky(listener, false, LIMIT, to);
+    let write = |collectors: &str| {
+        let (store, file) = (site.path("store/outfall.db"), site.path("alerts/alerts.cef"));
+        let text = format!(
+            "[store]\npath = \"{store}\"\n[deliver]\nconfirm = \"100 ms\"\ndrain = \"500 ms\"\n[[deliver.file]]\n\
+             path = \"{file}\"\nformat = \"cef\"\n{collectors}"
+        );
+        std::fs::write(site.path("outfall.toml"), text).unwrap();
+    };
+    let story = Story::named("ftp-staged-archive");
+    let replay = |options: &[&str]| {
+        let config = site.path("outfall.toml");
+        story.replay(&[&["--json", "--config", &config], options].concat())
+    };
+    write(&collector);
+    let alerts = replay(&["--deliver"]).exits(0).dataset("outfall.alert");
+    assert_eq!(from.recv_timeout(LIMIT).unwrap(), alerts[0]);
+    let stored = std::fs::read_to_string(site.path("alerts/alerts.cef")).unwrap();
+    let printed = story.replay(&["--format", "cef"]).exits(0).text().to_owned();
+    // What is stored says besides who sent it.
+    let unnamed: Vec<&str> = stored.split(' ').filter(|word| !word.starts_with("dvchost=")).collect();
+    assert_eq!(unnamed.join(" "), printed);
+    // Without somewhere to deliver to, nothing is replayed.
+    std::fs::write(site.path("outfall.toml"), "").unwrap();
+    replay(&["--deliver"]).exits(2).refuses(&["--deliver", "no place"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    write(&site.collector(nobody, false));
+    replay(&["--deliver"]).exits(1).says(&["still wait for tcp://"]);
+}
 
-impl Drop for Daemon {
+/// What `ip netns exec` puts in the place of `/etc/resolv.conf`; gone with it.
+struct Resolving(std::path::PathBuf);
+
+impl Drop for Resolving {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn stored_by(program: &str, args: impl Fn(&Path) -> Vec<String>, settings: impl Fn(SocketAddr, &Path) -> String) {
-    if !Path::new("/usr/sbin").join(program).exists() {
-        return skip(program, "it is not installed");
+/// Answers questions for addresses: with an error, until it `knows` better.
+fn name_server(socket: UdpSocket, knows: Arc<AtomicBool>) {
+    use domain::base::iana::{Rcode, Rtype};
+    use domain::base::{Message, MessageBuilder};
+    loop {
+        let mut bytes = [0; 512];
+        let (length, from) = socket.recv_from(&mut bytes).unwrap();
+        let query = Message::from_octets(&bytes[..length]).unwrap();
+        let question = query.sole_question().unwrap();
+        let known = knows.load(Ordering::Relaxed) && question.qname().to_string() == "siem.example";
+        let code = if known { Rcode::NOERROR } else { Rcode::SERVFAIL };
+        let mut answer = MessageBuilder::new_vec().start_answer(&query, code).unwrap();
+        if known && question.qtype() == Rtype::A {
+            answer.push((question.qname(), 60, domain::rdata::A::from_octets(127, 0, 0, 1))).unwrap();
+        }
+        socket.send_to(&answer.finish(), from).unwrap();
+    }
+}
+
+#[test]
+fn a_confined_sensor_looks_up_a_name_that_nobody_knew_at_its_start() {
+    let Ok(lab) = Lab::new("names", 1).map_err(|reason| skip("names", &reason)) else { return };
+    lab.ip(&["link", "set", "lo", "up"]);
+    let resolving = Resolving(Path::new("/etc/netns").join(lab.namespace("sensor")));
+    std::fs::create_dir_all(&resolving.0).unwrap();
+    std::fs::write(resolving.0.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    let (names, collector) =
+        lab.inside(|| (UdpSocket::bind("127.0.0.1:53").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()));
+    let knows = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&knows);
+    std::thread::spawn(move || name_server(names, told));
+    collector.set_read_timeout(Some(LIMIT)).unwrap();
+    let port = collector.local_addr().unwrap().port();
+    let collectors = format!("[[deliver.syslog]]\naddress = \"siem.example:{port}\"\ntransport = \"udp\"\n");
+    let started = || knows.store(true, Ordering::Relaxed);
+    let (alerts, said) = sensor_sends(&lab, &collectors, started);
+    let mut bytes = vec![0; 65_536];
+    let length = collector.recv(&mut bytes).expect(&said);
+    assert_eq!(document(&bytes[..length]), alerts[0]);
+}
+
+/// On a disk of its own; so nobody else sees it.
+#[test]
+fn a_full_disk_costs_a_file_no_alert() {
+    use nix::sched::{CloneFlags, unshare};
+    if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+        return skip("a full disk", "no right to mount one");
     }
     let site = Site::new();
-    let folder = site.folder.path();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    std::fs::write(folder.join("daemon.conf"), settings(address, &folder.join("stored"))).unwrap();
-    let start = || {
-        let mut command = Command::new(Path::new("/usr/sbin").join(program));
-        command.args(args(folder)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Daemon(command.spawn().unwrap())
-    };
-    const ALERTS: usize = 200;
-    let delivery = site.delivery(&site.collector(address, false));
-    let first = start();
-    for n in 0..ALERTS / 2 {
-        delivery.put(&alert(n));
+    let disk = site.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    for args in [&["--make-rprivate", "/"][..], &["-t", "tmpfs", "-o", "size=256k", "tmpfs", &disk]] {
+        assert!(std::process::Command::new("mount").args(args).status().unwrap().success());
     }
-    let stored = || {
-        let file = std::fs::File::open(folder.join("stored")).ok();
-        let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
-        lines
-            .filter_map(|line| serde_json::from_str(line.trim_start_matches([' ', '\u{feff}'])).ok())
-            .collect::<Vec<Value>>()
-    };
+    std::fs::write(format!("{disk}/filler"), vec![0; 200_000]).unwrap();
+    const ALERTS: usize = 400;
+    let delivery = site.delivery(&format!("[[deliver.file]]\npath = \"{disk}/alerts.json\"\n"));
+    (0..ALERTS / 2).for_each(|n| delivery.put(&alert(n)));
     let until = Instant::now() + LIMIT;
-    let ids = |stored: &[Value]| {
-        stored.iter().map(|document| document["event"]["id"].to_string()).collect::<std::collections::BTreeSet<_>>()
-    };
-    while ids(&stored()).len() < ALERTS / 2 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
+    while delivery.counters().collectors[0].failures < 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
     }
-    drop(first);
-    for n in ALERTS / 2..ALERTS {
-        delivery.put(&alert(n));
+    let counted = delivery.counters();
+    assert!(counted.collectors[0].failures >= 2 && counted.collectors[0].waiting > 0, "{counted:?}");
+    assert!(delivery.log()[0].contains("No space left"));
+    std::fs::remove_file(format!("{disk}/filler")).unwrap();
+    (ALERTS / 2..ALERTS).for_each(|n| delivery.put(&alert(n)));
+    let counted = delivery.finish();
+    assert_eq!(counted.collectors[0].waiting, 0, "{counted:?}");
+    let text = std::fs::read_to_string(format!("{disk}/alerts.json")).unwrap();
+    let read = text.lines().map(|line| without_observer(serde_json::from_str(line).unwrap()).to_string());
+    assert_eq!(read.collect::<Vec<_>>(), (0..ALERTS).map(|n| alert(n).to_string()).collect::<Vec<_>>());
+}
+
+/// To a collector that others wrote, which is killed in the middle.
+fn real(kind: Kind) {
+    for transport in ["udp", "tcp", "tls"] {
+        let Some(mut collector) = Collector::new(kind, transport) else {
+            skip(&format!("{} by {transport}", kind.name()), "it is not there, see tests/collectors");
+            continue;
+        };
+        let outcome = daemon::send(&mut collector, 600, 400, Duration::from_millis(700));
+        println!("{} {:?}", outcome.row(kind, transport), outcome.counted);
+        if transport != "udp" {
+            assert_eq!(outcome.lost(), 0, "{outcome:?}");
+        }
+        // It was there before it was killed, and after.
+        assert!(outcome.received > outcome.sent / 2, "{outcome:?}");
     }
-    let _second = start();
-    while ids(&stored()).len() < ALERTS && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let stored = stored();
-    assert_eq!(ids(&stored).len(), ALERTS, "{:?}", delivery.counters());
-    for document in stored {
-        let n: usize = document["event"]["id"].as_str().unwrap()[1..].parse().unwrap();
-        assert_eq!(document.to_string(), alert(n).to_string());
-    }
-    drop(delivery);
 }
 
 #[test]
 fn rsyslog_stores_what_was_sent() {
-    let args = |folder: &Path| {
-        let path = |name: &str| folder.join(name).display().to_string();
-        vec!["-n".to_owned(), "-f".to_owned(), path("daemon.conf"), "-i".to_owned(), path("daemon.pid")]
-    };
-    stored_by("rsyslogd", args, |address, stored| {
-        format!(
-            "global(workDirectory=\"{}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
-             template(name=\"json\" type=\"string\" string=\"%msg%\\n\")\n\
-             ruleset(name=\"outfall\") {{ action(type=\"omfile\" file=\"{}\" template=\"json\") }}\n\
-             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{}\" ruleset=\"outfall\")\n",
-            stored.parent().unwrap().display(),
-            stored.display(),
-            address.port()
-        )
-    });
+    real(Kind::Rsyslog);
 }
 
 #[test]
 fn syslog_ng_stores_what_was_sent() {
-    let args = |folder: &Path| {
-        let path = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
-        vec![
-            "--foreground".to_owned(),
-            "--no-caps".to_owned(),
-            path("cfgfile", "daemon.conf"),
-            path("persist-file", "daemon.persist"),
-            path("pidfile", "daemon.pid"),
-            path("control", "daemon.ctl"),
-        ]
-    };
-    stored_by("syslog-ng", args, |address, stored| {
-        format!(
-            "@version: 3.38\noptions {{ log-msg-size(65536); }};\n\
-             source outfall {{ syslog(transport(\"tcp\") ip(\"127.0.0.1\") port({})); }};\n\
-             destination stored {{ file(\"{}\" template(\"$MSG\\n\")); }};\n\
-             log {{ source(outfall); destination(stored); }};\n",
-            address.port(),
-            stored.display()
-        )
-    });
+    real(Kind::SyslogNg);
 }
 
 #[test]

@@ -507,7 +507,12 @@ fn the_sandbox_refuses_everything_but_the_state_directory() {
     let ran = ran.exits(0);
     for what in [
         "read /etc/passwd: refused",
-        "IPv4: refused",
+        "listening, thread 2: open a socket of IPv4: refused",
+        "delivering, thread 2: open a socket of IPv4: done",
+        "delivering, thread 1: connect to the port of a collector: done",
+        "delivering, thread 1: open a TCP connection to another port: refused",
+        "delivering, thread 1: put a file in the state directory aside: done",
+        "delivering, thread 1: accept a connection on a socket that listens: refused",
         "packet socket: refused",
         "start a program: refused",
         "trace a process: refused",

@@ -3,10 +3,13 @@
 //! In come the results of the join and of the detector; out goes an [`Alert`] with an ECS [`Document`] and a text
 //! for a terminal. Texts from the wire or from an endpoint are escaped before they reach a terminal.
 
+pub mod cef;
 mod document;
 mod health;
 mod playbook;
 mod story;
+pub mod json;
+pub mod ocsf;
 mod text;
 
 pub use health::{Health, Trouble};

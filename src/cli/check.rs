@@ -32,6 +32,10 @@ pub struct CheckArgs {
     /// Do so with this directory left open; what `--sandbox` starts, so that somebody is left to take it away
     #[arg(long, hide = true, value_name = "FOLDER")]
     sandbox_in: Option<PathBuf>,
+
+    /// Do so as a sensor that delivers; without it, as one that listens
+    #[arg(long, hide = true, requires = "sandbox_in")]
+    delivers: bool,
 }
 
 /// What came of one look.
@@ -52,7 +56,7 @@ use Finding::{Change, Fail, Fine};
 /// If the configuration cannot be read, or nothing can be looked at.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(state) = &args.sandbox_in {
-        return try_sandbox(state);
+        return try_sandbox(state, args.delivers);
     }
     if args.sandbox {
         return sandbox_apart();
@@ -211,27 +215,34 @@ fn clock() -> Finding {
     }
 }
 
-/// Has a process of its own locked up, with a directory that is made for it and taken away when it has ended: a process
+/// Has processes of their own locked up, one as a sensor that listens, one as a sensor that delivers, with a directory that is made for it and taken away when it has ended: a process
 /// that is locked up can remove nothing.
 fn sandbox_apart() -> anyhow::Result<ExitCode> {
     let state = std::env::temp_dir().join(format!("outfall-check-{}", std::process::id()));
     std::fs::create_dir(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
-    let ended = std::env::current_exe()
-        .and_then(|program| Command::new(program).args(["check", "--sandbox-in"]).arg(&state).status());
+    let ended = [None, Some("--delivers")].map(|duty| {
+        let program = std::env::current_exe()?;
+        Command::new(program).args(["check", "--sandbox-in"]).arg(&state).args(duty).status()
+    });
     let removed = std::fs::remove_dir_all(&state);
-    let ended = ended.context("the process that is to be locked up cannot be started")?;
+    let mut all = true;
+    for ended in ended {
+        all &= ended.context("the process that is to be locked up cannot be started")?.success();
+    }
     removed.with_context(|| format!("{}: cannot be removed", state.display()))?;
-    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
-fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
+fn try_sandbox(state: &Path, delivers: bool) -> anyhow::Result<ExitCode> {
     let outside = std::env::temp_dir();
     let listening = TcpListener::bind(("127.0.0.1", 0)).context("no socket to accept on")?;
     let address = listening.local_addr().context("no socket to accept on")?;
     // One for each thread to accept.
     let clients = [0, 1].map(|_| TcpStream::connect(address));
-    let open = Open { keep: vec![state.to_owned()], ..Open::default() };
+    let duties = Duties { listens: !delivers, delivers, ..Duties::default() };
+    let connect = if delivers { vec![address.port()] } else { Vec::new() };
+    let open = Open { keep: vec![state.to_owned()], connect, ..Open::default() };
     let mut findings = vec![match sandbox::confine(&open)? {
         Files::Confined => Fine("Landlock holds, with all of its rules".to_owned()),
         Files::Partly => Fine("Landlock holds; this kernel does not know all of its rules".to_owned()),
@@ -249,19 +260,19 @@ fn try_sandbox(state: &Path) -> anyhow::Result<ExitCode> {
         // It is there before the list of system calls holds, as the capture threads are.
         std::thread::spawn(move || {
             gate.wait();
-            sandbox::try_out(&state, &outside, &listening)
+            sandbox::try_out(duties, &state, &outside, &listening, address.port())
         })
     };
-    // As a sensor that listens. One that delivers may besides open sockets of IP, which is not tried here.
-    sandbox::lock(Duties { listens: true, ..Duties::default() })?;
+    sandbox::lock(duties)?;
     gate.wait();
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
-    let here = sandbox::try_out(state, &outside, &listening);
+    let here = sandbox::try_out(duties, state, &outside, &listening, address.port());
     drop(clients);
+    let duty = if delivers { "delivering" } else { "listening" };
     for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
         for attempt in attempts {
             let result = attempt.refused.as_ref().map_or("done".to_owned(), |why| format!("refused: {why}"));
-            let text = format!("{thread}: {}: {result}", attempt.what);
+            let text = format!("{duty}, {thread}: {}: {result}", attempt.what);
             findings.push(if attempt.is_right() { Fine(text) } else { Fail(text) });
         }
     }

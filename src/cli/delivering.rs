@@ -74,6 +74,13 @@ impl Delivering {
         }
     }
 
+    /// Takes what is an alert of a replay, which waits for the disk.
+    pub fn put_patiently(&self, outcome: &Outcome) {
+        if let (Some(delivery), Outcome::Alert(alert)) = (&self.delivery, outcome) {
+            delivery.put_patiently(&alert.document());
+        }
+    }
+
     /// What there is to say.
     pub fn log(&self) -> Vec<String> {
         self.delivery.as_ref().map(Delivery::log).unwrap_or_default()
@@ -133,6 +140,19 @@ pub fn losses(counted: &Counters) -> Vec<(&'static str, u64)> {
         ("deliveries given up, as their alert was deleted", store.pruned_waiting),
         ("alerts that fit in no message", counted.collectors.iter().map(|collector| collector.dropped).sum()),
     ]
+}
+
+/// A line for each place that has not got everything.
+pub fn waiting(counted: &Counters) -> Vec<String> {
+    let behind = counted.collectors.iter().filter(|place| place.waiting > 0);
+    behind
+        .map(|place| {
+            let (count, name) = (group_digits(place.waiting), &place.name);
+            format!(
+                "{count} alerts still wait for {name}: they are sent by the next `outfall run` or `replay --deliver`"
+            )
+        })
+        .collect()
 }
 
 /// Lines for the end of the summary.

@@ -8,11 +8,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+#[cfg(target_os = "linux")]
+use super::delivering::Delivering;
 use super::keeping::Keeper;
 use super::output::Output;
 use super::summary;
 use crate::capture::Reader;
-use crate::config::Config;
+use crate::config::{Config, Format};
+use crate::deliver::Form;
+#[cfg(target_os = "linux")]
+use crate::deliver::Prepared;
 use crate::detect::Places;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
@@ -31,6 +36,15 @@ pub struct ReplayArgs {
     /// Also print a record for every TCP flow, whatever its protocol
     #[arg(long)]
     flows: bool,
+
+    /// Print the alerts alone, one a line: ecs, ocsf, cef or text
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["json", "flows"])]
+    format: Option<Format>,
+
+    /// Deliver the alerts to the syslog collectors and files of the configuration; waits for `deliver.drain` at most
+    #[cfg(target_os = "linux")]
+    #[arg(long, requires = "config")]
+    deliver: bool,
 }
 
 /// What is replayed, and how.
@@ -71,14 +85,69 @@ const LARGE: u64 = 64 << 20;
 /// If a file cannot be read, or is not what it should be.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let output = RefCell::new(Output::new(std::io::stdout().lock(), args.json, args.flows));
-    let played = play(&args.inputs, &mut |outcome| output.borrow_mut().put(outcome), &|| output.borrow().is_wanted())?;
+    let form = args.format.map(|format| Form::new(format, ""));
+    #[cfg(target_os = "linux")]
+    let delivering = delivering(args)?;
+    let mut put = |outcome: &Outcome| {
+        #[cfg(target_os = "linux")]
+        delivering.put_patiently(outcome);
+        match &form {
+            Some(form) => output.borrow_mut().text(&alert_line(form, outcome)),
+            None => output.borrow_mut().put(outcome),
+        }
+    };
+    let played = play(&args.inputs, &mut put, &|| output.borrow().is_wanted())?;
     let mut output = output.into_inner();
+    #[cfg(target_os = "linux")]
+    let delivered = delivering.finish(&mut |_| {});
     let counters = played.counters?;
-    if !args.json {
+    if !args.json && args.format.is_none() {
         output.text(&summary::text(played.reader.counters(), &counters, &played.judgement, &played.intake));
+        #[cfg(target_os = "linux")]
+        output.text(&delivered.as_ref().map(super::delivering::summary).unwrap_or_default());
     }
     output.finish().context("cannot write the output")?;
+    #[cfg(target_os = "linux")]
+    if let Some(delivered) = delivered {
+        let losses = super::delivering::losses(&delivered).into_iter().filter(|(_, count)| *count > 0);
+        let losses = losses.map(|(what, count)| format!("{what}: {count}"));
+        let said: Vec<String> = losses.chain(super::delivering::waiting(&delivered)).collect();
+        said.iter().for_each(|line| eprintln!("outfall: warning: {}", printable(line)));
+        if !said.is_empty() {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An alert on a line of its own; nothing for what is none.
+fn alert_line(form: &Form, outcome: &Outcome) -> String {
+    let Outcome::Alert(alert) = outcome else { return String::new() };
+    let document = serde_json::from_str(&alert.document().to_string()).ok();
+    let line = document.and_then(|document| form.body(document, |_| true));
+    line.map(|(line, _)| line + "\n").unwrap_or_default()
+}
+
+/// Delivery of what is replayed, if that is asked for.
+#[cfg(target_os = "linux")]
+fn delivering(args: &ReplayArgs) -> anyhow::Result<Delivering> {
+    if !args.deliver {
+        return Ok(Delivering::start(None, &Config::default())?);
+    }
+    let config = configured(&args.inputs)?;
+    let prepared = Prepared::read(&config, None)?;
+    anyhow::ensure!(
+        prepared.as_ref().is_some_and(Prepared::delivers),
+        "--deliver: the configuration names no place to deliver to: see `[[deliver.syslog]]` and `[[deliver.file]]`"
+    );
+    Ok(Delivering::start(prepared, &config)?)
+}
+
+fn configured(inputs: &Inputs) -> anyhow::Result<Config> {
+    Ok(match &inputs.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    })
 }
 
 /// What came of a replay.
@@ -96,10 +165,7 @@ pub(super) fn play(
     put: &mut dyn FnMut(&Outcome),
     wanted: &dyn Fn() -> bool,
 ) -> anyhow::Result<Played> {
-    let config = match &inputs.config {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
-    };
+    let config = configured(inputs)?;
     let files = inputs.captures.iter().chain(&inputs.endpoint);
     if files.filter(|path| path.as_path() == Path::new("-")).count() > 1 {
         anyhow::bail!("standard input: `-` can stand for only one of the inputs");

@@ -245,7 +245,7 @@ fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>, prepared: Opt
         keep: bound
             .map(Bound::state)
             .into_iter()
-            .chain(prepared.map(Prepared::directory))
+            .chain(prepared.into_iter().flat_map(Prepared::directories))
             .map(Path::to_owned)
             .collect(),
         connect: prepared.map(Prepared::ports).unwrap_or_default(),

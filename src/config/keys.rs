@@ -1,5 +1,6 @@
 //! Every section and key: its documentation, type, default and bounds, each in one place.
 
+use super::file::AlertFile;
 use super::playbook::Steps;
 use super::policy::{DESTINATION, Destination, ExpectedProcess, PathPattern, parse_network};
 use super::problem::Refusals;
@@ -333,16 +334,30 @@ settings! {
 
     /// Sending alerts on, with `outfall run`.
     deliver: Deliver {
-        /// Syslog collectors, each with an `address` (an IP address and a port), a `transport` (`tls`, the default, `tcp`
-        /// or `udp`), a `format` (`ecs`, the default, or `text`), the `minimum_severity` of alerts (`low`, `medium`,
-        /// `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes` of a message (480 to
-        /// 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its `key`. For example:
+        /// Syslog collectors, each with an `address` (an IP address or a name, and a port), a `transport` (`tls`, the
+        /// default, `tcp` or `udp`), a `format` (`ecs`, the default, `ocsf`, `cef` or `text`), the `minimum_severity` of
+        /// alerts (`low`, `medium`, `high`, `critical`; all, if left out), a `facility` (default `local0`), and `max_bytes`
+        /// of a message (480 to 65000, default 8192). TLS needs a `ca`, and takes a `server_name`, a `certificate` and its
+        /// `key`. For example:
         /// ```toml
         /// [[deliver.syslog]]
         /// address = "192.0.2.7:6514"
         /// ca = "/etc/outfall/collector-ca.pem"
         /// ```
         syslog: Vec<SyslogCollector> = Vec::new(), COLLECTORS;
+        /// Files, each with a `path` (absolute), a `format` and a `minimum_severity` as above, and when a new one is begun:
+        /// at `max_bytes` (default 100 MiB) or after `max_age` (default 1 d). `keep` old ones are kept (default 10;
+        /// reached: the oldest is deleted), compressed if `gzip` is true. For example:
+        /// ```toml
+        /// [[deliver.file]]
+        /// path = "/var/log/outfall/alerts.json"
+        /// ```
+        file: Vec<AlertFile> = Vec::new(), FILES;
+        /// The name of this sensor in what it sends. Empty: the name of its machine.
+        sensor: String = String::new(), SENSOR;
+        /// The private enterprise number in the id of syslog's structured data, `outfall@32473`. The default is the number
+        /// that RFC 5612 keeps for examples; a site that has one of its own (IANA gives them out) names that.
+        enterprise: u64 = 32_473, 1..=4_294_967_295;
         /// How long a connection may take to be made, and a message to be taken. Reached: the connection is made anew.
         timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
         /// The longest pause between two tries; pauses begin at half a second and double.
@@ -660,6 +675,13 @@ const DATABASE: Text = Text {
 const MMDB: Text = Text {
     what: "the path of a file such as \"/var/lib/GeoIP/GeoLite2-ASN.mmdb\", or \"\"",
     fits: |text| !text.ends_with('/') && !text.contains('\0'),
+};
+
+const FILES: List<AlertFile> = List { item: "a table with a `path`", may_be_empty: true, read: AlertFile::read };
+
+const SENSOR: Text = Text {
+    what: "a name of at most 64 printable characters of ASCII without spaces, such as \"tap-berlin-1\", or \"\"",
+    fits: |text| text.len() <= 64 && text.chars().all(|c| c.is_ascii_graphic()),
 };
 
 const COLLECTORS: List<SyslogCollector> =

@@ -4,6 +4,7 @@
 //! file, line and column, and says what was expected. A key exists once, in `keys.rs`: its field,
 //! documentation, default and bounds are one definition, and the commented default file is written from it.
 
+mod file;
 mod keys;
 mod playbook;
 mod policy;
@@ -18,6 +19,7 @@ mod value;
 use std::io::Read as _;
 use std::path::Path;
 
+pub use file::AlertFile;
 pub use keys::{
     Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Playbook, Protocol,
     Replay, Store, is_interface,
@@ -26,7 +28,7 @@ pub use playbook::{Part, Placeholder, Steps, parts};
 pub use policy::{Destination, DestinationError, ExpectedProcess, PathPattern, PatternError};
 pub use problem::{ConfigError, Problem};
 pub use settings::Change;
-pub use syslog::{Format, SyslogCollector, Transport};
+pub use syslog::{Address, Format, SyslogCollector, Transport};
 
 use problem::{Refusals, key_text};
 use toml::de::DeTable;

@@ -22,15 +22,76 @@ pub enum Transport {
 pub enum Format {
     /// The ECS document.
     Ecs,
+    /// A Detection Finding of OCSF.
+    Ocsf,
+    /// ArcSight's Common Event Format.
+    Cef,
     /// One line of text.
     Text,
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = FORMATS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let names: Vec<&str> = FORMATS.iter().map(|(name, _)| *name).collect();
+            format!("expected one of {}", names.join(", "))
+        })
+    }
+}
+
+/// Where a collector listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// In numbers.
+    Numbers(SocketAddr),
+    /// A name that is looked up, and the port.
+    Name(String, u16),
+}
+
+impl Address {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Numbers(address) => address.port(),
+            Self::Name(_, port) => *port,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let address = match text.parse() {
+            Ok(address) => Self::Numbers(address),
+            Err(_) => {
+                let (name, port) = text.rsplit_once(':')?;
+                // What ends in a number is an address that is written wrong.
+                let top = name.trim_end_matches('.').rsplit('.').next()?;
+                let is_name = rustls::pki_types::DnsName::try_from(name).is_ok();
+                if !is_name || top.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return None;
+                }
+                Self::Name(name.to_ascii_lowercase(), port.parse().ok()?)
+            }
+        };
+        Some(address).filter(|address| address.port() != 0)
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Numbers(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// A collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogCollector {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// How messages travel.
     pub transport: Transport,
     /// What a message says.
@@ -43,7 +104,7 @@ pub struct SyslogCollector {
     pub max_bytes: u64,
     /// TLS: the file with the certificates that may sign the collector's, in PEM.
     pub ca: String,
-    /// TLS: the name that its certificate must hold; empty for the address.
+    /// TLS: the name that its certificate must hold; empty for that of the address.
     pub server_name: String,
     /// TLS: the file with the certificate to show it, in PEM; empty for none.
     pub certificate: String,
@@ -52,8 +113,9 @@ pub struct SyslogCollector {
 }
 
 const TRANSPORTS: [(&str, Transport); 3] = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
-const FORMATS: [(&str, Format); 2] = [("ecs", Format::Ecs), ("text", Format::Text)];
-const SEVERITIES: [(&str, u64); 4] = [("low", 21), ("medium", 47), ("high", 73), ("critical", 99)];
+pub(super) const FORMATS: [(&str, Format); 4] =
+    [("ecs", Format::Ecs), ("ocsf", Format::Ocsf), ("cef", Format::Cef), ("text", Format::Text)];
+pub(super) const SEVERITIES: [(&str, u64); 4] = [("low", 21), ("medium", 47), ("high", 73), ("critical", 99)];
 /// RFC 5424, section 6.2.1.
 const FACILITIES: [(&str, u8); 18] = [
     ("user", 1),
@@ -89,8 +151,7 @@ const KEYS: [&str; 10] = [
     "key",
 ];
 
-const ADDRESS: &str =
-    "an address and a port such as \"192.0.2.7:6514\" or \"[2001:db8::7]:6514\" (names are not looked up)";
+const ADDRESS: &str = "an address or a name, and a port, such as \"192.0.2.7:6514\", \"[2001:db8::7]:6514\" or \"collector.example:6514\"";
 const FILE: Text = Text {
     what: "the absolute path of a file in PEM, such as \"/etc/outfall/collector-ca.pem\"",
     fits: |text| text.starts_with('/') && !text.contains('\0'),
@@ -135,9 +196,7 @@ impl SyslogCollector {
             refused.add(node.span().start, Some(path("address")), format!("expected {ADDRESS}, found none"));
             return None;
         };
-        let address = read_text(address, ADDRESS, &path("address"), refused, |text| {
-            text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0)
-        })?;
+        let address = read_text(address, ADDRESS, &path("address"), refused, Address::parse)?;
         let collector = Self {
             address,
             transport: transport?,
@@ -199,11 +258,11 @@ impl Item for SyslogCollector {
     }
 }
 
-fn named<T: PartialEq>(names: &[(&'static str, T)], wanted: &T) -> &'static str {
+pub(super) fn named<T: PartialEq>(names: &[(&'static str, T)], wanted: &T) -> &'static str {
     names.iter().find(|(_, value)| value == wanted).map_or("", |(name, _)| name)
 }
 
-fn choice<T: Copy>(
+pub(super) fn choice<T: Copy>(
     node: Option<&Node<'_>>,
     names: &[(&'static str, T)],
     default: T,
@@ -230,9 +289,11 @@ mod tests {
     fn a_collector_is_written_as_it_is_read() {
         let text = "[[deliver.syslog]]\naddress = \"[2001:db8::7]:6514\"\nca = \"/a\"\ncertificate = \"/b\"\nkey = \"/c\"\n\
                     server_name = \"c.example\"\nminimum_severity = \"high\"\nfacility = \"local4\"\nmax_bytes = 480\n\
-                    [[deliver.syslog]]\naddress = \"192.0.2.7:514\"\ntransport = \"udp\"\nformat = \"text\"\n";
+                    [[deliver.syslog]]\naddress = \"192.0.2.7:514\"\ntransport = \"udp\"\nformat = \"text\"\n\
+                    [[deliver.syslog]]\naddress = \"Collector.example:514\"\ntransport = \"tcp\"\n";
         let config = read(text).unwrap();
-        assert_eq!(config.deliver.syslog.len(), 2);
+        assert_eq!(config.deliver.syslog.len(), 3);
+        assert_eq!(config.deliver.syslog[2].name(), "tcp://collector.example:514");
         assert_eq!(config.deliver.syslog[1].name(), "udp://192.0.2.7:514");
         let again = read(&format!("[deliver]\nsyslog = {}\n", config.changes()[0].value)).unwrap();
         assert_eq!(again, config);
@@ -242,7 +303,9 @@ mod tests {
     fn a_collector_that_makes_no_sense_is_refused_in_a_line() {
         for (text, said) in [
             ("transport = \"tcp\"", "address"),
-            ("address = \"collector.example:514\"", "names are not looked up"),
+            ("address = \"collector example:514\"", "an address or a name"),
+            ("address = \"192.0.2.777:514\"", "an address or a name"),
+            ("address = \"collector.example\"", "an address or a name"),
             ("address = \"192.0.2.7:6514\"", "needs the file"),
             ("address = \"192.0.2.7:6514\"\ntransport = \"relp\"", "\"udp\", \"tcp\", \"tls\""),
             ("address = \"192.0.2.7:514\"\ntransport = \"udp\"\nmax_bytes = 479", "at least 480"),

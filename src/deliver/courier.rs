@@ -1,4 +1,4 @@
-//! The thread that brings alerts to one collector: at least once, and in order.
+//! The thread that brings alerts to one place: at least once, and in order.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::syslog::Formatter;
-use super::transport::{Line, Tls};
-use crate::config::{Deliver, SyslogCollector};
+use super::place::Place;
+use super::transport::Line;
+use crate::config::Deliver;
 use crate::store::{Store, StoreError, Waiting};
 
 /// Alerts that are taken from the store at a time.
@@ -19,6 +19,8 @@ const BATCH: usize = 64;
 const IDLE: Duration = Duration::from_secs(1);
 /// How long while messages are not confirmed; a connection that broke is noticed within that time.
 const WATCH: Duration = Duration::from_millis(100);
+/// How long a socket of UDP is used: a collector's name may have got another address, and nothing tells.
+const DATAGRAMS: Duration = Duration::from_secs(300);
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -33,11 +35,9 @@ pub struct Board {
     pub failures: AtomicU64,
 }
 
-/// What brings alerts to a collector.
+/// What brings alerts to a place.
 pub struct Courier {
-    pub collector: SyslogCollector,
-    pub tls: Option<Tls>,
-    pub formatter: Formatter,
+    pub place: Place,
     pub store: Store,
     pub settings: Deliver,
     /// Something was stored; disconnected: the end is near.
@@ -62,6 +62,8 @@ impl From<StoreError> for Trouble {
 #[derive(Default)]
 struct Session {
     line: Option<Line>,
+    /// When it was made.
+    since: Option<Instant>,
     /// The last alert that was written.
     cursor: i64,
     /// Alerts that were written and may still be lost, with the time.
@@ -127,10 +129,14 @@ impl Courier {
 
     /// Sends what waits, and notes what has arrived. How many were sent.
     fn round(&mut self, session: &mut Session) -> Result<usize, Trouble> {
+        let old = session.since.is_some_and(|since| since.elapsed() >= DATAGRAMS);
+        if old && matches!(session.line, Some(Line::Udp(_))) {
+            session.line = None;
+        }
         if let Some(line) = &mut session.line {
             match line.check() {
                 // It is idle: a new connection is made where there is something to send.
-                Err(_) if session.unconfirmed.is_empty() => session.line = None,
+                Err(_) if line.is_stream() && session.unconfirmed.is_empty() => session.line = None,
                 other => other.map_err(Trouble::Line)?,
             }
         }
@@ -145,32 +151,52 @@ impl Courier {
         if let Some(number) = arrived {
             self.done(number)?;
         }
-        let waiting = self.store.waiting(&self.collector.name(), session.cursor, BATCH)?;
+        let waiting = self.store.waiting(&self.place.name(), session.cursor, BATCH)?;
+        let mut taken = None;
+        let sent = self.send(session, waiting, &mut taken);
+        // What was taken before one was not is done with.
+        if let Some(number) = taken {
+            if let Some(line) = &mut session.line {
+                line.settle().map_err(Trouble::Line)?;
+            }
+            self.done(number)?;
+        }
+        sent
+    }
+
+    /// Sends these, one after the other; `taken` is the last of those that no later trouble can lose. How many were sent.
+    fn send(
+        &mut self,
+        session: &mut Session,
+        waiting: Vec<Waiting>,
+        taken: &mut Option<i64>,
+    ) -> Result<usize, Trouble> {
         let mut sent = 0;
         for Waiting { number, entry } in waiting {
-            let Some(message) = self.formatter.message(&entry) else {
-                self.board.dropped.fetch_add(1, Ordering::Relaxed);
-                // It is done with, but only after those before it.
-                session.cursor = number;
-                session.unconfirmed.push_back((Instant::now(), number));
-                continue;
-            };
+            let message = self.place.message(&entry);
             let line = match &mut session.line {
                 Some(line) => line,
                 none => {
                     let timeout = Duration::from_nanos(self.settings.timeout.0);
-                    none.insert(Line::open(&self.collector, self.tls.as_ref(), timeout).map_err(Trouble::Line)?)
+                    let line = self.place.open(timeout).map_err(Trouble::Line)?;
+                    session.since = Some(Instant::now());
+                    none.insert(line)
                 }
             };
-            line.send(&message.bytes).map_err(Trouble::Line)?;
-            sent += 1;
-            self.board.sent.fetch_add(1, Ordering::Relaxed);
-            self.board.reduced.fetch_add(u64::from(message.reduced), Ordering::Relaxed);
+            if let Some(message) = message {
+                line.send(&message.bytes).map_err(Trouble::Line)?;
+                sent += 1;
+                self.board.sent.fetch_add(1, Ordering::Relaxed);
+                self.board.reduced.fetch_add(u64::from(message.reduced), Ordering::Relaxed);
+            } else {
+                // It is done with, but only after those before it.
+                self.board.dropped.fetch_add(1, Ordering::Relaxed);
+            }
             session.cursor = number;
             if line.is_stream() {
                 session.unconfirmed.push_back((Instant::now(), number));
             } else {
-                self.store.delivered(&self.collector.name(), number)?;
+                *taken = Some(number);
             }
         }
         Ok(sent)
@@ -182,7 +208,7 @@ impl Courier {
         self.board.retried.fetch_add(session.unconfirmed.len() as u64, Ordering::Relaxed);
         if let Some((_, last)) = session.unconfirmed.back() {
             // The count of attempts is for people; what is sent does not depend on it.
-            let _ = self.store.attempted(&self.collector.name(), *last);
+            let _ = self.store.attempted(&self.place.name(), *last);
         }
         session.unconfirmed.clear();
         session.cursor = 0;
@@ -199,11 +225,11 @@ impl Courier {
     }
 
     fn done(&self, up_to: i64) -> Result<(), StoreError> {
-        self.store.delivered(&self.collector.name(), up_to)
+        self.store.delivered(&self.place.name(), up_to)
     }
 
     fn count(&self) {
-        if let Ok(waiting) = self.store.count_waiting(&self.collector.name()) {
+        if let Ok(waiting) = self.store.count_waiting(&self.place.name()) {
             self.board.waiting.store(waiting, Ordering::Relaxed);
         }
     }
@@ -222,7 +248,7 @@ impl Courier {
 
     fn say(&self, what: String) {
         // A log that is full has said enough.
-        let _ = self.log.try_send(format!("{}: {what}", self.collector.name()));
+        let _ = self.log.try_send(format!("{}: {what}", self.place.name()));
     }
 }
 

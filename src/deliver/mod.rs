@@ -1,10 +1,14 @@
-//! Bringing alerts from the outbox to syslog collectors.
+//! Bringing alerts from the outbox to syslog collectors and files.
 //!
-//! In come alerts, which go to the store; a thread for each collector takes them from its outbox, and notes there what has
-//! arrived. Whoever raises an alert waits for nothing. Each collector gets every alert at least once and in order; what
+//! In come alerts, which go to the store; a thread for each place takes them from its outbox, and notes there what has
+//! arrived. Whoever raises an alert waits for nothing. Each place gets every alert at least once and in order; what
 //! comes again has the same `event.id`.
 
 mod courier;
+mod file;
+mod form;
+mod names;
+mod place;
 mod syslog;
 mod transport;
 
@@ -16,13 +20,13 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::config::{Config, SyslogCollector, Transport};
+use crate::config::Config;
 use crate::detect::Row;
 use crate::record::Document;
 use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters, file_of};
 use courier::{Board, Courier};
-pub use syslog::{Formatter, Message, OPTIONAL};
-use transport::Tls;
+pub use form::Form;
+use place::Place;
 
 /// Lines for the log that nobody has read yet.
 const LINES: usize = 64;
@@ -30,9 +34,11 @@ const LINES: usize = 64;
 /// Why alerts cannot be delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
-    /// The store's directory.
-    #[error("{}: the directory of the store cannot be made (`store.path`)", .path.display())]
+    /// A directory of the store or of a file.
+    #[error("{}: the directory cannot be made (`{key}`)", .path.display())]
     Directory {
+        /// The setting that names it.
+        key: &'static str,
         /// The directory.
         path: PathBuf,
         /// What the system said.
@@ -44,8 +50,8 @@ pub enum DeliverError {
     /// A file of TLS.
     #[error("deliver.syslog: {0}")]
     Tls(String),
-    /// The same collector twice.
-    #[error("deliver.syslog: {0} is named twice")]
+    /// The same place twice.
+    #[error("deliver: {0} is named twice")]
     Twice(String),
     /// A thread.
     #[error("a thread for delivery could not be started")]
@@ -56,34 +62,38 @@ pub enum DeliverError {
 #[derive(Debug)]
 pub struct Prepared {
     path: PathBuf,
-    collectors: Vec<(SyslogCollector, Option<Tls>)>,
-    /// The name of this machine.
-    host: String,
+    places: Vec<Place>,
 }
 
 impl Prepared {
-    /// Reads the files of TLS, and makes the directory of the store for its `owner`; none if nothing is kept.
+    /// Reads the files of TLS, looks names up, and makes the directories of the store and of files for their `owner`; none
+    /// if nothing is kept.
     ///
     /// # Errors
-    /// If a file cannot be used, or the directory not be made.
+    /// If a file cannot be used, or a directory not be made.
     pub fn read(config: &Config, owner: Option<(u32, u32)>) -> Result<Option<Self>, DeliverError> {
         let Some(path) = file_of(config) else { return Ok(None) };
-        let mut collectors: Vec<(SyslogCollector, Option<Tls>)> = Vec::new();
-        for collector in &config.deliver.syslog {
-            if collectors.iter().any(|(other, _)| other.name() == collector.name()) {
-                return Err(DeliverError::Twice(collector.name()));
-            }
-            let tls = (collector.transport == Transport::Tls).then(|| Tls::read(collector)).transpose();
-            collectors.push((collector.clone(), tls.map_err(DeliverError::Tls)?));
+        let settings = &config.deliver;
+        let sensor = match settings.sensor.as_str() {
+            "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned(),
+            sensor => sensor.to_owned(),
+        };
+        let collectors = settings.syslog.iter().map(|collector| Place::collector(collector, settings, &sensor));
+        let files = settings.file.iter().map(|file| Ok(Place::file(file, &sensor)));
+        let places = collectors.chain(files).collect::<Result<Vec<_>, _>>().map_err(DeliverError::Tls)?;
+        let mut names = std::collections::BTreeSet::new();
+        if let Some(twice) = places.iter().map(Place::name).find(|name| !names.insert(name.clone())) {
+            return Err(DeliverError::Twice(twice));
         }
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned();
-        let prepared = Self { path, collectors, host };
-        let folder = prepared.directory();
-        let failed = |source| DeliverError::Directory { path: folder.to_owned(), source };
-        if !folder.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-            if let Some((user, group)) = owner {
-                std::os::unix::fs::chown(folder, Some(user), Some(group)).map_err(failed)?;
+        let prepared = Self { path, places };
+        for (n, folder) in prepared.directories().enumerate() {
+            let key = if n == 0 { "store.path" } else { "deliver.file" };
+            let failed = |source| DeliverError::Directory { key, path: folder.to_owned(), source };
+            if !folder.is_dir() {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+                if let Some((user, group)) = owner {
+                    std::os::unix::fs::chown(folder, Some(user), Some(group)).map_err(failed)?;
+                }
             }
         }
         Ok(Some(prepared))
@@ -94,22 +104,27 @@ impl Prepared {
         &self.path
     }
 
-    /// The store's directory, which stays open to a process that is confined.
-    pub fn directory(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
+    /// Whether there is a place to deliver to.
+    pub fn delivers(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// The store's directory and those of files, which stay open to a process that is confined.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let store = self.path.parent().unwrap_or(Path::new("/"));
+        std::iter::once(store).chain(self.places.iter().filter_map(Place::directory))
     }
 
     /// The ports to which connections are made over TCP.
     pub fn ports(&self) -> Vec<u16> {
-        let streams = self.collectors.iter().filter(|(collector, _)| collector.transport != Transport::Udp);
-        streams.map(|(collector, _)| collector.address.port()).collect()
+        self.places.iter().filter_map(Place::port).collect()
     }
 }
 
-/// What became of the alerts for a collector.
+/// What became of the alerts for a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CollectorCounters {
-    /// The collector: `tls://192.0.2.7:6514`.
+    /// The place: `tls://192.0.2.7:6514`, `file:/var/log/outfall/alerts.json`.
     pub name: String,
     /// Messages written, repeated ones included.
     pub sent: u64,
@@ -130,8 +145,17 @@ pub struct CollectorCounters {
 pub struct Counters {
     /// The store.
     pub store: WriterCounters,
-    /// By collector.
+    /// By place.
     pub collectors: Vec<CollectorCounters>,
+}
+
+/// A courier at work.
+struct Employed {
+    /// Of its place.
+    name: String,
+    minimum_severity: u64,
+    board: Arc<Board>,
+    thread: JoinHandle<()>,
 }
 
 /// Delivery at work.
@@ -140,7 +164,7 @@ pub struct Delivery {
     /// What was normal here when the store was opened.
     baseline: Vec<Row>,
     wakers: Vec<Sender<()>>,
-    couriers: Vec<(SyslogCollector, Arc<Board>, JoinHandle<()>)>,
+    couriers: Vec<Employed>,
     log: Receiver<String>,
 }
 
@@ -150,18 +174,17 @@ impl Delivery {
     /// # Errors
     /// If the store cannot be used, or a thread not be started.
     pub fn start(prepared: Prepared, config: &Config) -> Result<Self, DeliverError> {
-        let Prepared { path, collectors, host } = prepared;
+        let Prepared { path, places } = prepared;
         let (say, log) = bounded(LINES);
         let store = Store::open(&path)?;
         let baseline = store.baseline()?.0;
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
-        for (collector, tls) in collectors {
+        for place in places {
             let (waker, wake) = bounded(1);
             let board = Arc::new(Board::default());
+            let (name, minimum_severity) = (place.name(), place.minimum_severity());
             let courier = Courier {
-                formatter: Formatter::new(&collector, &host, std::process::id()),
-                collector: collector.clone(),
-                tls,
+                place,
                 store: Store::open(&path)?,
                 settings: config.deliver.clone(),
                 wake,
@@ -171,7 +194,7 @@ impl Delivery {
             let thread = std::thread::Builder::new().name(format!("deliver-{}", couriers.len()));
             let thread = thread.spawn(move || courier.run()).map_err(DeliverError::Thread)?;
             wakers.push(waker);
-            couriers.push((collector, board, thread));
+            couriers.push(Employed { name, minimum_severity, board, thread });
         }
         let bounds = Bounds::of(&config.store);
         let queue = usize::try_from(config.store.queue).unwrap_or(usize::MAX);
@@ -181,20 +204,30 @@ impl Delivery {
         Ok(Self { writer, baseline, wakers, couriers, log })
     }
 
-    /// The collectors, by name.
+    /// The places, by name.
     pub fn names(&self) -> Vec<String> {
-        self.couriers.iter().map(|(collector, ..)| collector.name()).collect()
+        self.couriers.iter().map(|courier| courier.name.clone()).collect()
     }
 
     /// Takes an alert's document. Never waits.
     pub fn put(&self, document: &Document) {
         let entry = Entry::of(document);
+        let destinations = self.wanted(document, &entry);
+        self.writer.put(entry, destinations);
+    }
+
+    /// As [`Delivery::put`], but waits for the disk where that is slower; for a replay, which loses nothing by it.
+    pub fn put_patiently(&self, document: &Document) {
+        let entry = Entry::of(document);
+        let destinations = self.wanted(document, &entry);
+        self.writer.put_patiently(entry, destinations);
+    }
+
+    fn wanted(&self, document: &Document, entry: &Entry) -> Vec<String> {
         // What an exception covers is kept, but nobody is told.
         let told = document.get("outfall.alert.suppressed_by").is_none();
-        let wanted =
-            self.couriers.iter().filter(|(collector, ..)| told && entry.severity >= collector.minimum_severity);
-        let destinations = wanted.map(|(collector, ..)| collector.name()).collect();
-        self.writer.put(entry, destinations);
+        let wanted = self.couriers.iter().filter(|courier| told && entry.severity >= courier.minimum_severity);
+        wanted.map(|courier| courier.name.clone()).collect()
     }
 
     /// What is known of what is normal here, once.
@@ -214,7 +247,7 @@ impl Delivery {
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
-        let collectors = self.couriers.iter().map(|(collector, board, _)| counters(collector, board)).collect();
+        let collectors = self.couriers.iter().map(|courier| counters(&courier.name, &courier.board)).collect();
         Counters { store: self.writer.counters(), collectors }
     }
 
@@ -222,19 +255,19 @@ impl Delivery {
     pub fn finish(self) -> Counters {
         let store = self.writer.finish();
         drop(self.wakers);
-        let ended = self.couriers.into_iter().map(|(collector, board, thread)| {
+        let ended = self.couriers.into_iter().map(|Employed { name, board, thread, .. }| {
             // A thread that panicked has ended the process.
             let _ = thread.join();
-            counters(&collector, &board)
+            counters(&name, &board)
         });
         Counters { store, collectors: ended.collect() }
     }
 }
 
-fn counters(collector: &SyslogCollector, board: &Board) -> CollectorCounters {
+fn counters(name: &str, board: &Board) -> CollectorCounters {
     let Board { sent, retried, dropped, reduced, waiting, failures } = board;
     CollectorCounters {
-        name: collector.name(),
+        name: name.to_owned(),
         sent: sent.load(Ordering::Relaxed),
         retried: retried.load(Ordering::Relaxed),
         dropped: dropped.load(Ordering::Relaxed),

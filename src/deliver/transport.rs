@@ -1,4 +1,4 @@
-//! A connection to a syslog collector: UDP (RFC 5426), TCP with octet counting (RFC 6587), TLS (RFC 5425).
+//! A connection to a syslog collector: UDP (RFC 5426), TCP with octet counting (RFC 6587), TLS (RFC 5425); or a file.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -9,7 +9,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::config::{SyslogCollector, Transport};
+use super::file::Lines;
+use crate::config::{Address, SyslogCollector, Transport};
 
 /// What TLS needs, read while files can still be opened.
 #[derive(Clone, Debug)]
@@ -42,9 +43,11 @@ impl Tls {
             let key = key.map_err(|error| format!("{}: cannot be read as a key: {error}", collector.key))?;
             builder.with_client_auth_cert(certificates(own)?, key).map_err(|error| format!("{own}: {error}"))?
         };
-        let name = match collector.server_name.as_str() {
-            "" => ServerName::from(collector.address.ip()),
-            name => ServerName::try_from(name.to_owned()).map_err(|error| format!("{name}: {error}"))?,
+        let named = |name: &str| ServerName::try_from(name.to_owned()).map_err(|error| format!("{name}: {error}"));
+        let name = match (collector.server_name.as_str(), &collector.address) {
+            ("", Address::Numbers(address)) => ServerName::from(address.ip()),
+            ("", Address::Name(name, _)) => named(name)?,
+            (name, _) => named(name)?,
         };
         Ok(Self { config: Arc::new(config), name })
     }
@@ -66,6 +69,8 @@ pub enum Line {
     Tcp(TcpStream),
     /// A stream, encrypted.
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// Lines on the disk.
+    File(Lines),
 }
 
 impl Line {
@@ -73,9 +78,8 @@ impl Line {
     ///
     /// # Errors
     /// What the system or TLS says.
-    pub fn open(collector: &SyslogCollector, tls: Option<&Tls>, timeout: Duration) -> io::Result<Self> {
-        let address = collector.address;
-        if collector.transport == Transport::Udp {
+    pub fn open(address: SocketAddr, transport: Transport, tls: Option<&Tls>, timeout: Duration) -> io::Result<Self> {
+        if transport == Transport::Udp {
             let any: IpAddr =
                 if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
@@ -111,12 +115,24 @@ impl Line {
                 stream.write_all(&framed(message))?;
                 stream.flush()
             }
+            Self::File(lines) => lines.write(message),
         }
     }
 
-    /// Whether what was sent is known only later to have arrived: streams break, datagrams do not tell.
+    /// Has what was sent so far where it cannot get lost any more, as far as that can be known now.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn settle(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(lines) => lines.settle(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what was sent is known only later to have arrived: streams break, datagrams do not tell, and what is in a file is there.
     pub fn is_stream(&self) -> bool {
-        !matches!(self, Self::Udp(_))
+        matches!(self, Self::Tcp(_) | Self::Tls(_))
     }
 
     /// Looks whether the collector still holds its end, without waiting.
@@ -135,6 +151,7 @@ impl Line {
         let mut bytes = [0; 512];
         match self {
             Self::Udp(_) => Ok(()),
+            Self::File(lines) => lines.check(),
             Self::Tcp(stream) => {
                 stream.set_nonblocking(true)?;
                 let read = waits(stream.read(&mut bytes));
@@ -156,7 +173,7 @@ impl Line {
     /// If the connection broke.
     pub fn close(self, end: Instant) -> io::Result<bool> {
         let mut stream = match self {
-            Self::Udp(_) => return Ok(true),
+            Self::Udp(_) | Self::File(_) => return Ok(true),
             Self::Tcp(stream) => stream,
             Self::Tls(mut stream) => {
                 stream.conn.send_close_notify();

@@ -169,7 +169,7 @@ fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
     #[cfg(target_arch = "x86_64")]
     if delivers {
         rules.extend(
-            [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_stat, libc::SYS_unlink]
+            [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_rename, libc::SYS_stat, libc::SYS_unlink]
                 .map(|call| (call, Vec::new())),
         );
     }
@@ -286,13 +286,15 @@ const LISTENING: &[i64] = &[
     libc::SYS_unlinkat,
 ];
 
-/// What delivery needs besides: connections, to ports that are Landlock's to judge, and what SQLite does with its files,
-/// which are so too.
+/// What delivery needs besides: connections, to ports that are Landlock's to judge, what SQLite does with its files, and
+/// putting files of alerts aside, which are so too.
 const DELIVERING: &[i64] = &[
     libc::SYS_connect,
     libc::SYS_shutdown,
     libc::SYS_pwrite64,
     libc::SYS_ftruncate,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     libc::SYS_unlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
@@ -325,10 +327,10 @@ impl Attempt {
     }
 }
 
-/// Tries what a confined and locked process that listens must not be able to do, and the little that it must: nothing
+/// Tries what a confined and locked process with these duties must not be able to do, and the little that it must: nothing
 /// that succeeds does any harm. `state` is a directory that stays open; `listening` is a socket to which somebody has
-/// connected.
-pub fn try_out(state: &Path, outside: &Path, listening: &TcpListener) -> Vec<Attempt> {
+/// connected; `port` is its own, to which a process that delivers may connect.
+pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &TcpListener, port: u16) -> Vec<Attempt> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     use std::fs::{self, File};
     use std::io;
@@ -336,12 +338,21 @@ pub fn try_out(state: &Path, outside: &Path, listening: &TcpListener) -> Vec<Att
     fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
         result.err().map(|error| error.to_string())
     }
+    let Duties { listens, delivers, .. } = duties;
     let inside = state.join("outfall-check");
+    let only = |wanted: bool, what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted, refused };
     let never = |what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted: false, refused };
     let raw = |family, kind, protocol| told(socket(family, kind, SockFlag::empty(), protocol));
     let socket_of = |family| told(socket(family, SockType::Datagram, SockFlag::empty(), None));
     let written = fs::write(&inside, b"x").and_then(|()| fs::read(&inside)).and_then(|_| fs::remove_file(&inside));
+    let aside = state.join("outfall-check.1");
+    let renamed = fs::write(&inside, b"x").and_then(|()| fs::rename(&inside, &aside));
+    // Whichever of them is there.
+    let _ = fs::remove_file(&inside).or_else(|_| fs::remove_file(&aside));
+    let carried = fs::write(&inside, b"x").and_then(|()| fs::rename(&inside, outside.join("outfall-check")));
+    let _ = fs::remove_file(&inside);
     let accepted = listening.accept().and_then(|(mut client, _)| io::Write::write_all(&mut client, b"x"));
+    let connected = std::net::TcpStream::connect(("127.0.0.1", port));
     let program = std::process::Command::new("/bin/true").status();
     let replaced: io::Error = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/bin/true"));
     let thread = std::thread::Builder::new().spawn(|| ());
@@ -351,20 +362,19 @@ pub fn try_out(state: &Path, outside: &Path, listening: &TcpListener) -> Vec<Att
             wanted: true,
             refused: told(written),
         },
-        Attempt {
-            what: "accept a connection on a socket that listens".to_owned(),
-            wanted: true,
-            refused: told(accepted),
-        },
+        only(listens, "accept a connection on a socket that listens", told(accepted)),
+        only(delivers, "connect to the port of a collector", told(connected)),
+        only(delivers, "put a file in the state directory aside", told(renamed)),
+        never("put a file outside of the state directory", told(carried)),
         never("listen on a new socket", told(TcpListener::bind(("127.0.0.1", 0)))),
         never("read /etc/passwd", told(File::open("/etc/passwd"))),
         never("read /proc/self/environ", told(File::open("/proc/self/environ"))),
         never("list /", told(fs::read_dir("/").map(Iterator::count))),
         never("write outside of the state directory", told(File::create(outside.join("outfall-check")))),
         never("make a directory", told(fs::create_dir(state.join("outfall-check-folder")))),
-        never("open a socket of IPv4", told(std::net::UdpSocket::bind(("127.0.0.1", 0)))),
-        never("open a socket of IPv6", socket_of(AddressFamily::Inet6)),
-        never("open a TCP connection", told(std::net::TcpStream::connect(("127.0.0.1", 9)))),
+        only(delivers, "open a socket of IPv4", told(std::net::UdpSocket::bind(("127.0.0.1", 0)))),
+        only(delivers, "open a socket of IPv6", socket_of(AddressFamily::Inet6)),
+        never("open a TCP connection to another port", told(std::net::TcpStream::connect(("127.0.0.1", 9)))),
         never("open a local socket", told(std::os::unix::net::UnixDatagram::unbound())),
         never("open a packet socket", raw(AddressFamily::Packet, SockType::Raw, None)),
         never("open a netlink socket", raw(AddressFamily::Netlink, SockType::Raw, Some(SockProtocol::NetlinkRoute))),

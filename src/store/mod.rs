@@ -287,7 +287,7 @@ impl Store {
 pub fn file_of(config: &crate::config::Config) -> Option<PathBuf> {
     let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
     match config.store.path.as_str() {
-        "" if config.deliver.syslog.is_empty() && !listens => None,
+        "" if config.deliver.syslog.is_empty() && config.deliver.file.is_empty() && !listens => None,
         "" => Some(Path::new(&config.listener.state).join("store").join("outfall.db")),
         path => Some(PathBuf::from(path)),
     }

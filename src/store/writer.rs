@@ -115,6 +115,13 @@ impl Writer {
         self.board.uploads_lost.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// As [`Writer::put`], but waits where the queue is full; for a replay, which loses nothing by it.
+    pub fn put_patiently(&self, entry: Entry, destinations: Vec<String>) {
+        if self.to.send(Message::Alert(entry, destinations)).is_err() {
+            self.board.queue_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> WriterCounters {
         counters(&self.board)

@@ -77,7 +77,7 @@ impl Lab {
         ip(&[&["-n", namespace.as_str()], args].concat()).unwrap();
     }
 
-    fn namespace(&self, end: &str) -> String {
+    pub fn namespace(&self, end: &str) -> String {
         format!("{}-{end}", self.name)
     }
 
