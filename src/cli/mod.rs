@@ -14,6 +14,8 @@ pub mod enroll;
 mod events;
 #[cfg(target_os = "linux")]
 mod listening;
+#[cfg(target_os = "linux")]
+mod metering;
 mod output;
 pub mod replay;
 #[cfg(target_os = "linux")]

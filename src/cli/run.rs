@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::delivering::Delivering;
 use super::events::Events;
 use super::listening::{self, Listening};
+use super::metering::{self, Metering, Parts};
 use super::output::Output;
 use super::service::Service;
 use super::{counters, delivering, summary};
@@ -22,6 +23,7 @@ use crate::config::{Config, is_interface};
 use crate::deliver::{self, Prepared};
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
+use crate::metrics::ServerCounters;
 use crate::sensor::live::{Live, LiveCounters};
 use crate::sensor::sandbox::{self, Duties, Files, Open};
 use crate::sensor::{Judgement, Outcome};
@@ -90,13 +92,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let owner = owner(&config);
     let bound = Listening::bind(&config, owner)?;
     let prepared = Prepared::read(&config, owner)?;
+    let (asked, status) = (Metering::bind(&config, &mut |line| log(&line)), Metering::status());
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let delivering = Delivering::start(prepared, &config)?;
+    let mut metering = Metering::start(asked, status, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
-        sandbox::lock(Duties { listens: listening.is_some(), delivers: delivering.is_at_work(), relief })?;
+        let (answers, delivers) = (metering.is_at_work(), delivering.is_at_work());
+        sandbox::lock(Duties { listens: listening.is_some(), answers, delivers, relief })?;
     }
     sensor.begin();
     let threads = config.capture.threads;
@@ -106,19 +111,21 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         listening.begin(&mut |line| log(&line));
     }
     delivering.begin(&mut |line| log(&line));
+    metering.begin(&mut |line| log(&line));
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
     let (mut stuck, mut journal_refused) = (Vec::new(), 0);
-    let put = |outcome: Outcome, output: &mut Output<Target>| {
+    let put = |outcome: Outcome, output: &mut Output<Target>, metering: &mut Metering| {
+        metering.note(&outcome);
         delivering.put(&outcome);
         output.put(&outcome);
     };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
-        let turned =
-            sensor.turn(TURN, config.join.grace, &mut judgement, &mut |outcome| put(outcome, &mut output), &mut say);
+        let mut sink = |outcome| put(outcome, &mut output, &mut metering);
+        let turned = sensor.turn(TURN, config.join.grace, &mut judgement, &mut sink, &mut say);
         if let Err(error) = turned {
             break Err(error);
         }
@@ -138,9 +145,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut metering));
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
+        let parts = Parts {
+            sensor: &sensor,
+            judgement: &judgement,
+            events: &events,
+            listening: listening.as_ref(),
+            delivering: &delivering,
+        };
+        metering.gather(parts, &config);
         if signals.reload.swap(false, Ordering::Relaxed) {
             reload(args, &mut config, &mut judgement, &mut output);
         }
@@ -160,13 +175,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     service.stopping();
     log("ending: writing what is open");
+    let listens = listening.as_ref();
+    let parts =
+        Parts { sensor: &sensor, judgement: &judgement, events: &events, listening: listens, delivering: &delivering };
+    metering.ending(parts, &config);
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output));
+    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut metering));
     let delivered = delivering.finish(&mut |line| log(&line));
-    let counted = finished?;
-    counters::lines(&counted).iter().for_each(|line| log(line));
-    close(args, output, &counted, &judgement, &events, listened.as_ref(), delivered.as_ref())?;
+    let asked = metering.finish();
+    let counted = Counted { live: finished?, listened, delivered, asked };
+    counters::lines(&counted.live).iter().for_each(|line| log(line));
+    close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -263,24 +283,32 @@ fn reload(args: &RunArgs, config: &mut Config, judgement: &mut Judgement, output
     });
 }
 
+/// What every part has counted by its end.
+struct Counted {
+    live: LiveCounters,
+    listened: Option<ListenerCounters>,
+    delivered: Option<deliver::Counters>,
+    asked: Option<ServerCounters>,
+}
+
 fn close(
     args: &RunArgs,
     mut output: Output<Target>,
-    counted: &LiveCounters,
+    counted: &Counted,
     judgement: &Judgement,
     events: &Events,
-    listened: Option<&ListenerCounters>,
-    delivered: Option<&deliver::Counters>,
 ) -> anyhow::Result<()> {
-    let (capture, sensor) = counters::totals(counted);
-    let (mut intake, mut losses) = (events.counters(), counters::losses(counted));
+    let Counted { live, listened, delivered, asked } = counted;
+    let (capture, sensor) = counters::totals(live);
+    let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
         intake.add(&listened.intake);
         losses.extend(listening::losses(listened));
     }
-    losses.extend(delivered.map(delivering::losses).unwrap_or_default());
+    losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
+    losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
     let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
-    text.push_str(&delivered.map(delivering::summary).unwrap_or_default());
+    text.push_str(&delivered.as_ref().map(delivering::summary).unwrap_or_default());
     if args.json {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());

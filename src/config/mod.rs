@@ -18,8 +18,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use keys::{
-    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Network, Packet, Protocol, Replay, Store,
-    is_interface,
+    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Metrics, Network, Packet, Protocol,
+    Replay, Store, is_interface,
 };
 pub use policy::{Destination, DestinationError, ExpectedProcess, PatternError};
 pub use problem::{ConfigError, Problem};
