@@ -35,7 +35,8 @@ impl Trouble {
         }
     }
 
-    fn text(&self) -> String {
+    /// What it is, in words.
+    pub fn text(&self) -> String {
         match self {
             Self::PacketLoss(Loss { lost, of }) => {
                 format!("{} of {} packets lost", group_digits(*lost), group_digits((*of).max(*lost)))

@@ -86,6 +86,11 @@ impl Delivering {
         self.delivery.as_ref().map(Delivery::log).unwrap_or_default()
     }
 
+    /// What was counted so far.
+    pub fn counters(&self) -> Option<Counters> {
+        self.delivery.as_ref().map(Delivery::counters)
+    }
+
     /// Lines for the log: all counts since the start.
     pub fn report(&self) -> Vec<String> {
         self.delivery.as_ref().map(|delivery| lines(&delivery.counters())).unwrap_or_default()

@@ -50,6 +50,17 @@ impl Listening {
         log(format!("listening on {}", self.places));
     }
 
+    /// What was counted so far.
+    pub fn counters(&self) -> ListenerCounters {
+        self.listener.counters()
+    }
+
+    /// Helpers that are known, and those of them that are connected.
+    pub fn known_and_connected(&self) -> (u64, u64) {
+        let helpers = self.listener.helpers();
+        (helpers.len() as u64, helpers.iter().filter(|helper| helper.connected).count() as u64)
+    }
+
     /// How often the journal could not be written so far.
     pub fn journal_refused(&self) -> u64 {
         self.listener.counters().journal.refused

@@ -20,6 +20,8 @@ mod excepting;
 pub mod exception;
 #[cfg(target_os = "linux")]
 mod listening;
+#[cfg(target_os = "linux")]
+mod metering;
 mod output;
 pub mod replay;
 #[cfg(target_os = "linux")]

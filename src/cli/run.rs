@@ -15,6 +15,7 @@ use super::delivering::Delivering;
 use super::events::Events;
 use super::excepting::Excepting;
 use super::listening::{self, Listening};
+use super::metering::{self, Metering, Parts};
 use super::output::Output;
 use super::running::Running;
 use super::service::Service;
@@ -25,6 +26,7 @@ use crate::deliver::{self, Prepared};
 use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
+use crate::metrics::ServerCounters;
 use crate::sensor::live::{Live, LiveCounters};
 use crate::sensor::sandbox::{self, Duties, Files, Open};
 use crate::sensor::{Judgement, Outcome};
@@ -95,15 +97,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let owner = owner(&config);
     let bound = Listening::bind(&config, owner)?;
     let prepared = Prepared::read(&config, owner)?;
+    let (asked, status) = (Metering::bind(&config, &mut |line| log(&line)), Metering::status());
     let mut running = file_of(&config).and_then(|file| Running::look(&file, args.config.as_deref()));
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let mut excepting = Excepting::start(prepared.as_ref().map(Prepared::store))?;
     let mut delivering = Delivering::start(prepared, &config)?;
+    let mut metering = Metering::start(asked, status, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
-        sandbox::lock(Duties { listens: listening.is_some(), delivers: delivering.is_at_work(), relief })?;
+        let (answers, delivers) = (metering.is_at_work(), delivering.is_at_work());
+        sandbox::lock(Duties { listens: listening.is_some(), answers, delivers, relief })?;
     }
     if let Some(running) = &running {
         running.begin(&mut |line| log(&line));
@@ -116,6 +121,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         listening.begin(&mut |line| log(&line));
     }
     delivering.begin(&mut |line| log(&line));
+    metering.begin(&mut |line| log(&line));
     service.ready();
 
     let mut judgement = Judgement::live(&config, history);
@@ -125,20 +131,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     excepting.follow(&mut judgement, &mut |line| log(&line));
     let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
-    let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering| {
+    let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering, metering: &mut Metering| {
+        metering.note(&outcome);
         delivering.put(&outcome);
         output.put(&outcome);
     };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
-        let turned = sensor.turn(
-            TURN,
-            config.join.grace,
-            &mut judgement,
-            &mut |outcome| put(outcome, &mut output, &mut delivering),
-            &mut say,
-        );
+        let mut sink = |outcome| put(outcome, &mut output, &mut delivering, &mut metering);
+        let turned = sensor.turn(TURN, config.join.grace, &mut judgement, &mut sink, &mut say);
         if let Err(error) = turned {
             break Err(error);
         }
@@ -159,12 +161,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
         excepting.follow(&mut judgement, &mut say);
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering));
         delivering.keep(judgement.changes());
         let refused = delivering.refused();
         sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
+        let parts = Parts {
+            sensor: &sensor,
+            judgement: &judgement,
+            events: &events,
+            listening: listening.as_ref(),
+            delivering: &delivering,
+        };
+        metering.gather(parts, &config);
         if signals.reload.swap(false, Ordering::Relaxed) {
             let answer = reload(args, &mut config, &mut judgement, &mut output);
             excepting.reload(&mut judgement, &mut say);
@@ -192,14 +202,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         running.end();
     }
     log("ending: writing what is open");
+    let listens = listening.as_ref();
+    let parts =
+        Parts { sensor: &sensor, judgement: &judgement, events: &events, listening: listens, delivering: &delivering };
+    metering.ending(parts, &config);
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished = sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering));
+    let finished =
+        sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering));
     delivering.keep(judgement.changes());
     let delivered = delivering.finish(&mut |line| log(&line));
-    let counted = finished?;
-    counters::lines(&counted).iter().for_each(|line| log(line));
-    close(args, output, &counted, &judgement, &events, listened.as_ref(), delivered.as_ref())?;
+    let asked = metering.finish();
+    let counted = Counted { live: finished?, listened, delivered, asked };
+    counters::lines(&counted.live).iter().for_each(|line| log(line));
+    close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -301,24 +317,32 @@ fn reload(
     Ok(said)
 }
 
+/// What every part has counted by its end.
+struct Counted {
+    live: LiveCounters,
+    listened: Option<ListenerCounters>,
+    delivered: Option<deliver::Counters>,
+    asked: Option<ServerCounters>,
+}
+
 fn close(
     args: &RunArgs,
     mut output: Output<Target>,
-    counted: &LiveCounters,
+    counted: &Counted,
     judgement: &Judgement,
     events: &Events,
-    listened: Option<&ListenerCounters>,
-    delivered: Option<&deliver::Counters>,
 ) -> anyhow::Result<()> {
-    let (capture, sensor) = counters::totals(counted);
-    let (mut intake, mut losses) = (events.counters(), counters::losses(counted));
+    let Counted { live, listened, delivered, asked } = counted;
+    let (capture, sensor) = counters::totals(live);
+    let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
         intake.add(&listened.intake);
         losses.extend(listening::losses(listened));
     }
-    losses.extend(delivered.map(delivering::losses).unwrap_or_default());
+    losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
+    losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
     let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
-    text.push_str(&delivered.map(delivering::summary).unwrap_or_default());
+    text.push_str(&delivered.as_ref().map(delivering::summary).unwrap_or_default());
     if args.json {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());

@@ -369,6 +369,17 @@ settings! {
         drain: Span = Span::seconds(5), Span(0)..=Span::seconds(10 * MINUTE);
     }
 
+    /// Telling how the sensor fares, with `outfall run`: over HTTP, `/metrics` for Prometheus, `/healthz` and `/readyz`.
+    metrics: Metrics {
+        /// The address to listen on. There is neither a login nor encryption: who reaches it can read all of it. One that
+        /// is taken does not keep the sensor from starting; the log says so. Empty: none.
+        listen: String = "127.0.0.1:9469".to_owned(), LISTEN;
+        /// Connections at a time. Reached: the oldest is dropped, and counted.
+        connections: u64 = 16, 1..=1_000;
+        /// How long a connection may take, from its beginning to the end of the answer. Reached: it is dropped, and counted.
+        timeout: Span = Span::seconds(5), Span(100_000_000)..=Span::seconds(10 * MINUTE);
+    }
+
     /// Capturing live, with `outfall run`. What of it counts per ring counts for each interface and each thread.
     capture: Capture {
         /// The interfaces to capture on; `--interface` on the command line takes their place.
@@ -636,6 +647,11 @@ const ADDRESSES: List<String> = List {
     read: |node, expected, key, refused| {
         read_text(node, expected, key, refused, |text| text.parse::<SocketAddr>().ok().map(|_| text.to_owned()))
     },
+};
+
+const LISTEN: Text = Text {
+    what: "an address and a port such as \"127.0.0.1:9469\", or \"\"",
+    fits: |text| text.is_empty() || text.parse::<SocketAddr>().is_ok(),
 };
 
 const PLACES: List<String> = List {

@@ -424,6 +424,11 @@ impl Judgement {
         &self.counters
     }
 
+    /// Uploads that may still be corrected.
+    pub fn correctable(&self) -> usize {
+        self.unanswered.len()
+    }
+
     /// Learnt names that went for want of room.
     pub fn names_dropped(&self) -> u64 {
         self.names.dropped

@@ -144,6 +144,8 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
 pub struct Duties<'a> {
     /// It accepts connections on sockets that are there, and keeps a journal.
     pub listens: bool,
+    /// It accepts connections on sockets that are there, and answers on them.
+    pub answers: bool,
     /// It keeps a store, and sends to collectors on new sockets of IP.
     pub delivers: bool,
     /// The commands of `bpf` that it needs.
@@ -161,10 +163,11 @@ pub fn lock(duties: Duties<'_>) -> Result<(), SandboxError> {
 }
 
 fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
-    let Duties { listens, delivers, relief } = duties;
+    let Duties { listens, answers, delivers, relief } = duties;
+    let accepts = if listens || answers { ACCEPTING } else { &[] };
     let more = if listens { LISTENING } else { &[] };
     let yet_more = if delivers { DELIVERING } else { &[] };
-    let calls = CALLS.iter().chain(more).chain(yet_more);
+    let calls = CALLS.iter().chain(accepts).chain(more).chain(yet_more);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     if delivers {
@@ -174,8 +177,12 @@ fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
         );
     }
     #[cfg(target_arch = "x86_64")]
+    if listens || answers {
+        rules.insert(libc::SYS_epoll_wait, Vec::new());
+    }
+    #[cfg(target_arch = "x86_64")]
     if listens {
-        rules.extend([libc::SYS_epoll_wait, libc::SYS_unlink].map(|call| (call, Vec::new())));
+        rules.insert(libc::SYS_unlink, Vec::new());
     }
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_poll, libc::SYS_time].map(|call| (call, Vec::new())));
@@ -275,12 +282,11 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-/// What a listener needs besides: connections of sockets that listen already, their events, and its journal.
+/// What answering needs besides: connections of sockets that listen already, and their events.
+const ACCEPTING: &[i64] = &[libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_shutdown];
+
+/// What a listener needs besides that: its journal.
 const LISTENING: &[i64] = &[
-    libc::SYS_accept4,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_shutdown,
     libc::SYS_pwrite64,
     // Landlock says where a file may be deleted.
     libc::SYS_unlinkat,

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::worker::Worker;
 use super::{Judgement, Outcome};
-use crate::alert::Loss;
+use crate::alert::{Loss, Trouble};
 use crate::capture::live::{Condition, Feed, InterfaceCounters, Interfaces, now};
 use crate::config::Config;
 use crate::net::{Span, Timestamp};
@@ -235,6 +235,16 @@ impl Live {
     /// The threads that make no progress.
     pub fn stuck(&self) -> Vec<usize> {
         self.beats.iter().enumerate().filter(|(_, (_, since))| since.elapsed() >= STUCK).map(|(n, _)| n).collect()
+    }
+
+    /// Facts on their way from the threads, and those that wait for `join.grace` to pass.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.facts.len(), self.order.len())
+    }
+
+    /// What keeps the sensor from seeing all, for now.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.watch.troubles()
     }
 
     /// The time up to which all threads have read; zero before the first packet.

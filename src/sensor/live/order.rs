@@ -29,6 +29,11 @@ impl Order {
         Self { waiting: BinaryHeap::new(), most: most.max(1), arrivals: 0, early: 0 }
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn put(&mut self, found: Found) {
         // As in a replay: by moment and lane; within these, as they were found.
         let key = (found.placed.moment, found.placed.lane, found.thread, self.arrivals);

@@ -41,6 +41,11 @@ impl Watch {
         Self { loss_per_million: settings.loss_per_million, hold, troubles: BTreeMap::new() }
     }
 
+    /// Troubles that go on.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.values().map(|lasting| lasting.trouble.clone()).collect()
+    }
+
     pub(super) fn notice(&mut self, notice: Notice, said: &mut Said) {
         match notice {
             Notice::Interface(name, Condition::Up) => {
