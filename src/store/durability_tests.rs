@@ -233,7 +233,7 @@ fn a_disk_that_may_not_be_written_gives_one_line_that_says_so() {
     });
 }
 
-/// How fast it takes what comes, and how large that becomes: `cargo test --release --lib -- --ignored --nocapture store_takes`.
+/// How fast it takes what comes, and how large that becomes: `cargo test --release --lib -- --ignored --nocapture what_the_store_takes`.
 #[test]
 #[ignore = "a measurement"]
 fn what_the_store_takes_in_a_second() {
