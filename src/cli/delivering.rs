@@ -116,6 +116,7 @@ fn lines(counted: &Counters) -> Vec<String> {
         ("pruned", store.pruned),
         ("pruned_waiting", store.pruned_waiting),
         ("pruned_uploads", store.pruned_uploads),
+        ("pruned_baseline", store.pruned_baseline),
     ];
     let mut lines = vec![line("store", kept)];
     for collector in &counted.collectors {

@@ -178,7 +178,8 @@ pub(super) fn play(
     judgement.locate(Places::open(&config.network)?);
     let mut keeper = None;
     if let Some(path) = &inputs.state {
-        let store = Store::open(path)?;
+        let mut store = Store::open(path)?;
+        store.forget_unseen(config.store.baseline_age)?;
         judgement.restore(store.baseline()?.0);
         super::excepting::restore(&store, &mut judgement)?;
         keeper = Some(Keeper::new(store, Bounds::of(&config.store)));

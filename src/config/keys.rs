@@ -314,8 +314,7 @@ settings! {
         steps: Steps = Steps(owned(&STEPS)), ();
     }
 
-    /// Where alerts, uploads and what is normal here are kept, with `outfall run`. `outfall replay` keeps nothing, but
-    /// with `--state`.
+    /// Where alerts, uploads and what is normal here are kept, with `outfall run`; `outfall replay` needs `--state`.
     store: Store {
         /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`, if
         /// there is something to deliver to or a listener; else nothing is kept, and what is normal is forgotten at the end.
@@ -327,6 +326,9 @@ settings! {
         max_bytes: ByteSize = ByteSize(GIB), ByteSize(64 * KIB)..=ByteSize(TIB);
         /// Uploads that are kept, about 400 bytes each. Reached: the oldest is deleted, and counted.
         max_uploads: u64 = 1_000_000, 1_000..=1_000_000_000;
+        /// How long a destination, a process or a pair that is not seen any more stays known, by packet time. Reached:
+        /// it is deleted at the next start, is new when it comes again, and is counted.
+        baseline_age: Span = Span::seconds(365 * DAY), Span::seconds(DAY)..=Span::seconds(3_650 * DAY);
         /// What may wait to be written. Reached, as the disk is too slow or refuses: a further alert is neither stored nor
         /// delivered, the oldest uploads are not stored, and both are counted.
         queue: u64 = 4_096, 1..=1_000_000;

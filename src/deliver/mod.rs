@@ -176,7 +176,8 @@ impl Delivery {
     pub fn start(prepared: Prepared, config: &Config) -> Result<Self, DeliverError> {
         let Prepared { path, places } = prepared;
         let (say, log) = bounded(LINES);
-        let store = Store::open(&path)?;
+        let mut store = Store::open(&path)?;
+        store.forget_unseen(config.store.baseline_age)?;
         let baseline = store.baseline()?.0;
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
         for place in places {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{Store, StoreError};
 use crate::detect::{Change, Kind, Row, RowKey};
-use crate::net::Timestamp;
+use crate::net::{Span, Timestamp};
 
 /// Carries out changes, inside a transaction of the caller's.
 pub(super) fn write(connection: &Connection, changes: &[Change]) -> Result<(), rusqlite::Error> {
@@ -35,6 +35,20 @@ pub(super) fn write(connection: &Connection, changes: &[Change]) -> Result<(), r
 }
 
 impl Store {
+    /// Deletes what was last seen so long before the latest of all; counted in [`super::WriterCounters::pruned_baseline`].
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn forget_unseen(&mut self, age: Span) -> Result<(), StoreError> {
+        let age = i64::try_from(age.0).unwrap_or(i64::MAX);
+        let gone = self.connection.execute(
+            "DELETE FROM baseline WHERE kind <> 'whole' AND last_seen < (SELECT max(last_seen) FROM baseline) - ?",
+            [age],
+        )?;
+        self.forgotten += gone as u64;
+        Ok(())
+    }
+
     /// Everything that is known of what is normal here, the least recent first. Rows of kinds that are not known are left out,
     /// and counted.
     ///

@@ -121,6 +121,22 @@ fn nothing_that_was_stored_is_lost_and_counts_agree_where_the_process_is_killed(
     println!("killed {all} times in {:?}, {without} times before anything was stored", started.elapsed());
 }
 
+#[test]
+fn what_is_not_seen_for_long_is_forgotten_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("outfall.db")).unwrap();
+    let seen = |key: &str, at| match row(Kind::Destination, key.to_owned(), 1, 0) {
+        Change::Put(row) => Change::Put(Row { last_seen: Timestamp(at), ..row }),
+        forget => forget,
+    };
+    // The row of the whole is as old as the baseline, and stays.
+    let changes = vec![seen("0", 99), seen("1", 100), seen("2", 200), row(Kind::Whole, String::new(), 3, 0)];
+    store.append(&Batch { changes, ..Batch::default() }, WIDE).unwrap();
+    store.forget_unseen(Span(100)).unwrap();
+    assert_eq!(known(&store), ([3, 0], vec![[0, 0], [1, 0], [1, 0], [0, 0], [0, 0]]));
+    assert_eq!(Writer::start(store, WIDE, 1, || ()).unwrap().finish().pruned_baseline, 1);
+}
+
 /// A file as version 1 made it, with an alert that still waits.
 #[test]
 fn a_file_of_version_1_keeps_what_waits_and_gets_the_new_tables() {
@@ -217,7 +233,7 @@ fn a_disk_that_may_not_be_written_gives_one_line_that_says_so() {
     });
 }
 
-/// How fast it takes what comes, and how large that becomes: `cargo test --release --lib -- --ignored --nocapture store_takes`.
+/// How fast it takes what comes, and how large that becomes: `cargo test --release --lib -- --ignored --nocapture what_the_store_takes`.
 #[test]
 #[ignore = "a measurement"]
 fn what_the_store_takes_in_a_second() {

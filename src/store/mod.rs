@@ -139,6 +139,8 @@ pub struct Store {
     connection: Connection,
     /// Of all documents.
     bytes: u64,
+    /// Rows of the baseline that were not seen for too long.
+    forgotten: u64,
 }
 
 impl Bounds {
@@ -165,7 +167,7 @@ impl Store {
             connection.query_row("SELECT coalesce(sum(length(CAST(document AS BLOB))), 0) FROM alerts", [], |row| {
                 row.get(0)
             })?;
-        Ok(Self { connection, bytes: u64::try_from(bytes).unwrap_or(0) })
+        Ok(Self { connection, bytes: u64::try_from(bytes).unwrap_or(0), forgotten: 0 })
     }
 
     /// Writes a batch, and deletes what is beyond the bounds: all of it in one transaction, which is on the disk on return.

@@ -40,6 +40,8 @@ pub struct WriterCounters {
     pub pruned_waiting: u64,
     /// Uploads deleted by their age or for want of room.
     pub pruned_uploads: u64,
+    /// Rows of the baseline deleted, as nothing was seen of them for too long.
+    pub pruned_baseline: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,7 @@ struct Board {
     pruned: AtomicU64,
     pruned_waiting: AtomicU64,
     pruned_uploads: AtomicU64,
+    pruned_baseline: AtomicU64,
 }
 
 enum Message {
@@ -81,7 +84,7 @@ impl Writer {
         stored: impl Fn() + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (to, from) = bounded(queue);
-        let board = Arc::new(Board::default());
+        let board = Arc::new(Board { pruned_baseline: AtomicU64::new(store.forgotten), ..Board::default() });
         let shared = Arc::clone(&board);
         let work = Work { store, bounds, queue, board: shared, batch: Batch::default() };
         let thread = std::thread::Builder::new()
@@ -148,6 +151,7 @@ fn counters(board: &Board) -> WriterCounters {
         pruned: read(&board.pruned),
         pruned_waiting: read(&board.pruned_waiting),
         pruned_uploads: read(&board.pruned_uploads),
+        pruned_baseline: read(&board.pruned_baseline),
     }
 }
 
