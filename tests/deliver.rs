@@ -224,6 +224,25 @@ fn nothing_is_lost_over_tls_and_ipv6_where_the_collector_is_killed_again_and_aga
     assert!(counted.collectors[0].retried > 0 && counted.collectors[0].failures > 0, "{counted:?}");
 }
 
+/// It takes connections, as its kernel does for it, but reads nothing until it is killed.
+#[test]
+fn a_collector_that_hangs_before_it_is_killed_loses_nothing() {
+    let site = Site::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let delivery = site.delivery(&site.collector(listener.local_addr().unwrap(), false));
+    (0..5).for_each(|n| delivery.put(&alert(n)));
+    let (hung, _) = listener.accept().unwrap();
+    // Longer than `deliver.confirm`.
+    std::thread::sleep(Duration::from_secs(2));
+    // With what was not read, this resets the connection.
+    drop(hung);
+    let (to, from) = channel();
+    site.flaky(listener, false, LIMIT, to);
+    assert_eq!(all(&from, 5), [0, 1, 2, 3, 4]);
+    let counted = delivery.finish();
+    assert_eq!((counted.collectors[0].retried, counted.collectors[0].waiting), (5, 0), "{counted:?}");
+}
+
 #[test]
 fn what_was_not_delivered_is_delivered_after_the_next_start() {
     let site = Site::new();

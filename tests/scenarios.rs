@@ -236,22 +236,14 @@ fn a_partner_transfer_alerts_until_it_is_justified_and_again_when_that_expires()
     let before: Vec<Value> = (0..3).flat_map(|_| office.day(night.clone())).collect();
     expect("a partner transfer, not justified, 3 nights", &before, &[73, 73, 73]);
     let expires = jiff_date(office.next + 10);
-    office
-        .outfall(&[
-            "exception",
-            "add",
-            "--process",
-            r"*\ftp.exe",
-            "--destination",
-            "203.0.113.21",
-            "--owner",
-            "edi@corp.example",
-            "--justification",
-            "orders to the partner, contract 17",
-            "--expires",
-            &expires,
-        ])
-        .exits(0);
+    let exception = format!(
+        "[[exception]]\nid = 'EX-0001'\nprocess = '*\\ftp.exe'\ndestination = '203.0.113.21'\nowner = 'edi@corp.example'\n\
+         justification = 'orders to the partner, contract 17'\ncreated = '{}'\nexpires = '{expires}'\n",
+        jiff_date(office.next)
+    );
+    let file = office.folder.path().join("exceptions.toml");
+    std::fs::write(&file, exception).unwrap();
+    office.outfall(&["exception", "import", file.to_str().unwrap(), "--keep"]).exits(0);
     let during: Vec<Value> = (0..9).flat_map(|_| office.day(night.clone())).collect();
     expect("the same, with an exception, 9 nights", &during, &[]);
     let other = Sending { site: DROP, ..job };

@@ -364,8 +364,8 @@ settings! {
         timeout: Span = Span::seconds(10), Span(100_000_000)..=Span::seconds(10 * MINUTE);
         /// The longest pause between two tries; pauses begin at half a second and double.
         longest_pause: Span = Span::seconds(MINUTE), Span(100_000_000)..=Span::seconds(HOUR);
-        /// TCP and TLS: how long a connection must hold after a message was written before that counts as delivered, as
-        /// syslog has no answers. Where it breaks earlier, the message is sent again.
+        /// TCP and TLS: how long nothing must have been sent before a connection is ended, to see that the collector has
+        /// read it all, as syslog has no answers. Where it breaks earlier, the messages are sent again.
         confirm: Span = Span::seconds(2), Span(10_000_000)..=Span::seconds(10 * MINUTE);
         /// How long the end of the program waits for deliveries. Reached: the rest is sent after the next start.
         drain: Span = Span::seconds(5), Span(0)..=Span::seconds(10 * MINUTE);

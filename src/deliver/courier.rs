@@ -21,6 +21,10 @@ const IDLE: Duration = Duration::from_secs(1);
 const WATCH: Duration = Duration::from_millis(100);
 /// How long a socket of UDP is used: a collector's name may have got another address, and nothing tells.
 const DATAGRAMS: Duration = Duration::from_secs(300);
+/// How many times `deliver.confirm` is sent on a connection before it is seen whether all arrived.
+const STRETCH: u32 = 4;
+/// The most alerts that are sent before that.
+const MOST: usize = 16_384;
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -70,6 +74,20 @@ struct Session {
     unconfirmed: VecDeque<(Instant, i64)>,
     /// After the next failure.
     pause: Duration,
+    /// The collector does not end its side of a connection.
+    silent: bool,
+    /// Nothing is sent until what was sent is confirmed.
+    paused: bool,
+    /// When all work ends, if that is near.
+    end: Option<Instant>,
+}
+
+impl Session {
+    /// Whether so much, or for so long, was sent that it is time to see whether it arrived.
+    fn must_pause(&self, confirm: Duration) -> bool {
+        let long = self.unconfirmed.front().is_some_and(|(when, _)| when.elapsed() >= confirm * STRETCH);
+        !self.silent && (long || self.unconfirmed.len() >= MOST)
+    }
 }
 
 impl Courier {
@@ -111,7 +129,7 @@ impl Courier {
             self.count();
             let quiet = matches!(round, Ok(0)) && session.unconfirmed.is_empty();
             if let Some(end) = end {
-                let idle = matches!(round, Ok(0));
+                let idle = matches!(round, Ok(0)) && !session.paused;
                 if idle && let Some(line) = session.line.take() {
                     self.close(line, &session, end);
                     break;
@@ -122,6 +140,7 @@ impl Courier {
                 std::thread::sleep(wait.min(end.saturating_duration_since(Instant::now())));
             } else if self.sleep(wait, round.is_err()) {
                 end = Some(Instant::now() + drain);
+                session.end = end;
             }
         }
         self.count();
@@ -140,16 +159,10 @@ impl Courier {
                 other => other.map_err(Trouble::Line)?,
             }
         }
-        let confirm = Duration::from_nanos(self.settings.confirm.0);
-        let mut arrived = None;
-        while let Some((when, number)) = session.unconfirmed.front().copied()
-            && when.elapsed() >= confirm
-        {
-            arrived = Some(number);
-            session.unconfirmed.pop_front();
-        }
-        if let Some(number) = arrived {
-            self.done(number)?;
+        self.confirm(session)?;
+        session.paused = session.must_pause(self.confirmation());
+        if session.paused {
+            return Ok(0);
         }
         let waiting = self.store.waiting(&self.place.name(), session.cursor, BATCH)?;
         let mut taken = None;
@@ -162,6 +175,43 @@ impl Courier {
             self.done(number)?;
         }
         sent
+    }
+
+    /// Notes what has arrived.
+    ///
+    /// That a connection holds says only that the collector's kernel took what was sent. Where nothing was sent for a while,
+    /// it is ended from here: a collector that then ends it as well has read it to its end, and one that is killed before
+    /// breaks it. The while is for what a collector has read and not written yet.
+    fn confirm(&self, session: &mut Session) -> Result<(), Trouble> {
+        let confirm = self.confirmation();
+        let Some((newest, last)) = session.unconfirmed.back().copied() else { return Ok(()) };
+        if session.silent {
+            let mut arrived = None;
+            while let Some((when, number)) = session.unconfirmed.front().copied()
+                && when.elapsed() >= confirm
+            {
+                arrived = Some(number);
+                session.unconfirmed.pop_front();
+            }
+            return Ok(arrived.map_or(Ok(()), |number| self.done(number))?);
+        }
+        if newest.elapsed() >= confirm
+            && let Some(line) = session.line.take()
+        {
+            let patience = Instant::now() + Duration::from_nanos(self.settings.timeout.0);
+            let ended = line.close(session.end.map_or(patience, |end| end.min(patience))).map_err(Trouble::Line)?;
+            self.done(last)?;
+            session.unconfirmed.clear();
+            if !ended && session.end.is_none() {
+                session.silent = true;
+                self.say("does not end a connection that is ended: goes by the time alone".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn confirmation(&self) -> Duration {
+        Duration::from_nanos(self.settings.confirm.0)
     }
 
     /// Sends these, one after the other; `taken` is the last of those that no later trouble can lose. How many were sent.
@@ -205,6 +255,7 @@ impl Courier {
     /// What was written lately on a connection that broke is written again.
     fn again(&self, session: &mut Session) {
         session.line = None;
+        session.silent = false;
         self.board.retried.fetch_add(session.unconfirmed.len() as u64, Ordering::Relaxed);
         if let Some((_, last)) = session.unconfirmed.back() {
             // The count of attempts is for people; what is sent does not depend on it.
