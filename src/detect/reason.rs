@@ -7,6 +7,9 @@ use crate::record::Document;
 
 use super::volume::{Unusual, UnusualHour, WindowReached};
 
+/// Nanoseconds of a day.
+const DAY: u64 = 86_400_000_000_000;
+
 /// A file name or path in a sentence is cut to this many characters.
 const SHOWN: usize = 160;
 
@@ -211,7 +214,7 @@ impl Reason {
                 let who =
                     if *hosts == 1 { "1 home host uploads".to_owned() } else { format!("{hosts} home hosts upload") };
                 let few = if hosts < below { format!(", fewer than {below}") } else { String::new() };
-                let since = age.map_or(String::new(), |age| format!(", first {} ago", days_of(age)));
+                let since = age.map_or(String::new(), |age| format!(", first {} ago", rounded(age)));
                 format!("{who} to {}{few}{since}, and it is not approved", shown(destination))
             }
             Self::ParentDenied { parent, pid, levels } => {
@@ -304,7 +307,7 @@ impl Reason {
                 object.set("hosts", *hosts);
                 object.set("below", *below);
                 object.set("users", *users);
-                object.set_some("age_seconds", age.map(|age| age.0 / 1_000_000_000));
+                object.set_some("age_days", age.map(|age| age.0 / DAY));
             }
             Self::ParentDenied { parent, pid, levels } => {
                 object.set("parent", parent.as_str());
@@ -370,8 +373,12 @@ fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{plural}", group_digits(count))
 }
 
+/// In whole days: whoever looks at another time says the same.
+fn rounded(age: Span) -> String {
+    if age.0 < DAY { "less than a day".to_owned() } else { counted(age.0 / DAY, "day") }
+}
+
 /// In days from two of them on, as a baseline is thought of in days.
 fn days_of(span: Span) -> String {
-    const DAY: u64 = 86_400_000_000_000;
     if span.0 >= 2 * DAY { counted(span.0 / DAY, "day") } else { span.to_string() }
 }
