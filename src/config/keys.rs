@@ -1,6 +1,7 @@
 //! Every section and key: its documentation, type, default and bounds, each in one place.
 
 use super::file::AlertFile;
+use super::known::{ARCHIVE_TOOLS, DOCUMENT_PROGRAMS, DUAL_USE_PROGRAMS, SENSITIVE_PATHS, STAGING_PATHS};
 use super::playbook::Steps;
 use super::policy::{DESTINATION, Destination, ExpectedProcess, PathPattern, parse_network};
 use super::problem::Refusals;
@@ -485,89 +486,10 @@ const fn v6(first: u16, prefix: u8) -> IpNet {
 
 const KNOWN_PROTOCOLS: [&str; 3] = ["ftp", "http", "websocket"];
 
-const ARCHIVE_TOOLS: [&str; 14] = [
-    "7z.exe",
-    "7za.exe",
-    "7zg.exe",
-    "7zfm.exe",
-    "rar.exe",
-    "winrar.exe",
-    "winzip32.exe",
-    "winzip64.exe",
-    "wzzip.exe",
-    "zip.exe",
-    "tar.exe",
-    "makecab.exe",
-    "pkzip.exe",
-    "gzip.exe",
-];
-
-/// Folders that users and programs seldom write to, and that everybody may.
-const STAGING_PATHS: [&str; 8] = [
-    r"*\$recycle.bin\*",
-    r"*\recycler\*",
-    r"*\users\public\*",
-    r"*\perflogs\*",
-    r"*\windows\temp\*",
-    r"*\windows\debug\*",
-    r"*\windows\tasks\*",
-    r"*\windows\system32\spool\drivers\color\*",
-];
-
-const SENSITIVE_PATHS: [&str; 9] = [
-    r"*.kdbx",
-    r"*.kdb",
-    r"*\ntds.dit",
-    r"*\windows\system32\config\sam",
-    r"*\windows\system32\config\security",
-    r"*\.ssh\*",
-    r"*\.aws\credentials",
-    r"*\wallet.dat",
-    r"*\login data",
-];
-
 fn patterns(texts: &[&str]) -> Vec<PathPattern> {
     // They are ours, and a test reads each of them.
     texts.iter().filter_map(|text| PathPattern::new(text).ok()).collect()
 }
-
-/// Programs of Windows, and common tools, that upload where they are told to: as LOLBAS and incident reports name them.
-const DUAL_USE_PROGRAMS: [&str; 22] = [
-    "ftp.exe",
-    "tftp.exe",
-    "certutil.exe",
-    "certreq.exe",
-    "bitsadmin.exe",
-    "curl.exe",
-    "wget.exe",
-    "powershell.exe",
-    "pwsh.exe",
-    "rundll32.exe",
-    "regsvr32.exe",
-    "mshta.exe",
-    "wscript.exe",
-    "cscript.exe",
-    "msbuild.exe",
-    "installutil.exe",
-    "rclone.exe",
-    "winscp.exe",
-    "psftp.exe",
-    "pscp.exe",
-    "python.exe",
-    "configsecuritypolicy.exe",
-];
-
-const DOCUMENT_PROGRAMS: [&str; 9] = [
-    "winword.exe",
-    "excel.exe",
-    "powerpnt.exe",
-    "outlook.exe",
-    "onenote.exe",
-    "mspub.exe",
-    "msaccess.exe",
-    "visio.exe",
-    "acrord32.exe",
-];
 
 const STEPS: [&str; 3] = [
     "contain: take {host} ({address}) off the network, end {process} (pid {pid}), block {destination}",

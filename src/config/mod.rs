@@ -6,6 +6,7 @@
 
 mod file;
 mod keys;
+mod known;
 mod playbook;
 mod policy;
 mod problem;
