@@ -99,7 +99,7 @@ fn the_sensor_names_the_program_and_the_file_of_an_upload_under_wine() {
 
     let config = folder.join("outfall.toml");
     let settings = format!(
-        "[network]\nhome = [\"10.77.0.0/16\"]\n[listener]\ntls = [\"{HOST}:5515\"]\nstate = \"{}\"\n",
+        "[network]\nhome = [\"10.77.0.0/16\"]\n[detect]\nstory = \"0 s\"\n[listener]\ntls = [\"{HOST}:5515\"]\nstate = \"{}\"\n",
         folder.join("state").display()
     );
     std::fs::write(&config, settings).unwrap();
