@@ -74,13 +74,13 @@ impl Detector {
     /// Takes note of what a connection carried out of the home networks, and back.
     pub fn note_flow(&mut self, flow: &Flow) {
         let (client, server) = (flow.connection.client.address, flow.connection.server.address);
-        let opened_by_home = self.network.is_home(client.ip());
-        let home = if opened_by_home { client } else { server };
-        let other = if opened_by_home { server } else { client };
-        if self.network.is_home(home.ip()) && !self.network.is_home(other.ip()) {
-            let (sent, received) = (flow.client_bytes, flow.server_bytes);
-            let (sent, received) = if opened_by_home { (sent, received) } else { (received, sent) };
-            self.volumes.count_flow(&home.to_string(), flow.end, sent, received);
+        if !self.volumes.counts_flows_of(client) && !self.volumes.counts_flows_of(server) {
+            return;
+        }
+        match (self.network.is_home(client.ip()), self.network.is_home(server.ip())) {
+            (true, false) => self.volumes.count_flow(client, flow.end, flow.client_bytes, flow.server_bytes),
+            (false, true) => self.volumes.count_flow(server, flow.end, flow.server_bytes, flow.client_bytes),
+            _ => {}
         }
     }
 

@@ -17,15 +17,22 @@
 
 mod habit;
 
+use std::net::IpAddr;
+
+use hashbrown::{HashMap, HashSet};
+
 use super::baseline::{Change, Kind, Row, Table, program_of};
 use crate::config::Detect;
 use crate::join::Attribution;
-use crate::net::{Span, Timestamp};
+use crate::net::{Address, Span, Timestamp};
 use crate::record::Upload;
 use habit::{Habit, Total};
 
 /// A day.
 const DAY: Span = Span::seconds(86_400);
+
+/// Hosts and hours whose connections are gathered before they are added.
+const MOST_FLOWS: usize = 8_192;
 
 /// Of sent and received together, how much more must be sent than received for the ratio to be worth saying.
 const RATIO: f64 = 0.8;
@@ -91,6 +98,11 @@ pub struct Volumes {
     processes: Table<Habit>,
     destinations: Table<Habit>,
     pairs: Table<Habit>,
+    /// What connections carried out and back, by host and hour, before it is added to the hosts: there are many connections.
+    flows: HashMap<(Address, u32), (Timestamp, u64, u64), foldhash::fast::RandomState>,
+    /// Hosts that uploaded something: of the others no connection is counted.
+    senders: HashSet<Address, foldhash::fast::RandomState>,
+    most_senders: usize,
     policy: Policy,
     unread: u64,
 }
@@ -128,6 +140,9 @@ impl Volumes {
             processes: table(Kind::ProcessVolume),
             destinations: table(Kind::DestinationVolume),
             pairs: table(Kind::HostDestinationVolume),
+            flows: HashMap::default(),
+            senders: HashSet::default(),
+            most_senders: usize::try_from(detect.volumes).unwrap_or(usize::MAX),
             policy: Policy::of(detect),
             unread: 0,
         }
@@ -154,6 +169,9 @@ impl Volumes {
             _ => return false,
         };
         self.unread += u64::from(!table.restore(row));
+        if row.key.kind == Kind::HostVolume {
+            self.senders.extend(row.key.key.parse::<IpAddr>().ok().map(Address::from));
+        }
         true
     }
 
@@ -164,18 +182,43 @@ impl Volumes {
 
     /// What changed since the last call.
     pub fn changes(&mut self, into: &mut Vec<Change>) {
+        self.add_flows();
         self.tables().into_iter().for_each(|table| table.changes(into));
     }
 
+    /// Whether connections of this host are counted: it uploaded something before.
+    pub fn counts_flows_of(&self, host: Address) -> bool {
+        self.senders.contains(&host)
+    }
+
     /// Counts a connection of a home host: what it sent and received.
-    pub fn count_flow(&mut self, host: &str, at: Timestamp, sent: u64, received: u64) {
-        self.hosts.change(host, "").count_flow(at, sent, received);
+    pub fn count_flow(&mut self, host: Address, at: Timestamp, sent: u64, received: u64) {
+        let (last, out, back) = self.flows.entry((host, habit::hour_of(at))).or_insert((at, 0, 0));
+        *last = at.max(*last);
+        (*out, *back) = (out.saturating_add(sent), back.saturating_add(received));
+        if self.flows.len() >= MOST_FLOWS {
+            self.add_flows();
+        }
+    }
+
+    fn add_flows(&mut self) {
+        let mut flows: Vec<_> = self.flows.drain().collect();
+        // The same flows change the same tables in the same order.
+        flows.sort_unstable();
+        for ((host, _), (at, out, back)) in flows {
+            self.hosts.change(&host.to_string(), "").count_flow(at, out, back);
+        }
     }
 
     /// Counts an upload, whatever comes of it.
     pub fn count(&mut self, upload: &Upload, attribution: &Attribution, destination: &str) {
         let (at, bytes) = (upload.end, upload.bytes);
         let host = host_of(upload);
+        if self.senders.len() >= self.most_senders {
+            // Whoever goes on comes back with the next upload.
+            self.senders.clear();
+        }
+        self.senders.insert(upload.connection.client.address);
         self.hosts.change(&host, "").count(at, bytes);
         self.pairs.change(&host, destination).count(at, bytes);
         self.destinations.change(destination, "").count(at, bytes);
@@ -251,7 +294,13 @@ impl Volumes {
             findings.hour = Some(UnusualHour { hour: (habit::hour_of(at) % 24).into(), days });
         }
         if findings.window.is_some() || findings.habits_broken() > 0 {
-            let Total { out, back, .. } = habit.total(at, DAY);
+            let Total { mut out, mut back, .. } = habit.total(at, DAY);
+            let (from, to) = (habit::hour_of(at.before(DAY)), habit::hour_of(at));
+            for hour in from..=to {
+                if let Some((_, sent, received)) = self.flows.get(&(upload.connection.client.address, hour)) {
+                    (out, back) = (out.saturating_add(*sent), back.saturating_add(*received));
+                }
+            }
             // The connection of the upload itself may not be over yet.
             let (out, back) = (out.max(upload.bytes) as f64, back as f64);
             findings.ratio = Some((out - back) / (out + back)).filter(|ratio| *ratio >= RATIO);

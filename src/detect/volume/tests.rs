@@ -109,7 +109,7 @@ fn the_ratio_is_said_beside_another_finding_only() {
     ordinary(&mut volumes, 10);
     let at = 20 * 24 + 2;
     assert!(volumes.assess(&sent(1, at, 10_000), &process(), SITE, false).ratio.unwrap() > 0.99);
-    volumes.count_flow("10.0.0.1", Timestamp::from_parts((at - 1) * HOUR, 0), 0, 1_000_000);
+    volumes.count_flow(Address::v4([10, 0, 0, 1]), Timestamp::from_parts((at - 1) * HOUR, 0), 0, 1_000_000);
     assert_eq!(volumes.assess(&sent(1, at, 10_000), &process(), SITE, false).ratio, None);
 }
 
@@ -152,7 +152,8 @@ fn what_comes_late_counts_where_it_belongs() {
 fn tables_are_bounded_and_what_is_forgotten_is_counted() {
     let mut volumes = Volumes::new(&Detect { volumes: 2, ..Detect::default() });
     for host in 0..5 {
-        volumes.count_flow(&format!("10.0.0.{host}"), Timestamp(1), 1, 1);
+        volumes.count_flow(Address::v4([10, 0, 0, host]), Timestamp(1), 1, 1);
+        volumes.add_flows();
     }
     assert_eq!(volumes.forgotten(), 3);
 }
