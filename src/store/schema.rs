@@ -139,8 +139,11 @@ fn newest() -> i64 {
 
 /// The version of the tables; 0 of a file without any.
 fn version(connection: &Connection) -> Result<i64, Unfit> {
-    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    // All at one moment: another program may be making the tables just now.
+    let moment = connection.unchecked_transaction()?;
+    let (application, version) = (number(&moment, "application_id")?, number(&moment, "user_version")?);
+    let tables: i64 = moment.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    moment.finish()?;
     if application != APPLICATION && (tables > 0 || application != 0) {
         return Err(Unfit::Foreign);
     }
