@@ -1,6 +1,6 @@
 //! The tables, and how a file of an earlier version gets them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -158,6 +158,21 @@ pub(super) fn look(connection: &Connection, busy: Duration) -> Result<(), Unfit>
     if version < newest() { Err(Unfit::Older(version)) } else { Ok(()) }
 }
 
+/// Lets the file be written ahead. SQLite waits for no other connection here, as it does elsewhere.
+fn log_ahead(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && begun.elapsed() < busy =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Sets up the connection, looks the file over, and brings its tables up to date.
 pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), Unfit> {
     connection.busy_timeout(busy)?;
@@ -169,7 +184,7 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
     if found != "ok" {
         return Err(Unfit::Damaged(found.lines().next().unwrap_or_default().to_owned()));
     }
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    log_ahead(connection, busy)?;
     connection.pragma_update(None, "synchronous", "full")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another connection may have been quicker.
