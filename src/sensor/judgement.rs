@@ -564,6 +564,28 @@ mod tests {
     }
 
     #[test]
+    fn an_upload_is_an_alert_while_it_runs_and_the_same_one_when_it_ends() {
+        let mut judgement = Judgement::live(&Config::default(), History::new(crate::net::ByteSize(1 << 20)));
+        let mut alerts = Vec::new();
+        for (state, bytes) in [(State::Running, 2_000_000), (State::Complete, 9_000_000)] {
+            let mut upload = crate::join::tests::upload(bytes, &["a.7z"]);
+            upload.state = state;
+            judgement.take(Fact::Upload(Box::new(upload)), &mut |outcome| {
+                if let Outcome::Alert(alert) = outcome {
+                    alerts.push((alert.id, alert.upload.state, alert.upload.bytes));
+                }
+            });
+        }
+        judgement.finish(&mut |_| panic!("nothing is left to tell"));
+        let [(first, State::Running, 2_000_000), (second, State::Complete, 9_000_000)] = alerts[..] else {
+            panic!("{alerts:?}");
+        };
+        assert_eq!(first, second);
+        assert_eq!(judgement.stories().stories, 1);
+        assert_eq!(judgement.detector.baseline().size().0, 1, "it is settled once");
+    }
+
+    #[test]
     fn losses_are_remembered_by_time_and_bounded() {
         let mut losses = Losses::default();
         let loss = Loss { lost: 1, of: 10 };
