@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use common::expect::at;
 use common::lab::{self, Lab};
 use common::{Story, root, skip};
-use daemon::{Collector, Kind};
+use daemon::{Collector, Kind, started};
 use outfall::config::Config;
-use outfall::deliver::{Counters, Delivery, Prepared};
+use outfall::deliver::{Counters, Delivery};
 use outfall::record::Document;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
@@ -88,7 +88,7 @@ impl Site {
             self.path("store/outfall.db")
         );
         let config = Config::parse(&text, "f").unwrap();
-        Delivery::start(Prepared::read(&config, None).unwrap().unwrap(), &config).unwrap()
+        started(&config)
     }
 
     /// Takes connections on a socket; each ends after so long, the socket with it for a while, as if the collector
@@ -195,7 +195,7 @@ fn with_a_collector_that_is_killed(tls: bool, address: &str) -> Counters {
     let (to, from) = channel();
     site.flaky(listener, tls, Duration::from_millis(900), to);
     for n in 0..ALERTS {
-        delivery.put(&alert(n));
+        delivery.put_patiently(&alert(n));
         std::thread::sleep(Duration::from_millis(10));
     }
     let came = all(&from, ALERTS);
@@ -230,7 +230,7 @@ fn a_collector_that_hangs_before_it_is_killed_loses_nothing() {
     let site = Site::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let delivery = site.delivery(&site.collector(listener.local_addr().unwrap(), false));
-    (0..5).for_each(|n| delivery.put(&alert(n)));
+    (0..5).for_each(|n| delivery.put_patiently(&alert(n)));
     let (hung, _) = listener.accept().unwrap();
     // Longer than `deliver.confirm`.
     std::thread::sleep(Duration::from_secs(2));
@@ -252,10 +252,10 @@ fn what_was_not_delivered_is_delivered_after_the_next_start() {
     let start = |collectors: &str| {
         let text = format!("[store]\npath = \"{}\"\n[deliver]\n{collectors}", site.path("store/outfall.db"));
         let config = Config::parse(&text, "f").unwrap();
-        Delivery::start(Prepared::read(&config, None).unwrap().unwrap(), &config).unwrap()
+        started(&config)
     };
     let delivery = start(&quick);
-    (0..5).for_each(|n| delivery.put(&alert(n)));
+    (0..5).for_each(|n| delivery.put_patiently(&alert(n)));
     let counted = delivery.finish();
     assert_eq!((counted.collectors[0].sent, counted.collectors[0].waiting), (0, 5));
     let listener = TcpListener::bind(address).unwrap();
@@ -275,7 +275,7 @@ fn a_collector_that_is_not_who_it_should_be_gets_nothing() {
     let (to, from) = channel();
     other.flaky(listener, true, LIMIT, to);
     let delivery = site.delivery(&collector.replace("[[deliver.syslog]]", "[[deliver.syslog]]\nmax_bytes = 8192"));
-    delivery.put(&alert(1));
+    delivery.put_patiently(&alert(1));
     let until = Instant::now() + LIMIT;
     let said = loop {
         let said = delivery.log();
@@ -456,7 +456,7 @@ fn a_full_disk_costs_a_file_no_alert() {
     std::fs::write(format!("{disk}/filler"), vec![0; 200_000]).unwrap();
     const ALERTS: usize = 400;
     let delivery = site.delivery(&format!("[[deliver.file]]\npath = \"{disk}/alerts.json\"\n"));
-    (0..ALERTS / 2).for_each(|n| delivery.put(&alert(n)));
+    (0..ALERTS / 2).for_each(|n| delivery.put_patiently(&alert(n)));
     let until = Instant::now() + LIMIT;
     while delivery.counters().collectors[0].failures < 2 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
@@ -465,7 +465,7 @@ fn a_full_disk_costs_a_file_no_alert() {
     assert!(counted.collectors[0].failures >= 2 && counted.collectors[0].waiting > 0, "{counted:?}");
     assert!(delivery.log()[0].contains("No space left"));
     std::fs::remove_file(format!("{disk}/filler")).unwrap();
-    (ALERTS / 2..ALERTS).for_each(|n| delivery.put(&alert(n)));
+    (ALERTS / 2..ALERTS).for_each(|n| delivery.put_patiently(&alert(n)));
     let counted = delivery.finish();
     assert_eq!(counted.collectors[0].waiting, 0, "{counted:?}");
     let text = std::fs::read_to_string(format!("{disk}/alerts.json")).unwrap();
@@ -503,9 +503,8 @@ fn syslog_ng_stores_what_was_sent() {
 #[test]
 fn a_sensor_that_cannot_deliver_says_why_and_does_not_start() {
     let Ok(lab) = Lab::new("refusal", 1).map_err(|reason| skip("refusal", &reason)) else { return };
-    let store = lab.file("outfall.db", "no database at all, but long enough to be one");
     let refused = |collector: &str| {
-        let text = format!("[store]\npath = \"{}\"\n[[deliver.syslog]]\n{collector}", store.display());
+        let text = format!("[store]\npath = \"\"\n[[deliver.syslog]]\n{collector}");
         let config = lab.file("outfall.toml", &text);
         let mut command = lab.command();
         command.args(["run", "--interface", "tap0", "--config"]).arg(config);
@@ -513,8 +512,37 @@ fn a_sensor_that_cannot_deliver_says_why_and_does_not_start() {
         assert_eq!(status, Some(2), "{said}");
         said.lines().last().unwrap().to_owned()
     };
-    let said = refused("address = \"127.0.0.1:514\"\ntransport = \"tcp\"\n");
-    assert!(said.contains("outfall.db") && said.contains("no SQLite database"), "{said}");
     let said = refused("address = \"127.0.0.1:6514\"\nca = \"/nosuch.pem\"\n");
     assert!(said.contains("/nosuch.pem"), "{said}");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_stops_neither_the_capture_nor_the_delivery() {
+    let Ok(lab) = Lab::new("standin", 1).map_err(|reason| skip("standin", &reason)) else { return };
+    const NOT_A_DATABASE: &str = "no database at all, but long enough to be one";
+    let text = |record: &Value, path| at(record, path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Beside the configuration, as nothing else is said.
+    let store = lab.file("outfall.db", NOT_A_DATABASE);
+    let folder = lab.folder.path().join("alerts");
+    let policy = std::fs::read_to_string(root().join("captures/ftp-staged-archive/policy.toml")).unwrap();
+    let settings = format!("{policy}\n[[deliver.file]]\npath = \"{}/alerts.json\"\n", folder.display());
+    let config = lab.file("outfall.toml", &settings);
+    let events = root().join("captures/ftp-staged-archive/endpoint.jsonl");
+    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--endpoint".into(), events.into()]);
+    sensor.says("goes on without it");
+    sensor.record("the store's trouble", |record| {
+        text(record, "outfall.health.condition") == "store-not-written"
+            && text(record, "outfall.health.state") == "begun"
+    });
+    let (frames, _) = lab::frames(&Story::named("ftp-staged-archive").capture());
+    let frames: Vec<_> = frames.into_iter().map(|frame| (0, frame)).collect();
+    lab.send(Instant::now(), &frames);
+    sensor.record("an upload", |record| text(record, "event.dataset") == "outfall.upload");
+    sensor.record("an alert", |record| text(record, "event.dataset") == "outfall.alert");
+    let (_, said) = sensor.ends();
+    assert!(said.contains("outfall.db") && said.contains("no SQLite database"), "{said}");
+    assert!(said.contains("uploads not stored"), "{said}");
+    let written = std::fs::read_to_string(folder.join("alerts.json")).unwrap();
+    assert!(written.contains("\"store-not-written\"") && written.contains("\"outfall.alert\""), "{written}");
+    assert_eq!(std::fs::read_to_string(&store).unwrap(), NOT_A_DATABASE, "it is left as it was");
 }

@@ -42,7 +42,7 @@ impl Database {
     pub fn path(&self, config: &Config) -> anyhow::Result<PathBuf> {
         match &self.state {
             Some(path) => Ok(path.clone()),
-            None => file_of(config)
+            None => file_of(config, self.config.as_deref())
                 .ok_or_else(|| anyhow::anyhow!("a sensor with this configuration keeps nothing: set `store.path`")),
         }
     }

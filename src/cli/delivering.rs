@@ -3,30 +3,42 @@
 use std::fmt::Write as _;
 
 use super::counters::line;
-use super::keeping::Learned;
+use super::keeping::Found;
 use crate::config::Config;
-use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Prepared};
+use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Opened};
 use crate::detect::{Change, Row};
 use crate::net::group_digits;
 use crate::sensor::Outcome;
+use crate::store::Location;
 
 /// The store and delivery at work, if anything is kept.
 pub struct Delivering {
     delivery: Option<Delivery>,
-    learned: Learned,
-    /// Uploads that may wait for the store.
+    /// Whether uploads and what is normal here are kept.
+    keeps: bool,
+    /// Whether they should be, and are not.
+    missing: bool,
+    found: Found,
+    /// Alerts and uploads that may wait for the store.
     most: usize,
 }
 
 impl Delivering {
-    /// Opens the store and starts the threads.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// If the store cannot be used, or a thread not be started.
-    pub fn start(prepared: Option<Prepared>, config: &Config) -> Result<Self, DeliverError> {
-        let delivery = prepared.map(|prepared| Delivery::start(prepared, config)).transpose()?;
+    /// If the store fails, or a thread cannot be started.
+    pub fn start(opened: Option<Opened>, config: &Config) -> Result<Self, DeliverError> {
+        let missing = opened.as_ref().is_some_and(|opened| opened.fault().is_some());
+        let keeps = opened.as_ref().is_some_and(|opened| matches!(opened.location(), Location::File(_)));
+        let delivery = opened.map(|opened| Delivery::start(opened, config)).transpose()?;
         let most = usize::try_from(config.store.queue).unwrap_or(usize::MAX);
-        Ok(Self { delivery, learned: Learned::default(), most })
+        Ok(Self { delivery, keeps, missing, found: Found::default(), most })
+    }
+
+    /// Whether there is no file of the store, though there should be.
+    pub fn is_without_store(&self) -> bool {
+        self.missing
     }
 
     /// Whether anything is kept.
@@ -36,15 +48,25 @@ impl Delivering {
 
     /// What is known of what is normal here, if anything is kept.
     pub fn baseline(&mut self) -> Option<Vec<Row>> {
-        self.delivery.as_mut().map(Delivery::baseline)
+        self.delivery.as_mut().and_then(Delivery::baseline)
     }
 
     /// Hands what was found to the store, with what it changed of what is normal here.
     pub fn keep(&mut self, changes: Vec<Change>) {
         let Some(delivery) = &self.delivery else { return };
-        let writer = delivery.writer();
-        let lost = self.learned.hand_over(changes, self.most, |uploads, changes| writer.learn(uploads, changes));
-        writer.lost_uploads(lost);
+        let (writer, mut lost) = (delivery.writer(), 0);
+        if !self.keeps {
+            let uploads = self.found.forget_uploads();
+            lost = if self.missing { uploads } else { 0 };
+        }
+        let changes = if self.keeps { changes } else { Vec::new() };
+        let (alerts, uploads) = self.found.hand_over(changes, self.most, |batch| writer.put(batch));
+        writer.lost(alerts, uploads + lost);
+    }
+
+    /// Whether something should be handed over at once.
+    pub fn is_urgent(&self) -> bool {
+        self.found.is_urgent()
     }
 
     /// How often the store could not be written to.
@@ -54,24 +76,26 @@ impl Delivering {
 
     /// Says where alerts go.
     pub fn begin(&self, log: &mut impl FnMut(String)) {
-        match self.delivery.as_ref().map(Delivery::names) {
-            Some(names) if !names.is_empty() => log(format!("delivering to {}", names.join(", "))),
-            Some(_) => {}
-            None => {
-                log("nothing is kept, and what is normal here is forgotten at the end: see `store.path`".to_owned())
-            }
+        if !self.keeps && !self.missing {
+            log("nothing is kept, and what is normal here is forgotten at the end: see `store.path`".to_owned());
+        }
+        let names = self.delivery.as_ref().map(Delivery::names).unwrap_or_default();
+        if !names.is_empty() {
+            log(format!("delivering to {}", names.join(", ")));
         }
     }
 
     /// Takes what is kept or delivered.
     pub fn put(&mut self, outcome: &Outcome) {
         let Some(delivery) = &self.delivery else { return };
-        self.learned.put(outcome);
-        match outcome {
-            Outcome::Alert(alert) => delivery.put(&alert.document()),
-            Outcome::Health(health) => delivery.put(&health.document()),
-            Outcome::Upload(_) | Outcome::Flow(_) => {}
-        }
+        self.found.put(outcome);
+        let document = match outcome {
+            Outcome::Alert(alert) => alert.document(),
+            Outcome::Health(health) => health.document(),
+            Outcome::Upload(_) | Outcome::Flow(_) => return,
+        };
+        let (entry, destinations) = delivery.addressed(&document);
+        self.found.alert(entry, destinations);
     }
 
     /// Takes what is an alert of a replay, which waits for the disk.

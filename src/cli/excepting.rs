@@ -1,11 +1,11 @@
 //! Exceptions of a running sensor: those of the store, taken up as they change.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::detect::Exception;
 use crate::endpoint::printable;
 use crate::sensor::Judgement;
-use crate::store::{ExceptionWatch, Store, StoreError};
+use crate::store::{ExceptionWatch, Location, Store, StoreError};
 
 /// How often the store is asked whether somebody wrote to it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,18 +23,17 @@ impl Excepting {
     ///
     /// # Errors
     /// If it cannot be used.
-    pub fn start(store: Option<&Path>) -> Result<Self, StoreError> {
-        let watch = store.map(Store::open).transpose()?.map(ExceptionWatch::new);
+    pub fn start(store: Option<&Location>) -> Result<Self, StoreError> {
+        let watch = store.map(Store::open_at).transpose()?.map(ExceptionWatch::new);
         Ok(Self { watch, looked: None, restored: false })
     }
 
-    /// Looks at once, and takes up all of them, changed or not.
-    pub fn reload(&mut self, judgement: &mut Judgement, log: &mut impl FnMut(String)) {
-        if let Some(watch) = &mut self.watch {
-            watch.forget();
-        }
-        self.looked = None;
-        self.follow(judgement, log);
+    /// All of them as the store has them now, to be taken up together with something else; none if there is no store.
+    ///
+    /// # Errors
+    /// If the store fails, or holds what no exception can be.
+    pub fn read(&self) -> Result<Option<Vec<Exception>>, StoreError> {
+        self.watch.as_ref().map(|watch| watch.store().exceptions()).transpose()
     }
 
     /// Takes up what was changed: all of it, or nothing where something in it is wrong.

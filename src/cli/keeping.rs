@@ -7,43 +7,59 @@ use crate::store::{Batch, Bounds, Entry, Pruned, Store, StoreError, UploadRow, W
 /// Uploads and alerts that are written at once.
 const BATCH: usize = 4_096;
 
-/// Uploads that were not handed over yet, with the changes that belong to them.
+/// What was not handed over yet, and belongs together.
 #[derive(Default)]
-pub struct Learned {
-    uploads: Vec<UploadRow>,
-    changes: Vec<Change>,
+pub struct Found {
+    batch: Batch,
 }
 
-impl Learned {
+impl Found {
     /// Takes an outcome, if it is an upload that is over.
     pub fn put(&mut self, outcome: &Outcome) {
         if let Outcome::Upload(joined) = outcome {
             let JoinedUpload { upload, attribution, outbound, .. } = joined.as_ref();
-            self.uploads.extend(UploadRow::of(upload, attribution, *outbound));
+            self.batch.uploads.extend(UploadRow::of(upload, attribution, *outbound));
         }
     }
 
-    /// Hands everything over by `to`, with what else changed. What is not taken is kept for the next time: of the uploads
-    /// the last `most`, of the changes the last of each row. Gives the number of uploads that had to go.
+    /// Takes an alert, with the places that it goes to.
+    pub fn alert(&mut self, entry: Entry, destinations: Vec<String>) {
+        self.batch.alerts.push((entry, destinations));
+    }
+
+    /// Whether there are alerts, which should not wait.
+    pub fn is_urgent(&self) -> bool {
+        !self.batch.alerts.is_empty()
+    }
+
+    /// Forgets the uploads; gives their number.
+    pub fn forget_uploads(&mut self) -> u64 {
+        self.batch.uploads.drain(..).count() as u64
+    }
+
+    /// Hands everything over by `to`, with what else changed. What is not taken is kept for the next time: of the alerts and
+    /// uploads the last `most`, of the changes the last of each row. Gives the number of alerts and of uploads that had to go.
     pub fn hand_over(
         &mut self,
         changes: Vec<Change>,
         most: usize,
-        to: impl FnOnce(Vec<UploadRow>, Vec<Change>) -> Result<(), (Vec<UploadRow>, Vec<Change>)>,
-    ) -> u64 {
-        self.changes.extend(changes);
-        if self.uploads.is_empty() && self.changes.is_empty() {
-            return 0;
+        to: impl FnOnce(Batch) -> Result<(), Box<Batch>>,
+    ) -> (u64, u64) {
+        self.batch.changes.extend(changes);
+        let Batch { alerts, uploads, changes } = &self.batch;
+        if alerts.is_empty() && uploads.is_empty() && changes.is_empty() {
+            return (0, 0);
         }
-        let Err((mut uploads, changes)) = to(std::mem::take(&mut self.uploads), std::mem::take(&mut self.changes))
-        else {
-            return 0;
-        };
-        let over = uploads.len().saturating_sub(most);
-        uploads.drain(..over);
-        self.uploads = uploads;
-        self.changes = if changes.len() > most { latest(changes) } else { changes };
-        over as u64
+        let Err(refused) = to(std::mem::take(&mut self.batch)) else { return (0, 0) };
+        let mut batch = *refused;
+        let (alerts, uploads) = (batch.alerts.len().saturating_sub(most), batch.uploads.len().saturating_sub(most));
+        batch.alerts.drain(..alerts);
+        batch.uploads.drain(..uploads);
+        if batch.changes.len() > most {
+            batch.changes = latest(batch.changes);
+        }
+        self.batch = batch;
+        (alerts as u64, uploads as u64)
     }
 }
 
@@ -51,31 +67,29 @@ impl Learned {
 pub struct Keeper {
     store: Store,
     bounds: Bounds,
-    batch: Batch,
-    learned: Learned,
+    found: Found,
     counters: WriterCounters,
 }
 
 impl Keeper {
     /// Into a store.
     pub fn new(store: Store, bounds: Bounds) -> Self {
-        let (batch, learned) = (Batch::default(), Learned::default());
-        Self { store, bounds, batch, learned, counters: WriterCounters::default() }
+        Self { store, bounds, found: Found::default(), counters: WriterCounters::default() }
     }
 
     /// Takes what is kept of an outcome.
     pub fn put(&mut self, outcome: &Outcome) {
-        self.learned.put(outcome);
+        self.found.put(outcome);
         match outcome {
-            Outcome::Alert(alert) => self.batch.alerts.push((Entry::of(&alert.document()), Vec::new())),
-            Outcome::Health(health) => self.batch.alerts.push((Entry::of(&health.document()), Vec::new())),
+            Outcome::Alert(alert) => self.found.alert(Entry::of(&alert.document()), Vec::new()),
+            Outcome::Health(health) => self.found.alert(Entry::of(&health.document()), Vec::new()),
             Outcome::Upload(_) | Outcome::Flow(_) => {}
         }
     }
 
     /// Whether it is time to write.
     pub fn is_full(&self) -> bool {
-        self.learned.uploads.len() + self.batch.alerts.len() >= BATCH
+        self.found.batch.uploads.len() + self.found.batch.alerts.len() >= BATCH
     }
 
     /// Writes what was taken, with what changed of the baseline.
@@ -83,16 +97,14 @@ impl Keeper {
     /// # Errors
     /// If the disk or the database refuses.
     pub fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let Learned { uploads, changes: earlier } = std::mem::take(&mut self.learned);
-        self.batch.uploads = uploads;
-        self.batch.changes = earlier.into_iter().chain(changes).collect();
-        let Pruned { alerts, waiting, uploads } = self.store.append(&self.batch, self.bounds)?;
-        self.counters.stored += self.batch.alerts.len() as u64;
-        self.counters.uploads += self.batch.uploads.len() as u64;
+        let mut batch = std::mem::take(&mut self.found.batch);
+        batch.changes.extend(changes);
+        let Pruned { alerts, waiting, uploads } = self.store.append(&batch, self.bounds)?;
+        self.counters.stored += batch.alerts.len() as u64;
+        self.counters.uploads += batch.uploads.len() as u64;
         self.counters.pruned += alerts;
         self.counters.pruned_waiting += waiting;
         self.counters.pruned_uploads += uploads;
-        self.batch = Batch::default();
         Ok(())
     }
 }

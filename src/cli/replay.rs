@@ -17,11 +17,11 @@ use crate::capture::Reader;
 use crate::config::{Config, Format};
 use crate::deliver::Form;
 #[cfg(target_os = "linux")]
-use crate::deliver::Prepared;
+use crate::deliver::{Opened, Prepared};
 use crate::detect::Places;
 use crate::endpoint::{Counters, History, Intake, IntakeError, printable};
 use crate::sensor::{Judgement, LANES, Outcome, Replay, ReplayError, SensorCounters};
-use crate::store::{Bounds, Store};
+use crate::store::{Bounds, Store, file_of};
 
 /// What `outfall replay` is told.
 #[derive(Debug, clap::Args)]
@@ -135,12 +135,17 @@ fn delivering(args: &ReplayArgs) -> anyhow::Result<Delivering> {
         return Ok(Delivering::start(None, &Config::default())?);
     }
     let config = configured(&args.inputs)?;
-    let prepared = Prepared::read(&config, None)?;
+    let prepared = Prepared::read(&config, file_of(&config, args.inputs.config.as_deref()), None)?;
     anyhow::ensure!(
         prepared.as_ref().is_some_and(Prepared::delivers),
         "--deliver: the configuration names no place to deliver to: see `[[deliver.syslog]]` and `[[deliver.file]]`"
     );
-    Ok(Delivering::start(prepared, &config)?)
+    let mut opened = prepared.map(Prepared::open).transpose()?;
+    // Nothing is lost if a replay does not start.
+    if let Some(fault) = opened.as_mut().and_then(Opened::take_fault) {
+        return Err(fault.into());
+    }
+    Ok(Delivering::start(opened, &config)?)
 }
 
 fn configured(inputs: &Inputs) -> anyhow::Result<Config> {

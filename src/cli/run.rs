@@ -22,7 +22,7 @@ use super::service::Service;
 use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
-use crate::deliver::{self, Prepared};
+use crate::deliver::{self, Opened, Prepared};
 use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
@@ -96,13 +96,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let owner = owner(&config);
     let bound = Listening::bind(&config, owner)?;
-    let prepared = Prepared::read(&config, owner)?;
+    let file = file_of(&config, args.config.as_deref());
+    let prepared = Prepared::read(&config, file.clone(), owner)?;
     let (asked, status) = (Metering::bind(&config, &mut |line| log(&line)), Metering::status());
-    let mut running = file_of(&config).and_then(|file| Running::look(&file, args.config.as_deref()));
+    let mut running = file.and_then(|file| Running::look(&file, args.config.as_deref()));
     confine(args, &config, bound.as_ref(), prepared.as_ref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
-    let mut excepting = Excepting::start(prepared.as_ref().map(Prepared::store))?;
-    let mut delivering = Delivering::start(prepared, &config)?;
+    let opened = prepared.map(Prepared::open).transpose()?;
+    let mut excepting = Excepting::start(opened.as_ref().map(Opened::location))?;
+    let fault = opened.as_ref().and_then(Opened::fault).map(ToString::to_string);
+    let mut delivering = Delivering::start(opened, &config)?;
     let mut metering = Metering::start(asked, status, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
     if config.capture.sandbox {
@@ -119,6 +122,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log(&format!("capturing on {} with {threads} thread{plural}", interfaces.join(", ")));
     if let Some(listening) = &mut listening {
         listening.begin(&mut |line| log(&line));
+    }
+    if let Some(fault) = fault {
+        log(&format!(
+            "{}: goes on without it: alerts are kept in memory until they are delivered; uploads, exceptions and what is normal \
+             here are not kept",
+            printable(&fault)
+        ));
     }
     delivering.begin(&mut |line| log(&line));
     metering.begin(&mut |line| log(&line));
@@ -148,6 +158,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             break Ok(());
         }
         if kept.elapsed() < HOUSEKEEPING {
+            if delivering.is_urgent() {
+                delivering.keep(judgement.changes());
+            }
             continue;
         }
         kept = Instant::now();
@@ -165,6 +178,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         delivering.keep(judgement.changes());
         let refused = delivering.refused();
         sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
+        if delivering.is_without_store() {
+            sensor.store_missing();
+        }
         delivering.log().into_iter().for_each(&mut say);
         output.flush();
         let parts = Parts {
@@ -176,8 +192,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         };
         metering.gather(parts, &config);
         if signals.reload.swap(false, Ordering::Relaxed) {
-            let answer = reload(args, &mut config, &mut judgement, &mut output);
-            excepting.reload(&mut judgement, &mut say);
+            let answer = reload(args, &mut config, &excepting, &mut judgement, &mut output);
             say(answer.clone().unwrap_or_else(|refusal| refusal));
             if let Some(running) = &mut running {
                 running.answer(answer, &mut say);
@@ -283,11 +298,12 @@ fn directory_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Takes up what of the configuration can change while packets come, and opens the output anew. Says what holds now, or why
-/// nothing of it was taken up.
+/// Takes up what of the configuration can change while packets come, with the exceptions, and opens the output anew. Says what
+/// holds now, or why nothing of it was taken up.
 fn reload(
     args: &RunArgs,
     config: &mut Config,
+    excepting: &Excepting,
     judgement: &mut Judgement,
     output: &mut Output<Target>,
 ) -> Result<String, String> {
@@ -298,21 +314,31 @@ fn reload(
             Err(error) => log(&format!("goes on with the old output: {}", printable(&format!("{error:#}")))),
         }
     }
-    let Some(path) = &args.config else { return Ok("reloaded: there is no configuration file".to_owned()) };
-    let new = Config::load(path).map_err(|error| {
+    let old = |error: &dyn std::fmt::Display| {
         let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-        format!("goes on with the old configuration: {}", printable(&first))
-    })?;
-    let mut fixed = new.clone();
-    (fixed.network, fixed.join, fixed.detect) = (config.network.clone(), config.join.clone(), config.detect.clone());
-    fixed.playbook = config.playbook.clone();
-    let unchanged = fixed == *config;
-    (config.network, config.join, config.detect) = (new.network, new.join, new.detect);
-    config.playbook = new.playbook;
-    judgement.configure(config);
-    let mut said = "reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now".to_owned();
-    if !unchanged {
-        said.push_str("; other changes wait for the next start");
+        format!("goes on with the old configuration and exceptions: {}", printable(&first))
+    };
+    let new = args.config.as_deref().map(Config::load).transpose().map_err(|error| old(&error))?;
+    let exceptions = excepting.read().map_err(|error| old(&error))?;
+    // From here on nothing can fail.
+    let mut said = match new {
+        None => "reloaded: there is no configuration file".to_owned(),
+        Some(new) => {
+            let mut fixed = new.clone();
+            (fixed.network, fixed.join, fixed.detect) =
+                (config.network.clone(), config.join.clone(), config.detect.clone());
+            fixed.playbook = config.playbook.clone();
+            let unchanged = fixed == *config;
+            (config.network, config.join, config.detect) = (new.network, new.join, new.detect);
+            config.playbook = new.playbook;
+            judgement.configure(config);
+            let more = if unchanged { "" } else { "; other changes wait for the next start" };
+            format!("reloaded: [network], [join], [detect] and [playbook] hold as they are in the file now{more}")
+        }
+    };
+    if let Some(exceptions) = exceptions {
+        said.push_str(&format!("; exceptions in force: {}", exceptions.len()));
+        judgement.exceptions_mut().replace(exceptions);
     }
     Ok(said)
 }

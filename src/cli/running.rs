@@ -1,5 +1,6 @@
 //! What a running sensor says of itself in a file beside its database, and `outfall reload`, which reads it.
 
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -128,7 +129,12 @@ fn refused(why: &str) -> ExitCode {
 fn tell(database: &Database, config: &Config) -> anyhow::Result<ExitCode> {
     let path = beside(&database.path(config)?);
     let name = path.display();
-    let said = read(&path).with_context(|| format!("{name}: no sensor runs with this database, as far as it says"))?;
+    let said = match read(&path) {
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == NotFound) => {
+            anyhow::bail!("{name}: is not there, so no sensor runs with this database: start one with `outfall run`")
+        }
+        said => said.with_context(|| format!("{name}: cannot be read, so the sensor is not found"))?,
+    };
     anyhow::ensure!(
         started(&said.pid.to_string()) == Some(said.start),
         "{name}: the sensor that it names (process {}) does not run any more",

@@ -317,13 +317,15 @@ settings! {
 
     /// Where alerts, uploads and what is normal here are kept, with `outfall run`; `outfall replay` needs `--state`.
     store: Store {
-        /// The file, an SQLite database; its directory is the store's own. Empty: `store/outfall.db` in `listener.state`, if
-        /// there is something to deliver to or a listener; else nothing is kept, and what is normal is forgotten at the end.
-        path: String = String::new(), DATABASE;
+        /// The file, an SQLite database; if the path is relative, then to this file's directory. The sensor has to be able
+        /// to write in its directory: for a service, "/var/lib/outfall/store/outfall.db". Empty: nothing is kept, and
+        /// what is normal is forgotten at the end. If the file cannot be used at the start, capture goes on and alerts are
+        /// delivered from memory, which is logged, alerted and counted.
+        path: String = "outfall.db".to_owned(), DATABASE;
         /// How long an alert or an upload is kept. Reached: it is deleted, delivered or not, and counted.
         max_age: Span = Span::seconds(30 * DAY), Span::seconds(MINUTE)..=Span::seconds(3_650 * DAY);
         /// What the documents of alerts may take; the file is somewhat larger. Reached: the oldest alert is deleted,
-        /// delivered or not, and counted.
+        /// delivered or not, and counted. In memory, as the file cannot be used, it is at most 64 MiB.
         max_bytes: ByteSize = ByteSize(GIB), ByteSize(64 * KIB)..=ByteSize(TIB);
         /// Uploads that are kept, about 400 bytes each. Reached: the oldest is deleted, and counted.
         max_uploads: u64 = 1_000_000, 1_000..=1_000_000_000;
@@ -608,8 +610,8 @@ const PATHS: List<PathPattern> = List {
 };
 
 const DATABASE: Text = Text {
-    what: "the absolute path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
-    fits: |text| text.is_empty() || text.starts_with('/') && !text.ends_with('/') && !text.contains('\0'),
+    what: "the path of a file such as \"/var/lib/outfall/store/outfall.db\", or \"\"",
+    fits: |text| !text.ends_with(['/', '.']) && !text.contains('\0'),
 };
 
 const MMDB: Text = Text {

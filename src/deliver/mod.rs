@@ -22,8 +22,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::Config;
 use crate::detect::Row;
+use crate::net::ByteSize;
 use crate::record::Document;
-use crate::store::{Bounds, Entry, Store, StoreError, Writer, WriterCounters, file_of};
+use crate::store::{Batch, Bounds, Entry, Location, Store, StoreError, Writer, WriterCounters};
 use courier::{Board, Courier};
 pub use form::Form;
 use place::Place;
@@ -31,14 +32,15 @@ use place::Place;
 /// Lines for the log that nobody has read yet.
 const LINES: usize = 64;
 
+/// What alerts may take in memory, where there is no file for them.
+const IN_MEMORY: ByteSize = ByteSize(64 << 20);
+
 /// Why alerts cannot be delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
-    /// A directory of the store or of a file.
-    #[error("{}: the directory cannot be made (`{key}`)", .path.display())]
+    /// The directory of a file.
+    #[error("{}: the directory cannot be made (`deliver.file`)", .path.display())]
     Directory {
-        /// The setting that names it.
-        key: &'static str,
         /// The directory.
         path: PathBuf,
         /// What the system said.
@@ -61,18 +63,25 @@ pub enum DeliverError {
 /// What was read while all files could be; nothing is connected yet.
 #[derive(Debug)]
 pub struct Prepared {
-    path: PathBuf,
+    /// The store's file; none if alerts are delivered, but nothing is to be kept.
+    path: Option<PathBuf>,
+    /// Why the directory of the file could not be made.
+    fault: Option<String>,
     places: Vec<Place>,
 }
 
 impl Prepared {
-    /// Reads the files of TLS, looks names up, and makes the directories of the store and of files for their `owner`; none
-    /// if nothing is kept.
+    /// Reads the files of TLS, looks names up, and makes the directories of the store, which is in `path`, and of files for
+    /// their `owner`; none if nothing is kept or delivered.
     ///
     /// # Errors
-    /// If a file cannot be used, or a directory not be made.
-    pub fn read(config: &Config, owner: Option<(u32, u32)>) -> Result<Option<Self>, DeliverError> {
-        let Some(path) = file_of(config) else { return Ok(None) };
+    /// If a file of TLS cannot be used, or a directory of files not be made. That of the store is missed in
+    /// [`Prepared::open`].
+    pub fn read(
+        config: &Config,
+        path: Option<PathBuf>,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Option<Self>, DeliverError> {
         let settings = &config.deliver;
         let sensor = match settings.sensor.as_str() {
             "" => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned(),
@@ -85,23 +94,35 @@ impl Prepared {
         if let Some(twice) = places.iter().map(Place::name).find(|name| !names.insert(name.clone())) {
             return Err(DeliverError::Twice(twice));
         }
-        let prepared = Self { path, places };
-        for (n, folder) in prepared.directories().enumerate() {
-            let key = if n == 0 { "store.path" } else { "deliver.file" };
-            let failed = |source| DeliverError::Directory { key, path: folder.to_owned(), source };
-            if !folder.is_dir() {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-                if let Some((user, group)) = owner {
-                    std::os::unix::fs::chown(folder, Some(user), Some(group)).map_err(failed)?;
-                }
-            }
+        if path.is_none() && places.is_empty() {
+            return Ok(None);
         }
-        Ok(Some(prepared))
+        for folder in places.iter().filter_map(Place::directory) {
+            make(folder, owner).map_err(|source| DeliverError::Directory { path: folder.to_owned(), source })?;
+        }
+        let made = path.as_deref().and_then(Path::parent).map_or(Ok(()), |folder| make(folder, owner));
+        let fault = made.err().map(|error| format!("its directory cannot be made: {error}"));
+        Ok(Some(Self { path, fault, places }))
     }
 
-    /// The store's file.
-    pub fn store(&self) -> &Path {
-        &self.path
+    /// Opens the store: its file, or, where that cannot be used, one in memory.
+    ///
+    /// # Errors
+    /// If there is no memory for that either.
+    pub fn open(self) -> Result<Opened, DeliverError> {
+        let Self { path, fault, places } = self;
+        let opened = path.map(|path| match fault {
+            Some(reason) => Err(StoreError::Open { path, reason }),
+            None => Store::open(&path).map(|store| (Location::File(path), store)),
+        });
+        let fault = match opened {
+            Some(Ok((location, store))) => return Ok(Opened { location, store, fault: None, places }),
+            Some(Err(fault)) => Some(fault),
+            None => None,
+        };
+        let location = Location::memory();
+        let store = Store::open_at(&location)?;
+        Ok(Opened { location, store, fault, places })
     }
 
     /// Whether there is a place to deliver to.
@@ -111,13 +132,49 @@ impl Prepared {
 
     /// The store's directory and those of files, which stay open to a process that is confined.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
-        let store = self.path.parent().unwrap_or(Path::new("/"));
-        std::iter::once(store).chain(self.places.iter().filter_map(Place::directory))
+        // One that is not there cannot be opened to anybody.
+        let store = self.path.as_deref().and_then(Path::parent).filter(|folder| folder.is_dir());
+        store.into_iter().chain(self.places.iter().filter_map(Place::directory))
     }
 
     /// The ports to which connections are made over TCP.
     pub fn ports(&self) -> Vec<u16> {
         self.places.iter().filter_map(Place::port).collect()
+    }
+}
+
+/// Makes a directory, if it is not there, for its owner alone.
+fn make(folder: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    owner.map_or(Ok(()), |(user, group)| std::os::unix::fs::chown(folder, Some(user), Some(group)))
+}
+
+/// A store that is open, and places to deliver to.
+#[derive(Debug)]
+pub struct Opened {
+    location: Location,
+    store: Store,
+    fault: Option<StoreError>,
+    places: Vec<Place>,
+}
+
+impl Opened {
+    /// Where the store is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Why it is not in its file; none if it is, or if nothing is to be kept.
+    pub fn fault(&self) -> Option<&StoreError> {
+        self.fault.as_ref()
+    }
+
+    /// The same, for whoever gives up over it.
+    pub fn take_fault(&mut self) -> Option<StoreError> {
+        self.fault.take()
     }
 }
 
@@ -161,24 +218,24 @@ struct Employed {
 /// Delivery at work.
 pub struct Delivery {
     writer: Writer,
-    /// What was normal here when the store was opened.
-    baseline: Vec<Row>,
+    /// What was normal here when the store was opened, if that is kept.
+    baseline: Option<Vec<Row>>,
     wakers: Vec<Sender<()>>,
     couriers: Vec<Employed>,
     log: Receiver<String>,
 }
 
 impl Delivery {
-    /// Opens the store and starts the threads.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// If the store cannot be used, or a thread not be started.
-    pub fn start(prepared: Prepared, config: &Config) -> Result<Self, DeliverError> {
-        let Prepared { path, places } = prepared;
+    /// If the store fails, or a thread cannot be started.
+    pub fn start(opened: Opened, config: &Config) -> Result<Self, DeliverError> {
+        let Opened { location, mut store, places, .. } = opened;
         let (say, log) = bounded(LINES);
-        let mut store = Store::open(&path)?;
+        let in_memory = matches!(location, Location::Memory(_));
         store.forget_unseen(config.store.baseline_age)?;
-        let baseline = store.baseline()?.0;
+        let baseline = if in_memory { None } else { Some(store.baseline()?.0) };
         let (mut wakers, mut couriers) = (Vec::new(), Vec::new());
         for place in places {
             let (waker, wake) = bounded(1);
@@ -186,7 +243,7 @@ impl Delivery {
             let (name, minimum_severity) = (place.name(), place.minimum_severity());
             let courier = Courier {
                 place,
-                store: Store::open(&path)?,
+                store: Store::open_at(&location)?,
                 settings: config.deliver.clone(),
                 wake,
                 board: Arc::clone(&board),
@@ -197,7 +254,10 @@ impl Delivery {
             wakers.push(waker);
             couriers.push(Employed { name, minimum_severity, board, thread });
         }
-        let bounds = Bounds::of(&config.store);
+        let mut bounds = Bounds::of(&config.store);
+        if in_memory {
+            bounds.bytes = bounds.bytes.min(IN_MEMORY);
+        }
         let queue = usize::try_from(config.store.queue).unwrap_or(usize::MAX);
         let tell = wakers.clone();
         // One that is awake already needs no second call.
@@ -210,18 +270,16 @@ impl Delivery {
         self.couriers.iter().map(|courier| courier.name.clone()).collect()
     }
 
-    /// Takes an alert's document. Never waits.
-    pub fn put(&self, document: &Document) {
+    /// An alert's entry, with the places that it goes to.
+    pub fn addressed(&self, document: &Document) -> (Entry, Vec<String>) {
         let entry = Entry::of(document);
         let destinations = self.wanted(document, &entry);
-        self.writer.put(entry, destinations);
+        (entry, destinations)
     }
 
-    /// As [`Delivery::put`], but waits for the disk where that is slower; for a replay, which loses nothing by it.
+    /// Takes an alert's document, and waits for the disk where that is slower; for a replay, which loses nothing by it.
     pub fn put_patiently(&self, document: &Document) {
-        let entry = Entry::of(document);
-        let destinations = self.wanted(document, &entry);
-        self.writer.put_patiently(entry, destinations);
+        self.writer.put_patiently(Batch { alerts: vec![self.addressed(document)], ..Batch::default() });
     }
 
     fn wanted(&self, document: &Document, entry: &Entry) -> Vec<String> {
@@ -231,12 +289,12 @@ impl Delivery {
         wanted.map(|courier| courier.name.clone()).collect()
     }
 
-    /// What is known of what is normal here, once.
-    pub fn baseline(&mut self) -> Vec<Row> {
-        std::mem::take(&mut self.baseline)
+    /// What is known of what is normal here, once; none if that is not kept.
+    pub fn baseline(&mut self) -> Option<Vec<Row>> {
+        self.baseline.take()
     }
 
-    /// Where uploads go, with what they changed of what is normal here.
+    /// Where alerts and uploads go, with what these changed of what is normal here.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }

@@ -201,9 +201,7 @@ fn what_a_full_disk_does_not_take_is_stored_when_there_is_room_again() {
         while filler.write_all(&[1; 4_096]).is_ok() {}
         let (mut whole, mut destinations) = ([0; 2], vec![[0; 2]; 5]);
         for n in 0..20 {
-            let Batch { alerts, uploads, changes } = found(n, &mut whole, &mut destinations);
-            alerts.into_iter().for_each(|(entry, places)| writer.put(entry, places));
-            assert!(writer.learn(uploads, changes).is_ok(), "nobody waits");
+            assert!(writer.put(found(n, &mut whole, &mut destinations)).is_ok(), "nobody waits");
             std::thread::sleep(Duration::from_millis(2));
         }
         let until = Instant::now() + Duration::from_secs(10);

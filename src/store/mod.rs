@@ -13,6 +13,7 @@ mod uploads;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -100,6 +101,23 @@ pub struct Waiting {
     pub entry: Entry,
 }
 
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a file.
+    File(PathBuf),
+    /// In this process alone, for as long as one [`Store`] has it open; the number tells several apart.
+    Memory(u64),
+}
+
+impl Location {
+    /// A new one in memory.
+    pub fn memory() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self::Memory(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// What is written at once.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -156,9 +174,29 @@ impl Store {
     /// # Errors
     /// If it is no database, cannot be written, is damaged, or comes from a newer version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, OpenFlags::empty())
+    }
+
+    /// As [`Store::open`], wherever it is.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_at(location: &Location) -> Result<Self, StoreError> {
+        match location {
+            Location::File(path) => Self::open(path),
+            // The slash makes it one for all connections of this process.
+            Location::Memory(number) => {
+                let name = format!("file:/outfall-{number}?vfs=memdb");
+                Self::open_with(Path::new(&name), OpenFlags::SQLITE_OPEN_URI)
+            }
+        }
+    }
+
+    fn open_with(path: &Path, more: OpenFlags) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(|error| refused(explained(&error)))?;
+        let opened = Connection::open_with_flags(path, flags | more);
+        let mut connection = opened.map_err(|error| refused(explained(&error)))?;
         if connection.is_readonly("main").unwrap_or(false) {
             return Err(refused("it can only be read; give its user the right to write it".to_owned()));
         }
@@ -285,14 +323,15 @@ impl Store {
     }
 }
 
-/// Where a live sensor of this configuration keeps what it keeps; none if that is nothing.
-pub fn file_of(config: &crate::config::Config) -> Option<PathBuf> {
-    let listens = !config.listener.tls.is_empty() || !config.listener.local.is_empty();
-    match config.store.path.as_str() {
-        "" if config.deliver.syslog.is_empty() && config.deliver.file.is_empty() && !listens => None,
-        "" => Some(Path::new(&config.listener.state).join("store").join("outfall.db")),
-        path => Some(PathBuf::from(path)),
+/// Where a live sensor of this configuration, read from `file`, keeps what it keeps; none if that is nothing. A relative
+/// `store.path` is relative to the directory of the file; without a file there is none.
+pub fn file_of(config: &crate::config::Config, file: Option<&Path>) -> Option<PathBuf> {
+    let path = Path::new(&config.store.path);
+    if config.store.path.is_empty() || path.is_absolute() {
+        return (!config.store.path.is_empty()).then(|| path.to_owned());
     }
+    let file = std::path::absolute(file?).ok()?;
+    Some(file.parent()?.join(path))
 }
 
 /// Deletes the oldest alerts until both bounds hold.

@@ -104,7 +104,9 @@ fn what_the_disk_does_not_take_is_counted_and_nobody_waits() {
     let writer = Writer::start(store, WIDE, 2, || ()).unwrap();
     let large = Entry { document: "x".repeat(1 << 20), ..entry(1) };
     for _ in 0..10 {
-        writer.put(large.clone(), to(&["a"]));
+        if writer.put(Batch { alerts: vec![(large.clone(), to(&["a"]))], ..Batch::default() }).is_err() {
+            writer.lost(1, 0);
+        }
     }
     let counted = writer.finish();
     assert!(counted.queue_full > 0 && counted.failed > 0, "{counted:?}");

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{Batch, Bounds, Entry, Store, StoreError, UploadRow};
+use super::{Batch, Bounds, Store, StoreError};
 use crate::detect::Change;
 
-/// Messages that are written in one transaction.
+/// Batches that are written in one transaction.
 const BATCH: usize = 256;
 
 /// How long after a transaction that failed the next one is tried.
@@ -58,21 +58,16 @@ struct Board {
     pruned_baseline: AtomicU64,
 }
 
-enum Message {
-    Alert(Entry, Vec<String>),
-    Learned(Vec<UploadRow>, Vec<Change>),
-}
-
 /// The writer at work.
 #[derive(Debug)]
 pub struct Writer {
-    to: Sender<Message>,
+    to: Sender<Batch>,
     board: Arc<Board>,
     thread: JoinHandle<()>,
 }
 
 impl Writer {
-    /// Starts the thread. At most `queue` messages wait for it, and as many alerts and uploads for a disk that refuses; `stored`
+    /// Starts the thread. At most `queue` batches wait for it, and as many alerts and uploads for a disk that refuses; `stored`
     /// is called after each transaction.
     ///
     /// # Errors
@@ -94,34 +89,25 @@ impl Writer {
         Ok(Self { to, board, thread })
     }
 
-    /// Hands an alert over, with the places that it goes to. Never waits: where the queue is full, it is lost and counted.
-    pub fn put(&self, entry: Entry, destinations: Vec<String>) {
-        if self.to.try_send(Message::Alert(entry, destinations)).is_err() {
-            self.board.queue_full.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Hands over uploads with what they changed of what is normal. Never waits: where the queue is full, both are given back, to
+    /// Hands over what belongs together: all of it is one transaction. Never waits: where the queue is full, it is given back, to
     /// be handed over later.
     ///
     /// # Errors
     /// What was not taken.
-    pub fn learn(&self, uploads: Vec<UploadRow>, changes: Vec<Change>) -> Result<(), (Vec<UploadRow>, Vec<Change>)> {
-        self.to.try_send(Message::Learned(uploads, changes)).map_err(|refused| match refused.into_inner() {
-            Message::Learned(uploads, changes) => (uploads, changes),
-            Message::Alert(..) => (Vec::new(), Vec::new()),
-        })
+    pub fn put(&self, batch: Batch) -> Result<(), Box<Batch>> {
+        self.to.try_send(batch).map_err(|refused| Box::new(refused.into_inner()))
     }
 
-    /// Counts uploads that whoever hands them over had to give up.
-    pub fn lost_uploads(&self, count: u64) {
-        self.board.uploads_lost.fetch_add(count, Ordering::Relaxed);
+    /// Counts alerts and uploads that whoever hands them over had to give up.
+    pub fn lost(&self, alerts: u64, uploads: u64) {
+        self.board.queue_full.fetch_add(alerts, Ordering::Relaxed);
+        self.board.uploads_lost.fetch_add(uploads, Ordering::Relaxed);
     }
 
     /// As [`Writer::put`], but waits where the queue is full; for a replay, which loses nothing by it.
-    pub fn put_patiently(&self, entry: Entry, destinations: Vec<String>) {
-        if self.to.send(Message::Alert(entry, destinations)).is_err() {
-            self.board.queue_full.fetch_add(1, Ordering::Relaxed);
+    pub fn put_patiently(&self, batch: Batch) {
+        if let Err(refused) = self.to.send(batch) {
+            self.lost(refused.0.alerts.len() as u64, refused.0.uploads.len() as u64);
         }
     }
 
@@ -165,14 +151,14 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, from: &Receiver<Message>, stored: &impl Fn()) {
+    fn run(mut self, from: &Receiver<Batch>, stored: &impl Fn()) {
         loop {
             let refused = !self.is_empty();
             let first = if refused { from.recv_timeout(PAUSE) } else { from.recv().map_err(RecvTimeoutError::from) };
             let ended = match first {
-                Ok(message) => {
-                    self.take(message);
-                    from.try_iter().take(BATCH - 1).for_each(|message| self.take(message));
+                Ok(batch) => {
+                    self.take(batch);
+                    from.try_iter().take(BATCH - 1).for_each(|batch| self.take(batch));
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => false,
@@ -196,14 +182,10 @@ impl Work {
         alerts.is_empty() && uploads.is_empty() && changes.is_empty()
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Alert(entry, destinations) => self.batch.alerts.push((entry, destinations)),
-            Message::Learned(uploads, changes) => {
-                self.batch.uploads.extend(uploads);
-                self.batch.changes.extend(changes);
-            }
-        }
+    fn take(&mut self, batch: Batch) {
+        self.batch.alerts.extend(batch.alerts);
+        self.batch.uploads.extend(batch.uploads);
+        self.batch.changes.extend(batch.changes);
     }
 
     fn write(&mut self, stored: &impl Fn()) {

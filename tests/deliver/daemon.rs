@@ -9,7 +9,16 @@ use std::time::{Duration, Instant};
 use outfall::config::Config;
 use outfall::deliver::{Counters, Delivery, Prepared};
 use outfall::record::Document;
+use outfall::store::file_of;
 use serde_json::Value;
+
+/// Delivery with a store in its file.
+pub fn started(config: &Config) -> Delivery {
+    let prepared = Prepared::read(config, file_of(config, None), None).unwrap().unwrap();
+    let opened = prepared.open().unwrap();
+    assert!(opened.fault().is_none());
+    Delivery::start(opened, config).unwrap()
+}
 
 /// A program that collects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,10 +302,10 @@ pub fn send(collector: &mut Collector, alerts: usize, a_second: usize, down: Dur
     collector.start();
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
-    let delivery = Delivery::start(Prepared::read(&config, None).unwrap().unwrap(), &config).unwrap();
+    let delivery = started(&config);
     let (killed_at, mut restart) = (alerts / 2, None);
     for n in 0..alerts {
-        delivery.put(&hostile(n));
+        delivery.put_patiently(&hostile(n));
         if n == killed_at {
             collector.kill();
             restart = Some(Instant::now() + down);

@@ -16,7 +16,7 @@ use crate::detect::{
 };
 use crate::endpoint::printable;
 use crate::net::{ByteSize, Span, Timestamp};
-use crate::store::{Act, Kept, Store};
+use crate::store::{Act, Kept, Store, file_of};
 use show::Shown;
 
 /// A longer file is surely something else than exceptions.
@@ -307,10 +307,11 @@ impl Place {
             Some(path) => Config::load(path)?,
             None => Config::default(),
         };
-        let path = match (&self.state, config.store.path.as_str()) {
-            (Some(path), _) => path.clone(),
-            (None, "") => Path::new(&config.listener.state).join("store").join("outfall.db"),
-            (None, path) => PathBuf::from(path),
+        let path = match &self.state {
+            Some(path) => path.clone(),
+            None => file_of(&config, self.config.as_deref()).context(
+                "a sensor with this configuration keeps nothing: name the store with --state, or set `store.path`",
+            )?,
         };
         // A mistyped name shall not read as "no exceptions".
         ensure!(make || path.exists(), "{}: there is no such store (--state or `store.path`)", path.display());

@@ -153,6 +153,11 @@ impl Live {
         self.watch.store_refused(times, &mut self.said);
     }
 
+    /// The store could not be opened at the start, and so is still missing.
+    pub fn store_missing(&mut self) {
+        self.watch.store_missing(&mut self.said);
+    }
+
     /// Lets the threads read.
     pub fn begin(&self) {
         self.gate.wait();

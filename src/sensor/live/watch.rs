@@ -101,6 +101,14 @@ impl Watch {
         self.counted("store", line, Trouble::StoreNotWritten, count, said);
     }
 
+    /// The store could not be opened, and still is not.
+    pub(super) fn store_missing(&mut self, said: &mut Said) {
+        match self.troubles.get_mut("store") {
+            Some(lasting) => lasting.last = Instant::now(),
+            None => self.begin("store", Trouble::StoreNotWritten(1), said),
+        }
+    }
+
     fn counted(&mut self, key: &str, line: &str, trouble: fn(u64) -> Trouble, count: u64, said: &mut Said) {
         if count == 0 {
             return;
