@@ -29,27 +29,53 @@ impl Script {
     }
 }
 
-/// A line of the file. What is not an event of an endpoint's own doing is passed over.
+/// What a line of the file is. What is not an event of an endpoint's own doing is passed over.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Line {
-    ProcessStart(Box<ProcessStart>),
-    ProcessEnd(ProcessEnd),
-    Connection(Box<ConnectionEvent>),
-    File(Box<FileLine>),
-    WindowsEvent {
-        xml: String,
-    },
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    ProcessStart,
+    ProcessEnd,
+    Connection,
+    File,
+    WindowsEvent,
     #[serde(other)]
     Other,
 }
 
+/// A line is read for its kind and again for its fields: an enum that is told by one of its fields, or a structure with another
+/// one's fields in it, would be gathered in memory first, which takes several times as long.
 #[derive(Deserialize)]
-struct FileLine {
-    #[serde(flatten)]
-    event: FileEvent,
+struct Typed {
+    #[serde(rename = "type")]
+    kind: Kind,
+}
+
+#[derive(Deserialize)]
+struct Moved {
     #[serde(default)]
     bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    xml: String,
+}
+
+fn event(line: &[u8]) -> serde_json::Result<Option<What>> {
+    Ok(Some(match serde_json::from_slice::<Typed>(line)?.kind {
+        Kind::ProcessStart => What::ProcessStart(serde_json::from_slice::<Box<ProcessStart>>(line)?),
+        Kind::ProcessEnd => What::ProcessEnd(serde_json::from_slice::<ProcessEnd>(line)?),
+        Kind::Connection => What::Connection(serde_json::from_slice::<Box<ConnectionEvent>>(line)?),
+        Kind::File => {
+            let event = serde_json::from_slice::<FileEvent>(line)?;
+            What::Touch(Box::new(Touch { event, bytes: serde_json::from_slice::<Moved>(line)?.bytes }))
+        }
+        Kind::WindowsEvent => {
+            let Record { xml } = serde_json::from_slice(line)?;
+            What::Record { class: record_class(&xml), xml }
+        }
+        Kind::Other => return Ok(None),
+    }))
 }
 
 impl Source for Script {
@@ -75,14 +101,7 @@ impl Source for Script {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let what = match serde_json::from_slice(&line).map_err(|e| failed(&e))? {
-                Line::ProcessStart(event) => What::ProcessStart(event),
-                Line::ProcessEnd(event) => What::ProcessEnd(event),
-                Line::Connection(event) => What::Connection(event),
-                Line::File(file) => What::Touch(Box::new(Touch { event: file.event, bytes: file.bytes })),
-                Line::WindowsEvent { xml } => What::Record { class: record_class(&xml), xml },
-                Line::Other => continue,
-            };
+            let Some(what) = event(&line).map_err(|e| failed(&e))? else { continue };
             sink.see(what);
             events += 1;
             if self.rate > 0 {
