@@ -251,9 +251,11 @@ impl Core {
         let by = serde_json::to_string(&dropped).unwrap_or_default();
         let inside = body.strip_prefix('{').and_then(|body| body.strip_suffix('}')).unwrap_or_default();
         spool.set_heartbeat(&format!(
-            "\"type\":\"heartbeat\",{inside},\"dropped_by\":{by},\"ignored\":{},\"not_hashed\":{}",
+            "\"type\":\"heartbeat\",{inside},\"dropped_by\":{by},\"ignored\":{},\"not_hashed\":{},\"hash_broken_off\":{},\"hash_untold\":{}",
             self.gatherer.ignored(),
-            self.hasher.skipped()
+            self.hasher.skipped(),
+            self.hasher.broken_off(),
+            self.hasher.untold()
         ));
         drop(spool);
         self.shared.wake();
