@@ -117,3 +117,55 @@ impl Source for Script {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::helper::source::Message;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn every_kind_of_line_is_read_and_a_bad_one_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.jsonl");
+        let lines = [
+            r#"{"type":"hello","v":1,"ts":1}"#,
+            "",
+            r#"{"type":"process_start","ts":1,"pid":7}"#,
+            r#"{"ts":2,"pid":7,"op":"read","path":"C:\\a","bytes":5,"type":"file"}"#,
+            r#"{"type":"connection","ts":3,"pid":7,"local":"192.0.2.1:1","remote":"192.0.2.2:21"}"#,
+            r#"{"type":"windows_event","xml":"<Event><EventID>3</EventID></Event>"}"#,
+            r#"{"type":"process_end","ts":4,"pid":7}"#,
+            r#"{"type":"file","ts":2}"#,
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let (sender, receiver) = sync_channel(100);
+        let sink = Sink::new(endpoint::Source::Script, sender);
+        let begin = Instant::now();
+        let error = Script::new(path, 50).run(&sink, &Stop::default()).unwrap_err();
+        assert!(error.to_string().contains("s.jsonl:8: missing field"), "{error}");
+        // Five events at 50 a second, the last of which is waited after.
+        assert!(begin.elapsed() >= Duration::from_millis(80));
+        let seen: Vec<What> = receiver
+            .try_iter()
+            .map(|message| match message {
+                Message::Seen(sighting) => sighting.what,
+                Message::Hashed(_) => panic!("a script hashes nothing"),
+            })
+            .collect();
+        assert!(
+            matches!(
+                seen.as_slice(),
+                [
+                    What::ProcessStart(_),
+                    What::Touch(_),
+                    What::Connection(_),
+                    What::Record { class: crate::helper::spool::Class::Connection, .. },
+                    What::ProcessEnd(_)
+                ]
+            ),
+            "{seen:?}"
+        );
+        assert!(matches!(&seen[1], What::Touch(touch) if touch.bytes == 5 && touch.event.path == r"C:\a"));
+    }
+}
