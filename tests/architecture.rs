@@ -28,6 +28,7 @@ const UNSAFE: &[&str] = &[
     "helper/windows/handles.rs",
     "helper/windows/host.rs",
     "helper/windows/library.rs",
+    "helper/windows/oplock.rs",
     "helper/windows/process.rs",
     "helper/windows/service.rs",
     "helper/windows/subscription.rs",

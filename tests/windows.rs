@@ -261,6 +261,10 @@ fn an_upload_by_three_ways_is_reported_with_process_connections_and_file() {
     assert!(state("eventlog").starts_with("failed: "), "{beat}");
     assert!(state("poll").starts_with("running"), "{beat}");
     println!("etw: {}; eventlog: {}; poll: {}", state("etw"), state("eventlog"), state("poll"));
+    println!(
+        "hashed without being told who wants a file: {}; broken off: {}",
+        beat["hash_untold"], beat["hash_broken_off"]
+    );
 }
 
 #[test]

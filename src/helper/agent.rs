@@ -19,10 +19,13 @@ use super::uplink::{Shared, TlsError, Uplink};
 use crate::endpoint::Heartbeat;
 
 /// How many messages wait for the gatherer; then the sources wait.
-const WAITING: usize = 4096;
+const WAITING: usize = 16_384;
 
-/// Messages are taken in so often, many at a time: a disk and a link like few large pieces.
-const BEAT: Duration = Duration::from_millis(50);
+/// Messages are taken in so often, many at a time.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// So many reports go to the disk before their time.
+const UNWRITTEN: usize = 4096;
 
 /// How often the gatherer looks for what is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -64,7 +67,8 @@ pub fn run(config: &Config, log: &Arc<Log>, stop: &Arc<Stop>, once: bool) -> Res
     let shared = Arc::new(Shared::new(spool));
     let (messages, receiver) = sync_channel(WAITING);
     let hashed = messages.clone();
-    let hasher = Hasher::start(&config.files, stop.clone(), move |wish| drop(hashed.send(Message::Hashed(wish))))?;
+    let hasher =
+        Hasher::start(&config.files, stop.clone(), move |wish| drop(hashed.send(Message::Hashed(Box::new(wish)))))?;
     let uplink = Uplink::new(config, shared.clone(), log.clone(), stop.clone())?;
     let running = Arc::<AtomicUsize>::default();
     let sources = start_sources(config, &messages, log, stop, &running)?;
@@ -79,6 +83,9 @@ pub fn run(config: &Config, log: &Arc<Log>, stop: &Arc<Stop>, once: bool) -> Res
         log: log.clone(),
         begin: Instant::now(),
         heartbeat: Duration::from_nanos(config.uplink.heartbeat.0),
+        delay: Duration::from_nanos(config.spool.delay.0),
+        unwritten: 0,
+        written: Duration::ZERO,
         disk_failed: false,
         dropped: 0,
     };
@@ -140,6 +147,11 @@ struct Core {
     log: Arc<Log>,
     begin: Instant,
     heartbeat: Duration,
+    /// How long a report may wait for the disk.
+    delay: Duration,
+    /// Reports that are not on the disk yet, and since when there are any.
+    unwritten: usize,
+    written: Duration,
     disk_failed: bool,
     dropped: u64,
 }
@@ -152,10 +164,11 @@ impl Core {
             let ends = stop.is_set();
             // Asked before the messages: what a source sent before it ended is then still to come.
             let all_ended = running.load(Ordering::SeqCst) == 0;
-            let idle = match messages.recv_timeout(if ends { Duration::ZERO } else { TICK }) {
+            let due = if self.unwritten > 0 { self.delay.min(TICK) } else { TICK };
+            let idle = match messages.recv_timeout(if ends { Duration::ZERO } else { due }) {
                 Ok(message) => {
                     if !ends {
-                        stop.wait(BEAT);
+                        stop.wait(BEAT.min(self.delay));
                     }
                     self.take(message, &mut out);
                     for message in messages.try_iter().take(WAITING * 2) {
@@ -178,7 +191,11 @@ impl Core {
                 self.beat();
                 beat = now + self.heartbeat;
             }
-            self.finish_beat(!idle);
+            if self.unwritten > 0
+                && (ends || over || self.unwritten >= UNWRITTEN || now.saturating_sub(self.written) >= self.delay)
+            {
+                self.flush(now);
+            }
             if ends {
                 break;
             }
@@ -203,6 +220,10 @@ impl Core {
         if out.reports.is_empty() {
             return;
         }
+        if self.unwritten == 0 {
+            self.written = self.begin.elapsed();
+        }
+        self.unwritten += out.reports.len();
         let bodies = out.reports.drain(..).map(|(source, report)| (report.class(), report.body(source)));
         let bodies: Vec<_> = bodies.collect();
         let mut spool = self.shared.spool();
@@ -230,9 +251,11 @@ impl Core {
         let by = serde_json::to_string(&dropped).unwrap_or_default();
         let inside = body.strip_prefix('{').and_then(|body| body.strip_suffix('}')).unwrap_or_default();
         spool.set_heartbeat(&format!(
-            "\"type\":\"heartbeat\",{inside},\"dropped_by\":{by},\"ignored\":{},\"not_hashed\":{}",
+            "\"type\":\"heartbeat\",{inside},\"dropped_by\":{by},\"ignored\":{},\"not_hashed\":{},\"hash_broken_off\":{},\"hash_untold\":{}",
             self.gatherer.ignored(),
-            self.hasher.skipped()
+            self.hasher.skipped(),
+            self.hasher.broken_off(),
+            self.hasher.untold()
         ));
         drop(spool);
         self.shared.wake();
@@ -245,12 +268,13 @@ impl Core {
         }
     }
 
-    fn finish_beat(&mut self, fresh: bool) {
+    /// Brings what was reported to the disk, and has it sent.
+    fn flush(&mut self, now: Duration) {
         let result = self.shared.spool().flush();
         self.check(result);
-        if fresh {
-            self.shared.wake();
-        }
+        self.unwritten = 0;
+        self.written = now;
+        self.shared.wake();
     }
 
     /// Says once that the disk fails, and once that it works again.

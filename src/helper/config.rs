@@ -145,11 +145,14 @@ pub struct Spool {
     /// The most bytes that it holds.
     #[serde(deserialize_with = "size")]
     pub size: ByteSize,
+    /// How long an event may wait for others before it goes to the disk and to the sensor.
+    #[serde(deserialize_with = "span")]
+    pub delay: Span,
 }
 
 impl Default for Spool {
     fn default() -> Self {
-        Self { folder: "spool".into(), size: ByteSize(64 << 20) }
+        Self { folder: "spool".into(), size: ByteSize(64 << 20), delay: Span(500_000_000) }
     }
 }
 
@@ -380,6 +383,9 @@ impl Config {
                 return unfit(key, &format!("expected at least {least} bytes, found {}", size.0));
             }
         }
+        if self.spool.delay > Span::seconds(5) {
+            return unfit("spool.delay", &format!("expected at most 5 s, found {}", self.spool.delay));
+        }
         if self.files.gathered == 0 {
             return unfit("files.gathered", "expected at least 1");
         }
@@ -458,6 +464,7 @@ mod tests {
             "patience",
             "folder",
             "size",
+            "delay",
             "etw",
             "eventlog",
             "poll",
@@ -499,6 +506,7 @@ mod tests {
             refusal("[spool]\nsize = \"1 KiB\"\n"),
             "h.toml: spool.size: expected at least 65536 bytes, found 1024"
         );
+        assert_eq!(refusal("[spool]\ndelay = \"6 s\"\n"), "h.toml: spool.delay: expected at most 5 s, found 6 s");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! SHA-256 of the files that matter, one after the other and slowly.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::Files;
 use super::gather::Wish;
+use super::guard::Guarded;
 use super::stop::Stop;
 
 /// How many files may wait; further ones are reported without a hash, and counted.
@@ -27,6 +28,9 @@ const REMEMBERED: usize = 512;
 
 const CHUNK: usize = 64 << 10;
 
+/// How often is asked whether somebody else wants the file.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Where wishes go.
 #[derive(Clone, Debug)]
 pub struct Hasher {
@@ -38,6 +42,8 @@ pub struct Hasher {
 struct Counts {
     pending: AtomicUsize,
     skipped: AtomicU64,
+    broken_off: AtomicU64,
+    untold: AtomicU64,
 }
 
 impl Hasher {
@@ -74,6 +80,16 @@ impl Hasher {
     /// How many files wait.
     pub fn pending(&self) -> usize {
         self.counts.pending.load(Ordering::Relaxed)
+    }
+
+    /// How often hashing was broken off because somebody else wanted the file.
+    pub fn broken_off(&self) -> u64 {
+        self.counts.broken_off.load(Ordering::Relaxed)
+    }
+
+    /// How many files were read in pieces, because the system does not tell when somebody else wants them.
+    pub fn untold(&self) -> u64 {
+        self.counts.untold.load(Ordering::Relaxed)
     }
 
     /// How many files could not be hashed: too many waited, or they could not be read, or were never left alone.
@@ -132,8 +148,8 @@ impl Work {
 
     /// Hash and size; nothing if the file is none, or larger than what is hashed.
     fn hash(&mut self, path: &str) -> io::Result<Option<(String, u64)>> {
-        let mut file = File::open(Path::new(path))?;
-        let metadata = file.metadata()?;
+        let mut guarded = Guarded::open(Path::new(path))?;
+        let metadata = guarded.file.metadata()?;
         let stamp = stamp(&metadata);
         if !metadata.is_file() || stamp.0 > self.most {
             return Ok(None);
@@ -141,22 +157,41 @@ impl Work {
         if let Some((_, _, sha256)) = self.remembered.iter().find(|(of, at, _)| of == path && *at == stamp) {
             return Ok(Some((sha256.clone(), stamp.0)));
         }
+        if !guarded.is_told() {
+            self.counts.untold.fetch_add(1, Ordering::Relaxed);
+        }
         let mut hash = Sha256::new();
         let mut chunk = vec![0; CHUNK];
         let (begin, mut read) = (Instant::now(), 0_u64);
         loop {
-            let length = file.read(&mut chunk)?;
+            let length = guarded.file.read(&mut chunk)?;
             if length == 0 {
                 break;
             }
             hash.update(chunk.get(..length).unwrap_or_default());
             read = read.saturating_add(length as u64);
             let due = Duration::from_secs_f64(read as f64 / self.rate as f64);
-            if self.stop.wait(due.saturating_sub(begin.elapsed())) {
-                return Err(io::Error::other("the helper ends"));
+            loop {
+                if guarded.is_wanted() {
+                    self.counts.broken_off.fetch_add(1, Ordering::Relaxed);
+                    return Err(io::Error::other("somebody else wants it"));
+                }
+                if guarded.is_due() {
+                    guarded = guarded.reopen(Path::new(path), read, |rest| self.stop.wait(rest))?;
+                    if super::hash::stamp(&guarded.file.metadata()?) != stamp {
+                        return Err(io::Error::other("it changed meanwhile"));
+                    }
+                }
+                let early = due.saturating_sub(begin.elapsed());
+                if self.stop.wait(early.min(LOOK)) {
+                    return Err(io::Error::other("the helper ends"));
+                }
+                if early <= LOOK {
+                    break;
+                }
             }
         }
-        if read != stamp.0 || super::hash::stamp(&file.metadata()?) != stamp {
+        if read != stamp.0 || super::hash::stamp(&guarded.file.metadata()?) != stamp {
             return Err(io::Error::other("it changed meanwhile"));
         }
         let sha256: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -213,5 +248,26 @@ mod tests {
         stop.set();
         assert!(receiver.recv_timeout(Duration::from_secs(10)).is_err());
         assert_eq!(hasher.skipped(), 0);
+    }
+
+    #[test]
+    fn a_file_that_takes_long_is_let_go_in_between_and_its_hash_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("slow");
+        let content: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let (sender, receiver) = channel();
+        // Two thirds of a second: two times that it is let go.
+        let config = Files { hash_rate: ByteSize(300_000), ..Files::default() };
+        let stop = Arc::new(Stop::default());
+        let hasher = Hasher::start(&config, stop.clone(), move |wish| drop(sender.send(wish))).unwrap();
+        hasher.want(wish(&path));
+        let event = receiver.recv_timeout(Duration::from_secs(10)).unwrap().report.event;
+        let known: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((event.sha256, event.size), (Some(known), Some(200_000)));
+        assert_eq!((hasher.broken_off(), hasher.skipped()), (0, 0));
+        // Windows itself grants a lock, and the file is read in one piece.
+        assert!(hasher.untold() == 1 || cfg!(windows));
+        stop.set();
     }
 }

@@ -8,6 +8,7 @@ mod agent;
 pub mod command;
 pub mod config;
 mod gather;
+mod guard;
 mod hash;
 mod host;
 #[cfg(any(windows, test))]

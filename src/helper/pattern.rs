@@ -18,6 +18,11 @@ impl Pattern {
     /// Whether the whole of `text`, already folded by [`folded`], matches. Takes time in proportion to the product of
     /// both lengths at most.
     pub fn matches(&self, text: &[char]) -> bool {
+        // Most texts differ from a pattern such as `*.dll` in their last characters.
+        let ends = self.0.iter().rev().zip(text.iter().rev()).take_while(|(p, _)| **p != '*');
+        if ends.into_iter().any(|(p, c)| *p != '?' && p != c) {
+            return false;
+        }
         let (mut at, mut place) = (0, 0);
         // Where the last star stands, and what it has swallowed so far.
         let mut star: Option<(usize, usize)> = None;
@@ -47,6 +52,10 @@ impl Pattern {
 
 /// A text as [`Pattern::matches`] takes it.
 pub fn folded(text: &str) -> Vec<char> {
+    // What nearly all paths are made of, at a tenth of the time.
+    if text.is_ascii() {
+        return text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    }
     text.chars().flat_map(char::to_lowercase).collect()
 }
 

@@ -88,7 +88,7 @@ impl Report {
 
     /// The inside of its line, without braces and number.
     pub fn body(&self, source: Source) -> String {
-        let line = match self {
+        let mut line = match self {
             Self::ProcessStart(event) => Line { kind: "process_start", source, event: &**event }.text(),
             Self::ProcessEnd(event) => Line { kind: "process_end", source, event }.text(),
             Self::Connection(event) => Line { kind: "connection", source, event: &**event }.text(),
@@ -100,7 +100,9 @@ impl Report {
             }
             Self::Record { xml, .. } => Line { kind: "windows_event", source, event: &RecordLine { xml } }.text(),
         };
-        line.strip_prefix('{').and_then(|line| line.strip_suffix('}')).unwrap_or_default().to_owned()
+        line.pop();
+        line.drain(..line.len().min(1));
+        line
     }
 }
 

@@ -39,7 +39,7 @@ pub enum Message {
     /// Something was seen.
     Seen(Sighting),
     /// A hash is there.
-    Hashed(Wish),
+    Hashed(Box<Wish>),
 }
 
 /// Where a source hands on what it sees.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 const BEGIN: &[u8] = b"{\"seq\":";
 
+/// Few lines are longer.
+const LINE: usize = 256;
+
 /// One file.
 #[derive(Debug)]
 struct Segment {
@@ -199,7 +202,7 @@ impl Lane {
                 }
                 continue;
             };
-            let mut line = Vec::new();
+            let mut line = Vec::with_capacity(LINE);
             let length = reader.input.read_until(b'\n', &mut line)?;
             let is_last = self.segments.back().is_none_or(|last| last.first == reader.first);
             if line.ends_with(b"\n") {

@@ -9,6 +9,7 @@ mod wire;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const BATCH: usize = 32 << 10;
 
 /// How often the link looks for acknowledgements when there is nothing to send.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(250);
 
 /// A longer line is none of the sensor's.
 const MAX_LINE: usize = 64 << 10;
@@ -42,13 +43,15 @@ const SAY_AGAIN: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Shared {
     spool: Mutex<Spool>,
-    fresh: Condvar,
+    /// Whether something is to be read that was not, and who waits for it.
+    fresh: AtomicBool,
+    woken: Condvar,
 }
 
 impl Shared {
     /// Of a spool.
     pub fn new(spool: Spool) -> Self {
-        Self { spool: Mutex::new(spool), fresh: Condvar::new() }
+        Self { spool: Mutex::new(spool), fresh: AtomicBool::new(true), woken: Condvar::new() }
     }
 
     /// The spool.
@@ -58,11 +61,22 @@ impl Shared {
 
     /// Says that there is something new in the spool.
     pub fn wake(&self) {
-        self.fresh.notify_all();
+        // Whoever is about to wait holds the spool, and so does not miss it.
+        let spool = self.spool();
+        self.fresh.store(true, Ordering::SeqCst);
+        drop(spool);
+        self.woken.notify_all();
+    }
+
+    fn take_fresh(&self) -> bool {
+        self.fresh.swap(false, Ordering::SeqCst)
     }
 
     fn wait(&self, most: Duration) {
-        drop(self.fresh.wait_timeout(self.spool(), most).unwrap_or_else(PoisonError::into_inner));
+        let spool = self.spool();
+        if !self.fresh.load(Ordering::SeqCst) {
+            drop(self.woken.wait_timeout(spool, most).unwrap_or_else(PoisonError::into_inner));
+        }
     }
 }
 
@@ -157,6 +171,8 @@ impl Uplink {
         let mut sent = 0;
         let mut received = Vec::new();
         let mut welcome = false;
+        // Whether the spool may hold more than was read of it.
+        let mut more = true;
         let mut progress = Instant::now();
         loop {
             let mut busy = false;
@@ -183,10 +199,12 @@ impl Uplink {
                     progress = Instant::now();
                 }
             }
-            if sent >= sending.len() && welcome {
+            // Reading brings to the disk what waits for it: only when that is due, or each look would be a write.
+            if sent >= sending.len() && welcome && (self.shared.take_fresh() || more) {
                 sending.clear();
                 sent = 0;
                 self.shared.spool().read(BATCH, &mut sending).map_err(LinkError::Spool)?;
+                more = sending.len() >= BATCH;
             }
             let written = wire.send(sending.get(sent..).unwrap_or_default())?;
             sent += written;

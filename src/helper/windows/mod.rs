@@ -8,6 +8,7 @@ mod handle;
 mod handles;
 pub mod host;
 mod library;
+pub mod oplock;
 mod poll;
 mod process;
 pub mod service;
