@@ -524,17 +524,16 @@ fn a_store_that_cannot_be_used_stops_neither_the_capture_nor_the_delivery() {
     // Beside the configuration, as nothing else is said.
     let store = lab.file("outfall.db", NOT_A_DATABASE);
     let folder = lab.folder.path().join("alerts");
-    let policy = std::fs::read_to_string(root().join("captures/ftp-staged-archive/policy.toml")).unwrap();
+    let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
     let settings = format!("{policy}\n[[deliver.file]]\npath = \"{}/alerts.json\"\n", folder.display());
     let config = lab.file("outfall.toml", &settings);
-    let events = root().join("captures/ftp-staged-archive/endpoint.jsonl");
-    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--endpoint".into(), events.into()]);
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
     sensor.says("goes on without it");
     sensor.record("the store's trouble", |record| {
         text(record, "outfall.health.condition") == "store-not-written"
             && text(record, "outfall.health.state") == "begun"
     });
-    let (frames, _) = lab::frames(&Story::named("ftp-staged-archive").capture());
+    let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
     let frames: Vec<_> = frames.into_iter().map(|frame| (0, frame)).collect();
     lab.send(Instant::now(), &frames);
     sensor.record("an upload", |record| text(record, "event.dataset") == "outfall.upload");
