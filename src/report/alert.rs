@@ -25,6 +25,12 @@ pub(super) fn shown(text: &str) -> String {
     printable(text).into_owned()
 }
 
+/// RFC 3339 as people read it, to the second.
+pub(super) fn clock(time: &str) -> String {
+    let seconds = time.get(..19).filter(|_| time.ends_with('Z'));
+    seconds.map_or_else(|| shown(time), |seconds| shown(&format!("{} UTC", seconds.replace('T', " "))))
+}
+
 struct Facts<'a>(&'a Value);
 
 impl Facts<'_> {
@@ -74,7 +80,7 @@ pub(super) fn article(number: usize, row: &AlertRow) -> Markup {
     let join = facts.text("/outfall/join/rule").zip(facts.text("/outfall/join/confidence"));
     let why = facts.text("/outfall/join/why").or_else(|| facts.text("/outfall/join/text"));
     let known = [
-        ("Time", Some(shown(&row.time))),
+        ("Time", Some(clock(&row.time))),
         ("From", facts.end("source")),
         ("Host", facts.text("/host/name")),
         ("To", facts.end("destination")),
@@ -90,6 +96,7 @@ pub(super) fn article(number: usize, row: &AlertRow) -> Markup {
     let title = facts.text("/message").unwrap_or_else(|| format!("{severity} alert {}", shown(&row.event_id)));
     let title = title.split_once(": ").map_or(title.clone(), |(head, _)| head.to_owned());
     let title = title.split_once(' ').map_or(title.clone(), |(_, rest)| rest.to_owned());
+    let title = title.replacen(" -> ", " \u{2192} ", 1);
     html! {
         article.alert.(severity) aria-labelledby=(heading) {
             h3 id=(heading) {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::alert::{article, severity_name, shown};
+use super::alert::{article, clock, severity_name, shown};
 use super::{ReportData, chart, counted, moment};
 use crate::detect::described;
 use crate::net::{ByteSize, group_digits};
@@ -358,7 +358,7 @@ fn health(data: &ReportData) -> Markup {
                 caption { "Alerts of the sensor on itself" }
                 thead { tr { th scope="col" { "Time" } th scope="col" { "What" } } }
                 tbody { @for row in &digest.health { tr {
-                    th scope="row" { (shown(&row.time)) }
+                    th scope="row" { (clock(&row.time)) }
                     td { (message(&row.document)) }
                 } } }
             } }

@@ -166,6 +166,9 @@ const LATEST: &str = "SELECT event_id, time, severity, suppressed_by, document, 
 
 const SECOND: u64 = 1_000_000_000;
 
+/// Slots that a timeline has at least, if so many may be.
+const FEWEST_SLOTS: u64 = 15;
+
 /// How long a slot may be, in seconds: lengths that people read easily.
 const WIDTHS: [u64; 16] = [
     1,
@@ -267,7 +270,10 @@ fn timeline(connection: &Connection, from: Timestamp, until: Timestamp, most: u6
     let slots_of = |width: u64| (until.0 / width).saturating_sub(from.0 / width) + 1;
     let widths = WIDTHS.map(|seconds| seconds.saturating_mul(SECOND));
     let width = widths.into_iter().find(|width| slots_of(*width) <= most.max(1)).unwrap_or(u64::MAX);
-    let start = from.0 / width * width;
+    // A single moment is a bar among others, not a wall.
+    let room = FEWEST_SLOTS.min(most).saturating_sub(slots_of(width));
+    let start = (from.0 / width).saturating_sub(room / 2).saturating_mul(width);
+    let slots = slots_of(width).saturating_add(room);
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let mut statement = connection.prepare(
         "SELECT (start_ns - ?1) / ?2, protocol, count(*), sum(bytes) FROM uploads WHERE outbound GROUP BY 1, 2 ORDER BY 1, 2",
@@ -287,7 +293,7 @@ fn timeline(connection: &Connection, from: Timestamp, until: Timestamp, most: u6
     let rows =
         statement.query_map(params![whole(start), whole(width)], |row| Ok((count(row.get(0)?), count(row.get(1)?))))?;
     let alerts = rows.collect::<Result<_, _>>()?;
-    Ok(Timeline { start: Timestamp(start), width: Span(width), slots: slots_of(width), amounts, alerts })
+    Ok(Timeline { start: Timestamp(start), width: Span(width), slots, amounts, alerts })
 }
 
 /// `column` is one of this file's own.
