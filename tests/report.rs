@@ -10,6 +10,7 @@ use std::process::Command;
 
 use common::{outfall, root, run, skip};
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
 /// Captures of several protocols, with and without endpoint events.
 const CAPTURES: [&str; 4] = ["ftp-staged-archive", "http-multipart", "no-endpoint", "office-spawns-ftp"];
@@ -63,17 +64,12 @@ fn sql(database: &Path, query: &str) -> Vec<Vec<String>> {
     let connection = Connection::open(database).unwrap();
     let mut statement = connection.prepare(query).unwrap();
     let columns = statement.column_count();
-    let rows = statement.query_map([], |row| {
-        (0..columns)
-            .map(|n| {
-                Ok(row.get::<_, rusqlite::types::Value>(n).map(|value| match value {
-                    rusqlite::types::Value::Integer(number) => number.to_string(),
-                    rusqlite::types::Value::Text(text) => text,
-                    _ => "(not known)".to_owned(),
-                })?)
-            })
-            .collect::<Result<Vec<String>, rusqlite::Error>>()
-    });
+    let cell = |row: &rusqlite::Row<'_>, n| match row.get_unwrap::<_, Value>(n) {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text,
+        _ => "(not known)".to_owned(),
+    };
+    let rows = statement.query_map([], |row| Ok((0..columns).map(|n| cell(row, n)).collect()));
     rows.unwrap().map(Result::unwrap).collect()
 }
 

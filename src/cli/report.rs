@@ -39,7 +39,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "N", requires = "captures", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
     workers: Option<u16>,
 
-    /// The HTML file to write, in the place of what is there
+    /// The HTML file to write, in the place of what is there, and readable by its owner alone; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 
@@ -160,6 +160,9 @@ fn read(
 /// Beside its place first: who looks meanwhile sees the old file or the new one.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
+    if path == Path::new("-") {
+        return std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output");
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let shown = path.display();
     let mut file =
