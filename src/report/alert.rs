@@ -157,7 +157,7 @@ fn files(facts: &Facts<'_>, number: usize) -> Markup {
                 caption { "What was sent, and what of it was found on the host" }
                 thead { tr {
                     th scope="col" { "File" } th scope="col" { "How" } th.number scope="col" { "Size" }
-                    th scope="col" { "By" } th scope="col" { "Link" } th scope="col" { "SHA-256" }
+                    th scope="col" { "Type, or program" } th scope="col" { "Link" } th scope="col" { "SHA-256" }
                 } }
                 tbody {
                     @for file in sent.iter().take(LISTED) {

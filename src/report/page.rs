@@ -166,7 +166,7 @@ fn timeline(digest: &Digest) -> Markup {
                             (shown(name)) ", " (amount.size()) ", " (counted(amount.uploads, "upload"))
                         }
                     }
-                    li { "▼ uploads with alerts; a number where there are several" }
+                    li { "▼ uploads with alerts that no exception covers; a number where there are several" }
                 }
                 p.note { "Each bar is " (line.width) " of uploads by when they began." }
             }

@@ -80,7 +80,7 @@ pub struct Timeline {
     pub slots: u64,
     /// Only those in which something left.
     pub amounts: Vec<ProtocolSlot>,
-    /// Slots in which uploads of alerts began, with the number of alerts.
+    /// Slots in which uploads of alerts began, with the number of alerts that no exception covers.
     pub alerts: Vec<(u64, u64)>,
 }
 
@@ -283,15 +283,16 @@ fn timeline(connection: &Connection, from: Timestamp, until: Timestamp, most: u6
     })?;
     let amounts = rows.collect::<Result<_, _>>()?;
     // An alert belongs to its upload, whose row may be gone; then the alert is in the list, not in the picture.
-    let mut statement = connection.prepare(
+    let mut statement = connection.prepare(&format!(
         "WITH told AS MATERIALIZED (
-             SELECT DISTINCT event_id, json_extract(document, '$.outfall.upload.id') AS upload FROM alerts
-             WHERE kind = 'outfall.alert' AND suppressed_by IS NULL AND json_valid(document))
-         SELECT (start_ns - ?1) / ?2, count(DISTINCT told.event_id)
-         FROM told JOIN uploads ON uploads.event_id = upload WHERE outbound GROUP BY 1 ORDER BY 1",
-    )?;
-    let rows =
-        statement.query_map(params![whole(start), whole(width)], |row| Ok((count(row.get(0)?), count(row.get(1)?))))?;
+             SELECT event_id, json_extract(document, '$.outfall.upload.id') AS upload FROM ({LATEST})
+             WHERE suppressed_by IS NULL AND json_valid(document))
+         SELECT (start_ns - ?2) / ?3, count(DISTINCT told.event_id)
+         FROM told JOIN uploads ON uploads.event_id = upload WHERE outbound GROUP BY 1 ORDER BY 1"
+    ))?;
+    let rows = statement.query_map(params!["outfall.alert", whole(start), whole(width)], |row| {
+        Ok((count(row.get(0)?), count(row.get(1)?)))
+    })?;
     let alerts = rows.collect::<Result<_, _>>()?;
     Ok(Timeline { start: Timestamp(start), width: Span(width), slots, amounts, alerts })
 }
