@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::alert::{article, clock, severity_name, shown};
 use super::{ReportData, chart, counted, moment};
-use crate::detect::described;
 use crate::net::{ByteSize, group_digits};
 use crate::store::{Amount, Digest, Ranking};
 
@@ -322,7 +321,9 @@ fn exceptions(data: &ReportData) -> Markup {
                 tbody { @for due in &data.due { tr {
                     th scope="row" { (due.exception.id) }
                     td { (shown(&due.exception.owner)) }
-                    td { (shown(&described(&due.exception))) }
+                    td {
+                        @for (name, value) in due.exception.scope.parts() { div { (name) " " (shown(&value)) } }
+                    }
                     td { @for finding in &due.findings { div { (shown(&finding.text())) } } }
                 } } }
             } }
