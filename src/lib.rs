@@ -27,6 +27,8 @@ pub mod alert;
 pub mod store;
 #[cfg(all(feature = "sensor", unix))]
 pub mod deliver;
+#[cfg(feature = "sensor")]
+pub mod report;
 #[cfg(all(feature = "sensor", target_os = "linux"))]
 pub mod metrics;
 #[cfg(feature = "sensor")]

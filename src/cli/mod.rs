@@ -24,6 +24,7 @@ mod listening;
 mod metering;
 mod output;
 pub mod replay;
+pub mod report;
 #[cfg(target_os = "linux")]
 pub mod run;
 #[cfg(target_os = "linux")]

@@ -52,28 +52,28 @@ pub struct ReplayArgs {
 pub(super) struct Inputs {
     /// Captures (pcap or pcapng, plain or compressed with gzip or zstd), merged by time; `-` is standard input
     #[arg(required = true, value_name = "CAPTURE")]
-    captures: Vec<PathBuf>,
+    pub(super) captures: Vec<PathBuf>,
 
     /// What the hosts in the captures reported: events as JSON Lines, Windows event logs as JSON, XML or .evtx; plain or gzip;
     /// may be given several times
     #[arg(long, value_name = "EVENTS")]
-    endpoint: Vec<PathBuf>,
+    pub(super) endpoint: Vec<PathBuf>,
 
     /// Configuration file; without it the defaults hold (see `outfall config default`)
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 
     /// Exceptions, as `outfall exception export` writes them
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
-    exceptions: Option<PathBuf>,
+    pub(super) exceptions: Option<PathBuf>,
 
     /// Keep uploads, alerts and what is normal here in this database, and go on from what it knows; its exceptions hold
     #[arg(long, value_name = "FILE")]
-    state: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
 
     /// Worker threads, 1 to 16; the output is the same for any number [default: `replay.workers`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LANES as i64))]
-    workers: Option<u16>,
+    pub(super) workers: Option<u16>,
 }
 
 /// From this size on a progress bar is worth showing, in bytes.
@@ -148,7 +148,7 @@ fn delivering(args: &ReplayArgs) -> anyhow::Result<Delivering> {
     Ok(Delivering::start(opened, &config)?)
 }
 
-fn configured(inputs: &Inputs) -> anyhow::Result<Config> {
+pub(super) fn configured(inputs: &Inputs) -> anyhow::Result<Config> {
     Ok(match &inputs.config {
         Some(path) => Config::load(path)?,
         None => Config::default(),

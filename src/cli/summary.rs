@@ -106,7 +106,7 @@ fn list(parts: &[(&str, u64)]) -> String {
 }
 
 /// Everything that could not be seen or used, with its reason; only what happened.
-fn losses(
+pub(super) fn losses(
     capture: &capture::Counters,
     sensor: &SensorCounters,
     judgement: &Judgement,

@@ -8,6 +8,7 @@
 mod baseline;
 mod exceptions;
 mod reading;
+mod report;
 mod schema;
 mod uploads;
 mod writer;
@@ -23,6 +24,10 @@ use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
 pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
+pub use report::{
+    AlertCount, AlertRow, Amount, Digest, DigestBounds, Flow, Named, ProtocolSlot, Ranking, Share as AttributionShare,
+    Timeline,
+};
 pub use uploads::UploadRow;
 pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};

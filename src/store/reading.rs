@@ -90,10 +90,10 @@ pub struct BaselineStatus {
 /// The database, as a command reads it.
 #[derive(Debug)]
 pub struct Reading {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
-fn count(value: i64) -> u64 {
+pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 

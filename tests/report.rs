@@ -1,0 +1,173 @@
+//! The report as a file: its numbers are the database's, it is always the same, and a browser has nothing to say about it.
+
+#![cfg(feature = "sensor")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{outfall, root, run, skip};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+/// Captures of several protocols, with and without endpoint events.
+const CAPTURES: [&str; 4] = ["ftp-staged-archive", "http-multipart", "no-endpoint", "office-spawns-ftp"];
+
+fn capture(name: &str) -> Vec<String> {
+    let folder = root().join("captures").join(name);
+    let endpoint = folder.join("endpoint.jsonl");
+    let mut args = vec![folder.join("capture.pcap").display().to_string()];
+    if endpoint.exists() {
+        args.extend(["--endpoint".to_owned(), endpoint.display().to_string()]);
+    }
+    args
+}
+
+/// A database of all the captures.
+fn database(folder: &Path) -> PathBuf {
+    let path = folder.join("outfall.db");
+    for name in CAPTURES {
+        let mut args = vec!["replay".to_owned()];
+        args.extend(capture(name));
+        args.extend(["--state".to_owned(), path.display().to_string()]);
+        outfall(args).exits(0);
+    }
+    path
+}
+
+fn report(arguments: &[&str], folder: &Path) -> String {
+    let file = folder.join("report.html");
+    let mut args = vec!["report", "-o", file.to_str().unwrap()];
+    args.extend(arguments);
+    outfall(args).exits(0);
+    std::fs::read_to_string(file).unwrap()
+}
+
+/// The rows of a table: the text of each cell, or its bytes where it has them.
+fn table(page: &str, id: &str) -> Vec<Vec<String>> {
+    let (_, table) = page.split_once(&format!("<table id=\"{id}\">")).unwrap_or_else(|| panic!("no table {id}"));
+    let (_, body) = table.split_once("<tbody>").unwrap();
+    let (body, _) = body.split_once("</tbody>").unwrap();
+    let cell = |cell: &str| {
+        let (tag, rest) = cell.split_once('>').unwrap();
+        let bytes = tag.split_once("data-bytes=\"").map(|(_, rest)| rest.split_once('"').unwrap().0.to_owned());
+        let text = rest.split('<').next().unwrap().replace("&amp;", "&").replace("&quot;", "\"");
+        bytes.unwrap_or(text)
+    };
+    let rows = body.split("<tr>").skip(1);
+    rows.map(|row| row.replace("<th ", "<td ").split("<td").skip(1).map(cell).collect()).collect()
+}
+
+fn sql(database: &Path, query: &str) -> Vec<Vec<String>> {
+    let connection = Connection::open(database).unwrap();
+    let mut statement = connection.prepare(query).unwrap();
+    let columns = statement.column_count();
+    let cell = |row: &rusqlite::Row<'_>, n| match row.get_unwrap::<_, Value>(n) {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text,
+        _ => "(not known)".to_owned(),
+    };
+    let rows = statement.query_map([], |row| Ok((0..columns).map(|n| cell(row, n)).collect()));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn its_numbers_are_those_of_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = database(folder.path());
+    let page = report(&["--state", database.to_str().unwrap(), "--top", "100"], folder.path());
+    for (id, column) in [("processes", "process"), ("destinations", "destination")] {
+        let wanted = sql(
+            &database,
+            &format!(
+                "SELECT {column}, count(DISTINCT coalesce(host, source)), count(*), sum(bytes) FROM uploads
+                 WHERE outbound GROUP BY {column} ORDER BY 4 DESC, 3 DESC, 1"
+            ),
+        );
+        let found: Vec<Vec<String>> = table(&page, id).into_iter().map(|row| row[..4].to_vec()).collect();
+        assert!(!wanted.is_empty());
+        assert_eq!(found, wanted, "{id}");
+    }
+    let hosts = "SELECT coalesce(host, source), count(*), sum(bytes) FROM uploads WHERE outbound GROUP BY 1
+                 ORDER BY 3 DESC, 2 DESC, 1";
+    let found: Vec<Vec<String>> = table(&page, "hosts").into_iter().map(|row| row[..3].to_vec()).collect();
+    assert_eq!(found, sql(&database, hosts));
+    let pairs = "SELECT process, destination, count(*), sum(bytes) FROM uploads WHERE outbound GROUP BY 1, 2
+                 ORDER BY 4 DESC, 3 DESC, 1, 2";
+    assert_eq!(table(&page, "map-table"), sql(&database, pairs));
+    let whole = sql(&database, "SELECT count(*), sum(bytes) FROM uploads WHERE outbound");
+    for id in ["timeline-table", "attribution"] {
+        let sum = |n: usize| table(&page, id).iter().map(|row| row[n].parse::<u64>().unwrap()).sum::<u64>().to_string();
+        let first = if id == "attribution" { 1 } else { 2 };
+        assert_eq!([sum(first), sum(first + 1)].as_slice(), whole[0], "{id}");
+    }
+    let alerts = sql(&database, "SELECT count(DISTINCT event_id) FROM alerts WHERE kind = 'outfall.alert'");
+    assert_eq!(page.matches("<article").count().to_string(), alerts[0][0]);
+    for row in sql(&database, "SELECT event_id FROM alerts WHERE kind = 'outfall.alert'") {
+        assert!(page.contains(&row[0]), "alert {}", row[0]);
+    }
+}
+
+#[test]
+fn what_is_left_out_is_counted_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = database(folder.path());
+    let page = report(&["--state", database.to_str().unwrap(), "--alerts", "0", "--top", "1"], folder.path());
+    assert_eq!(page.matches("<article").count(), 0);
+    assert!(page.contains("id=\"alerts-left-out\"") && page.contains("more are not listed"));
+    assert!(page.contains("more pairs, with fewer bytes, are not drawn"));
+}
+
+#[test]
+fn a_replay_gives_the_same_bytes_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = capture("ftp-staged-archive");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = report(&args, folder.path());
+    let workers = [args.as_slice(), &["--workers", "4"]].concat();
+    assert_eq!(first, report(&args, folder.path()));
+    assert_eq!(first, report(&workers, folder.path()));
+    for part in ["old.7z", "data-staged", "contain: take WKS-0142", "Nothing was lost"] {
+        assert!(first.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn what_it_cannot_report_on_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    let refused = |args: &[&str]| outfall([&["report", "-o", file.to_str().unwrap()], args].concat()).exits(2).stderr;
+    assert!(refused(&[]).contains("Name captures, --state or --config"));
+    assert!(refused(&["--state", "/nonexistent/outfall.db"]).contains("there is no such file"));
+    assert!(!file.exists());
+}
+
+/// What Chromium says about a page.
+fn console(page: &Path, profile: &Path) -> String {
+    let mut command = Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]);
+    command.args(["--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr"]);
+    command.arg(format!("--user-data-dir={}", profile.display()));
+    command.arg("--dump-dom").arg(format!("file://{}", page.display()));
+    let ran = run(command, &[]).exits(0);
+    assert!(ran.text().contains("</html>"));
+    ran.stderr.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_browser_has_nothing_to_say_about_it() {
+    if !common::available("chromium") {
+        skip("a_browser_has_nothing_to_say_about_it", "chromium is not there");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let database = database(folder.path());
+    let page = report(&["--state", database.to_str().unwrap()], folder.path());
+    let (good, bad) = (folder.path().join("report.html"), folder.path().join("bad.html"));
+    assert_eq!(console(&good, &folder.path().join("good")), "");
+    // A style that is not the one of the policy is refused, and that is heard.
+    std::fs::write(&bad, page.replacen("<style>", "<style> ", 1)).unwrap();
+    assert_ne!(console(&bad, &folder.path().join("bad")), "");
+}
