@@ -13,6 +13,7 @@ use crate::config::{Config, is_interface};
 use crate::endpoint::printable;
 use crate::net::ByteSize;
 use crate::sensor::sandbox::{self, Duties, Files, Open};
+use crate::store::{Reading, file_of};
 
 /// What `outfall check` is told.
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             )),
         });
     }
+    findings.extend(store(&config, args.config.as_deref()));
     findings.push(memory(&config, interfaces.len()));
     findings.push(clock());
     say(&findings)
@@ -161,6 +163,34 @@ fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
         Ok(kinds) => format!("{name}: the driver counts {kinds} kinds of loss of its own (ethtool -S)"),
         Err(_) => format!("{name}: the driver counts no losses of its own (ethtool -S)"),
     }));
+}
+
+/// Whether the store can be used.
+fn store(config: &Config, file: Option<&Path>) -> Option<Finding> {
+    let path = file_of(config, file)?;
+    let name = path.display();
+    let folder = path.parent()?;
+    if !path.exists() {
+        if !folder.exists() {
+            return Some(Change(format!("store: {name}: its directory is not there: the start makes it, if it can")));
+        }
+    } else if let Err(error) = Reading::open(&path) {
+        return Some(Fail(format!("store: {error}")));
+    }
+    if let Err(error) = nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+        return Some(Fail(format!(
+            "store: {name}: its directory cannot be written ({error}): name another with `store.path`"
+        )));
+    }
+    let beside = file.and_then(|file| std::path::absolute(file).ok()).is_some_and(|file| file.parent() == Some(folder));
+    Some(if beside && config.capture.sandbox {
+        Change(format!(
+            "store: {name} lies beside the configuration, so the confined sensor can write in that directory: name one of its \
+             own with `store.path`"
+        ))
+    } else {
+        Fine(format!("store: {name} can be used"))
+    })
 }
 
 /// Rings and tables against the memory that is free.
