@@ -28,6 +28,8 @@ pub mod store;
 #[cfg(all(feature = "sensor", unix))]
 pub mod deliver;
 #[cfg(feature = "sensor")]
+pub mod evidence;
+#[cfg(feature = "sensor")]
 pub mod report;
 #[cfg(all(feature = "sensor", target_os = "linux"))]
 pub mod metrics;

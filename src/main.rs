@@ -34,6 +34,8 @@ enum Command {
     Enroll(cli::enroll::EnrollArgs),
     /// Say of each host how much could be attributed to a process, and why not the rest
     Coverage(cli::coverage::CoverageArgs),
+    /// Write what an alert rests on into a folder or a zip file that can be checked; check one
+    Evidence(cli::evidence::EvidenceArgs),
     /// Write a report as one HTML file, of a database or of captures that are replayed
     Report(cli::report::ReportArgs),
     /// Justify uploads for a time, so that they raise no alert; list, review, export and import what is justified
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Enroll(args) => cli::enroll::run(&args),
         Command::Coverage(args) => cli::coverage::run(&args),
+        Command::Evidence(args) => cli::evidence::run(&args),
         Command::Report(args) => cli::report::run(&args),
         Command::Exception(command) => cli::exception::run(&command),
         Command::Inventory(args) => cli::inventory::run(&args),

@@ -46,7 +46,10 @@ fn live(lab: &Lab, story: &Story, settings: &str, spread: impl Fn(usize, &Timed)
             config = text;
         }
     }
-    args.extend(["--config".into(), lab.file("outfall.toml", &format!("{config}\n{settings}")).into()]);
+    args.extend([
+        "--config".into(),
+        lab.file("outfall.toml", &format!("{config}\n{settings}\n[store]\npath = \"\"\n")).into(),
+    ]);
     let frames: Vec<(usize, Timed)> =
         frames.into_iter().enumerate().map(|(n, timed)| (spread(n, &timed), timed)).collect();
     let pairs = frames.iter().map(|(pair, _)| pair + 1).max().unwrap();
@@ -545,8 +548,8 @@ fn a_running_sensor_has_given_up_everything() {
         assert_ne!(field("Uid"), "0");
         count += 1;
     }
-    // The judging thread, two that capture, and the one that answers for metrics.
-    assert_eq!(count, 4);
+    // The judging thread, two that capture, the one that writes the store, and the one that answers for metrics.
+    assert_eq!(count, 5);
     sensor.ends();
 }
 

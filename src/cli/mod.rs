@@ -14,6 +14,7 @@ mod delivering;
 pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
+pub mod evidence;
 pub mod inventory;
 mod keeping;
 mod excepting;

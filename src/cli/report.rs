@@ -94,7 +94,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
             Some(path) => path.clone(),
             None => {
                 ensure!(args.config.is_some(), "what is the report of? Name captures, --state or --config");
-                file_of(&configured(&inputs)?)
+                file_of(&configured(&inputs)?, inputs.config.as_deref())
                     .context("a sensor with this configuration keeps nothing: set `store.path`")?
             }
         };

@@ -337,6 +337,12 @@ settings! {
         queue: u64 = 4_096, 1..=1_000_000;
     }
 
+    /// Evidence of alerts, as `outfall evidence` writes it.
+    evidence: Evidence {
+        /// Packets of an alert. Reached: later packets are left out, which the manifest and the command say.
+        max_packets: ByteSize = ByteSize(256 * MIB), ByteSize(64 * KIB)..=ByteSize(TIB);
+    }
+
     /// Sending alerts on, with `outfall run`.
     deliver: Deliver {
         /// Syslog collectors, each with an `address` (an IP address or a name, and a port), a `transport` (`tls`, the

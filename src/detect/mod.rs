@@ -62,7 +62,7 @@ pub use place::{Place, PlaceError, Places};
 pub use policy::Detector;
 pub use reason::Reason;
 pub use verdict::{Leg, Legs, Presence, Severity, Sureness, Verdict};
-pub use volume::{Findings, Unusual, UnusualHour, Volumes, WindowReached};
+pub use volume::{Findings, Subject, Unusual, UnusualHour, Volumes, WindowReached};
 
 #[cfg(test)]
 mod tests;

@@ -231,16 +231,16 @@ impl Reason {
                     "{uploads} uploads to this destination within {window} add up to {bytes}, of {threshold} allowed"
                 )
             }
-            Self::VolumeUnusual(Unusual { bytes, usual, samples }) => {
-                let (bytes, usual) = (ByteSize(*bytes), ByteSize(*usual));
+            Self::VolumeUnusual(Unusual { of, bytes, usual, samples }) => {
+                let (bytes, usual, of) = (ByteSize(*bytes), ByteSize(*usual), of.name());
                 format!(
-                    "{bytes}, where 99 of 100 of the host's {} uploads have {usual} at most",
+                    "{bytes}, where 99 of 100 of the {of}'s {} uploads have {usual} at most",
                     group_digits(*samples)
                 )
             }
-            Self::VolumeDayUnusual(Unusual { bytes, usual, samples }) => {
-                let (bytes, usual) = (ByteSize(*bytes), ByteSize(*usual));
-                format!("{bytes} on this day, where 99 of 100 of the host's {samples} days have {usual} at most")
+            Self::VolumeDayUnusual(Unusual { of, bytes, usual, samples }) => {
+                let (bytes, usual, of) = (ByteSize(*bytes), ByteSize(*usual), of.name());
+                format!("{bytes} on this day, where 99 of 100 of the {of}'s {samples} days have {usual} at most")
             }
             Self::HourUnusual(UnusualHour { hour, days }) => {
                 format!("at {hour:02}:00 UTC, when the host sent nothing on any of {days} days")
@@ -325,6 +325,7 @@ impl Reason {
                 object.set("threshold", *threshold);
             }
             Self::VolumeUnusual(unusual) | Self::VolumeDayUnusual(unusual) => {
+                object.set("of", unusual.of.name());
                 object.set("bytes", unusual.bytes);
                 object.set("usual", unusual.usual);
                 object.set("samples", unusual.samples);

@@ -8,8 +8,8 @@
 //! | finding | holds when |
 //! | --- | --- |
 //! | window | the host sent the destination, in several uploads within `volume_window`, `data_transfer_size_threshold` or more |
-//! | size | the upload is larger than `unusual_factor` times what 99 of 100 uploads of its host, or of its user, are, and its process's too where that is known |
-//! | day | the host's day so far is more than `unusual_factor` times what 99 of 100 of its days are |
+//! | size | the upload is larger than `unusual_factor` times what 99 of 100 uploads of its host, of its user, or to its destination, are, and its process's too where that is known |
+//! | day | the day so far of the host, the user, the process or the destination is more than `unusual_factor` times what 99 of 100 of its days are |
 //! | hour | the host never sends at this hour of the day, nor at the one before or after |
 //! | ratio | of what the host sent and received within a day, almost all was sent; only beside one of the others |
 //!
@@ -48,9 +48,36 @@ pub struct WindowReached {
     pub window: Span,
 }
 
+/// Whose habit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The sending host's.
+    Host,
+    /// The user's.
+    User,
+    /// The program's, on whatever host.
+    Process,
+    /// That of all who send there.
+    Destination,
+}
+
+impl Subject {
+    /// As records and reasons name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::User => "user",
+            Self::Process => "process",
+            Self::Destination => "destination",
+        }
+    }
+}
+
 /// A size that is larger than usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unusual {
+    /// For whom.
+    pub of: Subject,
     /// The bytes.
     pub bytes: u64,
     /// What 99 of 100 do not exceed.
@@ -75,7 +102,7 @@ pub struct Findings {
     pub window: Option<WindowReached>,
     /// The upload's size.
     pub size: Option<Unusual>,
-    /// The host's day.
+    /// The day of the host, the user, the process or the destination.
     pub day: Option<Unusual>,
     /// The time.
     pub hour: Option<UnusualHour>,
@@ -266,35 +293,42 @@ impl Volumes {
         let more = if counted { 0 } else { upload.bytes };
         let window = self.window(upload, &host, destination, counted);
         let mut findings = Findings { window, ..Findings::default() };
-        let Some(habit) = self.hosts.get(&host, "") else { return findings };
+        let habit = self.hosts.get(&host, "");
+        let process = attribution.process();
+        let user = process.and_then(|process| process.user.as_deref()).and_then(|user| self.users.get(user, ""));
+        let program = process.and_then(program_of).and_then(|program| self.processes.get(&program.id, ""));
+        let known = [
+            (Subject::Host, habit),
+            (Subject::User, user),
+            (Subject::Process, program),
+            (Subject::Destination, self.destinations.get(destination, "")),
+        ];
+        let known = || known.into_iter().filter_map(|(of, habit)| Some((of, habit?)));
         if upload.bytes >= self.policy.least {
-            let process = attribution.process();
-            let program = process.and_then(program_of);
-            let program = program.and_then(|program| self.processes.get(&program.id, ""));
-            let user = process.and_then(|process| process.user.as_deref()).and_then(|user| self.users.get(user, ""));
             // Who is not known well enough speaks neither for nor against.
-            let usual_of = |habit: &Habit| {
+            let usual_of = |(of, habit): (Subject, &Habit)| {
                 let usual = habit.sizes.usual().filter(|_| habit.sizes.count() >= self.policy.uploads)?;
-                Some(Unusual { bytes: upload.bytes, usual, samples: habit.sizes.count() })
+                Some(Unusual { of, bytes: upload.bytes, usual, samples: habit.sizes.count() })
             };
+            let mut sizes = known().filter_map(usual_of);
             let exceeded = |unusual: &Unusual| self.exceeds(upload.bytes, unusual.usual);
-            let common = program.and_then(usual_of).is_some_and(|usual| !exceeded(&usual));
-            let mut broken = [Some(habit), user].into_iter().flatten().filter_map(usual_of).filter(exceeded);
-            findings.size = broken.next().filter(|_| !common);
+            let common = known().filter_map(usual_of).any(|usual| usual.of == Subject::Process && !exceeded(&usual));
+            findings.size = sizes.find(|usual| usual.of != Subject::Process && exceeded(usual)).filter(|_| !common);
         }
-        let bytes = habit.on_day(at).saturating_add(more);
-        if bytes >= self.policy.least {
-            let samples = habit.daily.count();
-            let usual = habit.daily.usual().filter(|usual| samples >= self.policy.days && self.exceeds(bytes, *usual));
-            findings.day = usual.map(|usual| Unusual { bytes, usual, samples });
-        }
-        let days = u64::from(habit.days);
+        findings.day = known().find_map(|(of, habit)| {
+            let bytes = habit.on_day(at).saturating_add(more);
+            let (usual, samples) = (habit.daily.usual()?, habit.daily.count());
+            let broken = bytes >= self.policy.least && samples >= self.policy.days && self.exceeds(bytes, usual);
+            broken.then_some(Unusual { of, bytes, usual, samples })
+        });
+        let days = habit.map_or(0, |habit| habit.days.into());
         // Its own day does not make the hour usual.
-        if days >= self.policy.days && habit.days_at(at) <= u64::from(counted) {
+        let usual = habit.is_none_or(|habit| habit.days_at(at) > u64::from(counted));
+        if days >= self.policy.days && !usual {
             findings.hour = Some(UnusualHour { hour: (habit::hour_of(at) % 24).into(), days });
         }
         if findings.window.is_some() || findings.habits_broken() > 0 {
-            let Total { mut out, mut back, .. } = habit.total(at, DAY);
+            let Total { mut out, mut back, .. } = habit.map(|habit| habit.total(at, DAY)).unwrap_or_default();
             let (from, to) = (habit::hour_of(at.before(DAY)), habit::hour_of(at));
             for hour in from..=to {
                 if let Some((_, sent, received)) = self.flows.get(&(upload.connection.client.address, hour)) {

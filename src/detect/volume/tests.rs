@@ -64,7 +64,7 @@ fn a_size_is_unusual_against_what_its_host_sends_once_that_is_known() {
     assert!((3_000..4_000).contains(&size.usual) && size.samples == 90, "{size:?}");
     assert_eq!(volumes.assess(&sent(1, 400, 99_999), &process(), SITE, false).size, None, "too small to matter");
     assert_eq!(
-        volumes.assess(&sent(2, 400, 900_000), &process(), SITE, false).size,
+        volumes.assess(&sent(2, 400, 900_000), &process(), "other.example", false).size,
         None,
         "nothing is known of that host"
     );
@@ -198,4 +198,18 @@ proptest! {
             );
         }
     }
+}
+
+#[test]
+fn the_day_of_a_destination_is_unusual_though_each_of_its_hosts_is_new() {
+    let mut volumes = volumes();
+    ordinary(&mut volumes, 20);
+    let program = attributed("C:\\b.exe");
+    let day = |volumes: &Volumes| volumes.assess(&sent(9, 20 * 24 + 11, 60_000), &program, SITE, false).day;
+    assert_eq!(day(&volumes), None);
+    for host in 2..6 {
+        volumes.count(&sent(host, 20 * 24 + 10, 60_000), &program, SITE);
+    }
+    let found = day(&volumes).unwrap();
+    assert_eq!((found.of, found.bytes, found.samples), (Subject::Destination, 300_000, 19));
 }
