@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use outfall::config::Config;
-use outfall::detect::Detector;
+use outfall::detect::{Detector, Exception, ExceptionId, Exceptions, Scope};
 use outfall::join::{Ancestor, Attribution, Confidence, HostName, Process, Why};
 use outfall::net::{Address, Endpoint, Timestamp};
 use outfall::record::{Connection, EventId, Protocol, State, Upload};
@@ -59,6 +59,37 @@ fn main() {
         black_box(detector.judge(&upload(n % 1_000, n), &process(n), &[]));
     }
     line("judge, known processes", processes, begun);
+    exceptions(10_000);
+}
+
+/// What it costs to look for an exception that covers an alert.
+fn exceptions(count: u64) {
+    let list: Vec<Exception> = (1..=count)
+        .map(|n| Exception {
+            id: ExceptionId(n as u32),
+            scope: Scope {
+                process: Some(format!("*\\tool{n}.exe").parse().unwrap()),
+                destination: Some(format!("site{n}.example").parse().unwrap()),
+                ..Scope::default()
+            },
+            broad: false,
+            owner: "ann".to_owned(),
+            justification: "a partner".to_owned(),
+            created: Timestamp(0),
+            expires: Timestamp(u64::MAX),
+        })
+        .collect();
+    let mut exceptions = Exceptions::new(list);
+    let detector = Detector::new(&Config::default());
+    let mut verdict = detector.judge(&upload(count, 1), &process(count), &[]).expect("it is new here");
+    let begun = Instant::now();
+    let rounds = 1_000;
+    for n in 0..rounds {
+        // The last of them covers it.
+        let found = exceptions.rule(&upload(count, n), &process(count), &mut verdict);
+        assert!(black_box(found).is_some());
+    }
+    line(&format!("find the one of {count} exceptions that covers an alert"), rounds, begun);
 }
 
 fn line(step: &str, items: u64, begun: Instant) {

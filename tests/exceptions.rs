@@ -325,6 +325,28 @@ fn a_replay_with_a_store_uses_its_exceptions_and_counts_what_they_hide() {
     assert!(ran.text().contains("ALERTS"), "{}", ran.text());
 }
 
+#[test]
+fn the_inventory_says_which_uploads_are_justified_though_none_of_them_was_an_alert() {
+    let site = Site::new();
+    let store = site.path("outfall.db");
+    Story::named("backup-agent").replay(&["--state", store.to_str().unwrap()]).exits(0);
+    let listed = || {
+        let ran = outfall(["inventory".as_ref(), "--json".as_ref(), "--state".as_ref(), store.as_os_str()]).exits(0);
+        let rows: Vec<Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        rows
+    };
+    let before = listed();
+    assert!(!before.is_empty() && before.iter().all(|row| row["justified_uploads"] == 0), "{before:?}");
+    let destination = before[0]["destination"].as_str().unwrap().to_owned();
+    site.add(&["--destination", &destination]);
+    let after = listed();
+    for row in &after {
+        let covered = row["destination"] == destination.as_str();
+        assert_eq!(row["justified_uploads"], if covered { row["uploads"].clone() } else { 0.into() }, "{row}");
+        assert_eq!(row["exceptions"].as_array().unwrap().len(), usize::from(covered), "{row}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_running_sensor_takes_up_an_exception_and_delivers_nothing_that_it_covers() {

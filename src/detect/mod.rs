@@ -54,8 +54,8 @@ mod volume;
 pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
 pub use exception::{
     Difference, EXCEPTION_PROTOCOLS, Exception, ExceptionCounters, ExceptionFileError, ExceptionId, ExceptionIdError,
-    ExceptionRefused, Exceptions, Finding, Hidden, HostPattern, Largest, Pattern, PatternRefused, ReviewBounds, Scope,
-    TooBroad, Usage, described, differences, format_when, is_too_broad, parse_exceptions, parse_when, review,
+    ExceptionRefused, Exceptions, Facts, Finding, Hidden, HostPattern, Largest, Pattern, PatternRefused, ReviewBounds,
+    Scope, TooBroad, Usage, described, differences, format_when, is_too_broad, parse_exceptions, parse_when, review,
     write_exceptions,
 };
 pub use place::{Place, PlaceError, Places};

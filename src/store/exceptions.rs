@@ -360,7 +360,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn active(connection: &Connection) -> Result<Vec<Exception>, StoreError> {
+pub(super) fn active(connection: &Connection) -> Result<Vec<Exception>, StoreError> {
     Ok(all(connection)?.into_iter().filter(|kept| kept.removed.is_none()).map(|kept| kept.exception).collect())
 }
 

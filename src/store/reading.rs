@@ -1,11 +1,14 @@
 //! Reading the database beside the sensor that writes it: what an inventory and the state of the baseline are made of.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::{BUSY, StoreError, explained, schema};
-use crate::detect::Kind;
+use super::{BUSY, StoreError, exceptions, explained, schema};
+use crate::detect::{Facts, Kind};
+use crate::join::HostName;
 use crate::net::{ByteSize, Span, Timestamp};
 
 /// From when on uploads count.
@@ -128,6 +131,7 @@ impl Reading {
             }
             Since::Time(time) => (i64::MIN, time.as_str()),
         };
+        self.know_exceptions()?;
         let mut statement = self.connection.prepare(
             "WITH told AS MATERIALIZED (
                  SELECT document FROM alerts WHERE kind = 'outfall.alert' AND document LIKE '%\"suppressed_by\"%'
@@ -137,10 +141,13 @@ impl Reading {
                      max(json_extract(document, '$.outfall.alert.suppressed_by')) AS exception
                  FROM told GROUP BY upload)
              SELECT process, signer, protocol, destination, count(DISTINCT coalesce(host, source)),
-                 count(DISTINCT user), count(*), sum(bytes), min(start_ns), max(end_ns), count(exception),
-                 group_concat(DISTINCT exception)
-             FROM uploads LEFT JOIN covered ON upload = event_id
-             WHERE outbound AND start_ns >= ?1 AND time >= ?2
+                 count(DISTINCT user), count(*), sum(bytes), min(start_ns), max(end_ns), count(justified),
+                 group_concat(DISTINCT justified)
+             FROM (
+                 SELECT *, coalesce(exception,
+                     covering(protocol, server, domain, source, host, process, user, end_ns)) AS justified
+                 FROM uploads LEFT JOIN covered ON upload = event_id
+                 WHERE outbound AND start_ns >= ?1 AND time >= ?2)
              GROUP BY process, signer, protocol, destination
              ORDER BY sum(bytes) DESC, process, signer, protocol, destination LIMIT ?3",
         )?;
@@ -166,6 +173,34 @@ impl Reading {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Lets SQL ask which exception covers an upload, or would have, had it been an alert.
+    fn know_exceptions(&self) -> Result<(), StoreError> {
+        let exceptions = exceptions::active(&self.connection)?;
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+        self.connection.create_scalar_function("covering", 8, flags, move |upload| {
+            let text = |n: usize| upload.get::<Option<String>>(n);
+            let (protocol, server, domain, source) = (text(0)?, text(1)?, text(2)?, text(3)?);
+            let (host, image, user, end) = (text(4)?, text(5)?, text(6)?, count(upload.get(7)?));
+            let ip = |text: Option<String>| text.and_then(|text| text.parse::<IpAddr>().ok());
+            let Some(client) = ip(source) else { return Ok(None) };
+            let host = host.map(|host| HostName { id: host.as_str().into(), name: None, domain: None });
+            let facts = Facts {
+                protocol: protocol.as_deref().unwrap_or_default(),
+                server: ip(server),
+                domain: domain.as_deref(),
+                client: client.into(),
+                host: host.as_ref(),
+                image: image.as_deref(),
+                user: user.as_deref(),
+            };
+            let mut covering = exceptions.iter().filter(|exception| exception.holds(Timestamp(end)));
+            Ok(covering
+                .find(|exception| exception.scope.covers_facts(&facts))
+                .map(|exception| exception.id.to_string()))
+        })?;
+        Ok(())
     }
 
     /// The last document of an alert, by its `event.id`.

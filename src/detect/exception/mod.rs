@@ -14,10 +14,11 @@ mod set;
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::config::Destination;
-use crate::join::Attribution;
-use crate::net::{ByteSize, Span, Timestamp};
+use crate::join::{Attribution, HostName};
+use crate::net::{Address, ByteSize, Span, Timestamp};
 use crate::record::{Protocol, Upload};
 
 pub use breadth::{TooBroad, is_too_broad};
@@ -57,6 +58,25 @@ impl std::str::FromStr for ExceptionId {
         let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
         number.map(Self).ok_or_else(|| ExceptionIdError(text.to_owned()))
     }
+}
+
+/// What of an upload tells whether an exception covers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `ftp`, `http`, `http2` or `websocket`.
+    pub protocol: &'a str,
+    /// Where it went; none if only a proxy knows.
+    pub server: Option<IpAddr>,
+    /// The same by name.
+    pub domain: Option<&'a str>,
+    /// The home host's address.
+    pub client: Address,
+    /// The home host.
+    pub host: Option<&'a HostName>,
+    /// The full image path of the process.
+    pub image: Option<&'a str>,
+    /// The account.
+    pub user: Option<&'a str>,
 }
 
 /// What an exception covers. What is left out means any; at least one of the first four is given.
@@ -164,18 +184,24 @@ impl Scope {
     /// Whether the upload is covered, time and ceiling aside. What is not known of an upload is covered by no pattern.
     pub fn covers(&self, upload: &Upload, attribution: &Attribution) -> bool {
         let process = attribution.process();
-        self.protocol.as_deref().is_none_or(|protocol| protocol == protocol_name(upload.protocol))
-            && self
-                .destination
-                .as_ref()
-                .is_none_or(|there| there.matches(upload.destination_ip(), upload.domain.as_deref()))
-            && self.host.as_ref().is_none_or(|host| host.matches(upload.connection.client.address, attribution.host()))
-            && self.process.as_ref().is_none_or(|pattern| {
-                process.and_then(|process| process.image.as_deref()).is_some_and(|image| pattern.matches(image))
-            })
-            && self.user.as_ref().is_none_or(|pattern| {
-                process.and_then(|process| process.user.as_deref()).is_some_and(|user| pattern.matches_account(user))
-            })
+        self.covers_facts(&Facts {
+            protocol: protocol_name(upload.protocol),
+            server: upload.destination_ip(),
+            domain: upload.domain.as_deref(),
+            client: upload.connection.client.address,
+            host: attribution.host(),
+            image: process.and_then(|process| process.image.as_deref()),
+            user: process.and_then(|process| process.user.as_deref()),
+        })
+    }
+
+    /// The same of an upload of which only this is known.
+    pub fn covers_facts(&self, facts: &Facts<'_>) -> bool {
+        self.protocol.as_deref().is_none_or(|protocol| protocol == facts.protocol)
+            && self.destination.as_ref().is_none_or(|there| there.matches(facts.server, facts.domain))
+            && self.host.as_ref().is_none_or(|host| host.matches(facts.client, facts.host))
+            && self.process.as_ref().is_none_or(|pattern| facts.image.is_some_and(|image| pattern.matches(image)))
+            && self.user.as_ref().is_none_or(|pattern| facts.user.is_some_and(|user| pattern.matches_account(user)))
     }
 
     /// What it gives, each as a name and a text, in a fixed order.
