@@ -26,6 +26,9 @@ enum Command {
     /// Let the running sensor take up its configuration file anew: all of it or, with the reason, nothing
     #[cfg(target_os = "linux")]
     Reload(cli::running::ReloadArgs),
+    /// Show a running sensor live in the terminal: rates, alerts, uploads, losses
+    #[cfg(target_os = "linux")]
+    Watch(cli::watch::WatchArgs),
     /// Check whether this machine is fit to capture live, and say what to change
     #[cfg(target_os = "linux")]
     Check(cli::check::CheckArgs),
@@ -58,6 +61,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         #[cfg(target_os = "linux")]
         Command::Reload(args) => cli::running::reload(&args),
+        #[cfg(target_os = "linux")]
+        Command::Watch(args) => cli::watch::run(&args),
         #[cfg(target_os = "linux")]
         Command::Check(args) => cli::check::run(&args),
         #[cfg(target_os = "linux")]

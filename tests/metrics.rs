@@ -278,3 +278,37 @@ fn a_sensor_that_does_not_see_its_interface_is_alive_and_not_ready() {
     assert_eq!((code, text.as_str()), (503, "not ready\ninterface: tap0 is down\n"));
     assert_eq!(get(&lab, "/healthz").0, 200);
 }
+
+#[test]
+fn watch_shows_a_running_sensor_and_says_when_it_is_gone() {
+    let Ok(lab) = Lab::new("watch", 1).map_err(|reason| skip("watch", &reason)) else { return };
+    lab.ip(&["link", "set", "lo", "up"]);
+    let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
+    let config = lab.file("outfall.toml", &policy);
+    let watch = |more: &[&str]| {
+        let mut command = lab.command();
+        command.arg("watch").arg("--config").arg(&config).args(more);
+        common::run(command, &[])
+    };
+    let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    sensor.says("capturing on");
+    let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
+    let frames: Vec<_> = frames.into_iter().map(|frame| (0, frame)).collect();
+    lab.send(std::time::Instant::now(), &frames);
+    let alert = sensor.record("an alert", |record| record["event"]["dataset"] == "outfall.alert");
+    let id = alert["event"]["id"].as_str().unwrap().to_owned();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let shown = loop {
+        let shown = watch(&["--once"]).exits(0).text().to_owned();
+        if shown.contains(&id) && !shown.contains("no uploads yet") || std::time::Instant::now() > until {
+            break shown;
+        }
+    };
+    for part in ["Sensor", "running", "packets", &id, "Newest uploads", "no-endpoint", "Lost, at every layer"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    watch(&[]).refuses(&["no terminal", "--once"]);
+    sensor.ends();
+    let shown = watch(&["--once"]).exits(1).text().to_owned();
+    assert!(shown.contains("does not answer") && shown.contains(&id), "{shown}");
+}

@@ -33,6 +33,8 @@ pub mod running;
 #[cfg(target_os = "linux")]
 mod service;
 mod summary;
+#[cfg(target_os = "linux")]
+pub mod watch;
 
 /// Says on standard error why the program ends. Names that strangers gave to files cannot move the cursor.
 pub fn complain(error: &anyhow::Error) {

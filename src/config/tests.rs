@@ -112,7 +112,7 @@ fn an_unknown_name_is_refused_with_the_nearest_known_one() {
         ("home = []", r#"1:1: home: unknown key, did you mean "network.home"?"#),
         (
             "[colour]",
-            "1:2: colour: unknown section, known sections are network, packet, flow, protocol, files, endpoint, listener, join, detect, playbook, store, deliver, metrics, capture, replay",
+            "1:2: colour: unknown section, known sections are network, packet, flow, protocol, files, endpoint, listener, join, detect, playbook, store, evidence, deliver, metrics, capture, replay",
         ),
         (
             "[[detect.expected_processes]]\nimage = \"a\"\ndestination = []",

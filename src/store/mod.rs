@@ -23,7 +23,9 @@ use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
-pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
+pub use reading::{
+    BaselineStatus, InventoryRow, KindStatus, Maturity, Newest, NewestAlert, NewestUpload, Reading, Since,
+};
 pub use report::{
     AlertCount, AlertRow, Amount, Digest, DigestBounds, Flow, Named, ProtocolSlot, Ranking, Share as AttributionShare,
     Timeline,

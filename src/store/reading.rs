@@ -22,6 +22,45 @@ pub enum Since {
     Time(String),
 }
 
+/// What was kept last, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Alerts that no exception covers, and alerts of the sensor on itself.
+    pub alerts: Vec<NewestAlert>,
+    /// Uploads that are over.
+    pub uploads: Vec<NewestUpload>,
+}
+
+/// An alert in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewestAlert {
+    /// `event.id`.
+    pub id: String,
+    /// `@timestamp`.
+    pub time: String,
+    /// `event.severity`.
+    pub severity: u64,
+    /// What it says in a line.
+    pub text: String,
+}
+
+/// An upload in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewestUpload {
+    /// When it began, in RFC 3339.
+    pub time: String,
+    /// Its protocol.
+    pub protocol: String,
+    /// Entity bytes.
+    pub bytes: u64,
+    /// The host's name, or its address.
+    pub host: String,
+    /// The path of the program, if it is known.
+    pub process: Option<String>,
+    /// Where it went.
+    pub destination: String,
+}
+
 /// Uploads of one program, over one protocol, to one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InventoryRow {
@@ -173,6 +212,45 @@ impl Reading {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest alerts and uploads, at most so many of each.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn newest(&self, most: usize) -> Result<Newest, StoreError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(
+            "SELECT event_id, time, severity, coalesce(message,
+                 concat_ws(' ', coalesce(host, source), coalesce(process, '(not known)'), '->', destination, '(' || bytes || ' bytes)'))
+             FROM (SELECT event_id, time, severity, document ->> '$.message' AS message, document ->> '$.host.name' AS host,
+                     document ->> '$.source.ip' AS source, document ->> '$.process.name' AS process,
+                     coalesce(document ->> '$.destination.domain', document ->> '$.destination.ip') AS destination,
+                     document ->> '$.outfall.upload.bytes' AS bytes
+                 FROM alerts WHERE json_valid(document) AND document ->> '$.outfall.alert.suppressed_by' IS NULL
+                 ORDER BY number DESC LIMIT ?)",
+        )?;
+        let alerts = statement.query_map([most], |row| {
+            let severity: i64 = row.get(2)?;
+            let severity = u64::try_from(severity).unwrap_or(0);
+            Ok(NewestAlert { id: row.get(0)?, time: row.get(1)?, severity, text: row.get(3)? })
+        })?;
+        let alerts = alerts.collect::<Result<_, _>>()?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT time, protocol, bytes, coalesce(host, source), process, destination FROM uploads
+             ORDER BY number DESC LIMIT ?",
+        )?;
+        let uploads = statement.query_map([most], |row| {
+            Ok(NewestUpload {
+                time: row.get(0)?,
+                protocol: row.get(1)?,
+                bytes: count(row.get(2)?),
+                host: row.get(3)?,
+                process: row.get(4)?,
+                destination: row.get(5)?,
+            })
+        })?;
+        Ok(Newest { alerts, uploads: uploads.collect::<Result<_, _>>()? })
     }
 
     /// Lets SQL ask which exception covers an upload, or would have, had it been an alert.
