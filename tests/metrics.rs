@@ -291,7 +291,6 @@ fn watch_shows_a_running_sensor_and_says_when_it_is_gone() {
         common::run(command, &[])
     };
     let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
-    sensor.says("capturing on");
     let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
     let frames: Vec<_> = frames.into_iter().map(|frame| (0, frame)).collect();
     lab.send(std::time::Instant::now(), &frames);
