@@ -264,6 +264,35 @@ fn reload_waits_for_the_sensor_and_says_what_it_answers() {
 }
 
 #[test]
+fn a_reload_takes_up_nothing_where_the_exceptions_cannot_be_read() {
+    let Some(lab) = lab("nothing", 1) else { return };
+    let store = lab.folder.path().join("state/outfall.db");
+    let settings = |more: &str| format!("[store]\npath = \"{}\"\n{more}", store.display());
+    let config = lab.file("outfall.toml", &settings(""));
+    let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    let database = rusqlite::Connection::open(&store).unwrap();
+    // As no command would write it.
+    database
+        .execute(
+            "INSERT INTO exceptions (process, broad, owner, justification, created, expires)
+             VALUES ('*\\x.exe', 0, 'a', 'b', 'no time', 'no time')",
+            [],
+        )
+        .unwrap();
+    lab.file("outfall.toml", &settings("[detect]\nrare_below_hosts = 7\n"));
+    let ran = outfall(["reload".as_ref(), "--config".as_ref(), config.as_os_str()]).exits(1);
+    assert!(
+        ran.stderr.contains("old configuration and exceptions") && ran.stderr.lines().count() == 1,
+        "{}",
+        ran.stderr
+    );
+    database.execute("DELETE FROM exceptions", []).unwrap();
+    assert!(outfall(["reload".as_ref(), "--config".as_ref(), config.as_os_str()]).exits(0).text().contains("reloaded"));
+    sensor.says_at_last("exceptions in force: 0");
+    sensor.ends();
+}
+
+#[test]
 fn capture_goes_on_where_the_disk_of_the_store_is_full_and_what_was_found_is_kept_when_it_is_not() {
     let Some(lab) = lab("full", 1) else { return };
     let state = lab.folder.path().join("state");

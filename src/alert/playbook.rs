@@ -64,7 +64,10 @@ fn fact(which: Placeholder, alert: &Alert) -> Option<Cow<'_, str>> {
             let sent = || upload.files.first().and_then(|file| file.path.as_deref().or(file.name.as_deref()));
             alert.links.first().map(|link| link.path.as_ref()).or_else(sent).map(Cow::Borrowed)
         }
-        Placeholder::Sha256 => upload.files.first().and_then(|file| file.sha256.as_deref()).map(Cow::Borrowed),
+        Placeholder::Sha256 => {
+            let file = upload.files.first().and_then(|file| file.sha256.as_deref());
+            file.or(upload.body.sha256.as_deref()).map(Cow::Borrowed)
+        }
         Placeholder::AlertId => Some(alert.id.to_string().into()),
         Placeholder::Severity => Some(alert.verdict.severity.name().into()),
         Placeholder::Protocol => Some(upload.protocol.name().into()),

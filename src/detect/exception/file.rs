@@ -68,8 +68,25 @@ struct Written {
     owner: String,
     justification: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<String>,
-    expires: String,
+    created: Option<When>,
+    expires: When,
+}
+
+/// A time as a text, or in TOML's own form, which has no quotes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum When {
+    Text(String),
+    Time(toml::value::Datetime),
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Time(time) => time.fmt(f),
+        }
+    }
 }
 
 /// A number of bytes, or a text such as `"5 MB"`.
@@ -123,8 +140,8 @@ fn written(exception: &Exception) -> Written {
         broad: *broad,
         owner: owner.clone(),
         justification: justification.clone(),
-        created: Some(format_when(*created)),
-        expires: format_when(*expires),
+        created: Some(When::Text(format_when(*created))),
+        expires: When::Text(format_when(*expires)),
     }
 }
 
@@ -209,8 +226,8 @@ fn exception(written: Written, now: Timestamp, next: &mut u32) -> Result<Excepti
         protocol,
         ceiling,
     };
-    let created = written.created.map(|text| time("created", &text)).transpose()?.unwrap_or(now);
-    let expires = time("expires", &written.expires)?;
+    let created = written.created.map(|when| time("created", &when.to_string())).transpose()?.unwrap_or(now);
+    let expires = time("expires", &written.expires.to_string())?;
     let id = match read("id", written.id)? {
         Some(id) => id,
         None => {

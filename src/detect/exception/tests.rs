@@ -248,6 +248,10 @@ fn a_new_exception_of_a_file_gets_the_next_identifier_that_nothing_has() {
     let exception = &parsed(GOOD).unwrap()[0];
     assert_eq!((exception.created, exception.expires), (Timestamp(DAY), Timestamp(59 * DAY)));
     assert_eq!(parsed("").unwrap(), []);
+    let unquoted = parsed(&GOOD.replace("'1970-03-01'", "1970-03-01")).unwrap();
+    assert_eq!(unquoted[0].expires, exception.expires, "a date of TOML");
+    let time = parsed(&GOOD.replace("'1970-03-01'", "1970-03-01T00:00:00Z")).unwrap();
+    assert_eq!(time[0].expires, exception.expires, "a time of TOML");
 }
 
 #[test]
