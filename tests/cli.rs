@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::pcap::{self, Capture};
-use common::{Ran, Story, binary, expect, outfall, outfall_reading, run};
+use common::{Ran, Story, binary, expect, outfall, outfall_reading, root, run};
 use serde_json::Value;
 
 // Wrong input.
@@ -465,4 +465,17 @@ fn what_a_replay_keeps_can_be_listed_and_its_counts_agree() {
         assert!(status["uploads_taught"].as_u64().unwrap() + status["uploads_alerted"].as_u64().unwrap() >= uploads);
     }
     outfall([as_arg("inventory"), as_arg("--state"), as_arg("no/such.db")]).refuses(&["no/such.db", "no such file"]);
+}
+
+#[test]
+fn coverage_says_of_each_host_what_is_known_its_lag_and_its_losses() {
+    let folder = root().join("captures/ftp-staged-archive");
+    let (capture, events) = (folder.join("capture.pcap"), folder.join("endpoint.jsonl"));
+    let ran = outfall(["coverage".as_ref(), capture.as_os_str(), "--endpoint".as_ref(), events.as_os_str()]).exits(0);
+    for part in ["WKS-0142", "2 of 2", "120 kB of 120 kB", "helper, 25 events", "clock event: +0.0 s (2 flows)", "ALL"]
+    {
+        assert!(ran.text().contains(part), "{part}: {}", ran.text());
+    }
+    let ran = outfall(["coverage".as_ref(), capture.as_os_str()]).exits(0);
+    assert!(ran.text().contains("no-endpoint") && ran.text().contains("0 of 2"), "why not: {}", ran.text());
 }
