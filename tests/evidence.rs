@@ -46,6 +46,23 @@ impl Site {
         outfall(args)
     }
 
+    /// The slice, with the events and the configuration beside it, gives the alert to the last digit.
+    fn replays_the_same(&self, folder: &Path) {
+        let path = |name: &str| folder.join(name).into_os_string();
+        let ran = outfall([
+            "replay".into(),
+            path("packets.pcapng"),
+            "--endpoint".into(),
+            path("events.jsonl"),
+            "--config".into(),
+            path("configuration.toml"),
+            "--json".into(),
+        ]);
+        let records = ran.exits(0).records();
+        let again = records.into_iter().find(|record| record["event"]["dataset"] == "outfall.alert").unwrap();
+        assert_eq!(again, self.alert);
+    }
+
     /// In a folder or a file of this name.
     fn made(&self, name: &str) -> PathBuf {
         let output = self.path(name);
@@ -66,27 +83,27 @@ fn the_evidence_of_an_alert_verifies_and_its_slice_replays_to_the_same_alert() {
     let folder = site.made("bundle");
     let text = verify(&folder, &[]).exits(0).text().to_owned();
     assert!(text.contains(": ok: ") && text.contains(site.id()), "{text}");
-    let slice = folder.join("packets.pcapng");
-    let (events, config) = (folder.join("events.jsonl"), folder.join("configuration.toml"));
-    let ran = outfall([
-        "replay".as_ref(),
-        slice.as_os_str(),
-        "--endpoint".as_ref(),
-        events.as_os_str(),
-        "--config".as_ref(),
-        config.as_os_str(),
-        "--json".as_ref(),
-    ]);
-    let records = ran.exits(0).records();
-    let again = records.into_iter().find(|record| record["event"]["dataset"] == "outfall.alert").unwrap();
-    assert_eq!(again, site.alert, "all of it, to the last digit");
-    assert_eq!(
-        serde_json::from_slice::<Value>(&std::fs::read(folder.join("alert.json")).unwrap()).unwrap(),
-        site.alert
-    );
+    site.replays_the_same(&folder);
+    let comment = format!("Outfall: evidence of alert {}", site.id());
+    let packets = std::fs::read(folder.join("packets.pcapng")).unwrap();
+    assert!(packets.windows(comment.len()).any(|part| part == comment.as_bytes()));
+    let text = std::fs::read(folder.join("alert.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), site.alert);
     let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["alert"], site.id());
     assert!(manifest["clock"].get("synchronised").is_some() && manifest["packets"]["left_out"] == 0, "{manifest}");
+}
+
+#[test]
+fn events_that_were_packed_are_written_in_the_form_of_the_helper() {
+    let mut site = Site::new();
+    let packed = site.path("events.jsonl.gz");
+    let Ok(out) = std::process::Command::new("gzip").arg("-c").arg(&site.events).output() else {
+        return common::skip("events_that_were_packed", "gzip is not there");
+    };
+    std::fs::write(&packed, out.stdout).unwrap();
+    site.events = packed;
+    site.replays_the_same(&site.made("bundle"));
 }
 
 #[test]

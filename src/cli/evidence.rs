@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::replay::{Inputs, configured, play};
 use crate::capture::{Batch, Reader};
 use crate::config::Config;
-use crate::endpoint::{Event, Intake, Observation, printable};
+use crate::endpoint::{Event, Following, Intake, Observation, printable};
 use crate::evidence::{Bundle, Cut, Cutter, Verified, Wanted, verify};
 use crate::net::{Span, group_digits};
 use crate::sensor::Outcome;
@@ -151,9 +151,7 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
         "uploaded_file": "not carved",
     }))?;
     if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) {
-        let packed = beside.path().join("evidence.zip");
-        Bundle::pack(&place, &packed)?;
-        std::fs::hard_link(&packed, &output).with_context(|| format!("{shown}: cannot be made"))?;
+        Bundle::pack(&place, &output)?;
     } else {
         std::fs::rename(&place, &output).with_context(|| format!("{shown}: cannot be made"))?;
     }
@@ -198,17 +196,16 @@ fn replayed(inputs: &Inputs, id: &str) -> anyhow::Result<String> {
 
 fn packets(bundle: &mut Bundle, wanted: &Wanted, captures: &[PathBuf], most: u64) -> anyhow::Result<Cut> {
     let (path, file) = bundle.file("packets.pcapng")?;
-    let mut cutter = Cutter::new(most);
-    cutter.add(wanted.clone(), &path, file)?;
+    let unwritten = || format!("{}: cannot be written", path.display());
+    let mut cutter = Cutter::new(wanted.clone(), file, most).with_context(unwritten)?;
     let mut reader = Reader::open(captures)?;
     let mut batch = Batch::default();
     while reader.fill(&mut batch)? {
         for packet in batch.packets() {
-            cutter.take(&packet).with_context(|| format!("{}: cannot be written", path.display()))?;
+            cutter.take(&packet).with_context(unwritten)?;
         }
     }
-    let cut = cutter.finish().with_context(|| format!("{}: cannot be written", path.display()))?;
-    Ok(cut.into_iter().next().unwrap_or_default())
+    cutter.finish().with_context(unwritten)
 }
 
 /// What the alert's host reported: its processes before the end of the upload, the rest from the look-back on.
@@ -234,23 +231,17 @@ fn events(
         let shown = path.display().to_string();
         let mut intake = Intake::new(config.endpoint.max_line);
         let mut input = BufReader::new(File::open(path).with_context(|| format!("{shown}: cannot be read"))?);
-        let plain = input.fill_buf().is_ok_and(|bytes| bytes.starts_with(b"{") && !bytes.contains(&0));
+        let plain = input.fill_buf().is_ok_and(|bytes| bytes.starts_with(b"{"));
         if plain {
-            // Lines are kept as they came, those that only present a host too: what follows is that host's.
-            let (mut presented, mut line) = (Vec::new(), Vec::new());
+            // Lines are kept as they came: so nothing of what a log tells is lost.
+            let (mut following, mut line) = (Following::new(shown.clone()), Vec::new());
             while input.read_until(b'\n', &mut line).with_context(|| format!("{shown}: cannot be read"))? > 0 {
-                let mut wanted = false;
-                let whole = [presented.as_slice(), line.as_slice()].concat();
-                let mut last = None;
-                let mut sink = |event: Observation| {
-                    wanted = belongs(&event);
-                    last = Some(matches!(event.line.event, Event::Hello(_)));
-                };
-                intake.read(&shown, whole.as_slice(), &mut sink)?;
-                if last == Some(true) {
-                    presented.clone_from(&line);
+                if !line.ends_with(b"\n") {
+                    line.push(b'\n');
                 }
-                if wanted && last.is_some() {
+                let mut wanted = false;
+                intake.follow(&mut following, &line, &mut |event| wanted |= belongs(&event))?;
+                if wanted {
                     text.extend_from_slice(&line);
                     count += 1;
                 }

@@ -110,26 +110,34 @@ impl Bundle {
     /// Packs a folder that was ended into a zip file, which must not be there; the same files give the same bytes.
     ///
     /// # Errors
-    /// If a file cannot be read or written.
+    /// If a file cannot be read or written; nothing stays then.
     pub fn pack(folder: &Path, to: &Path) -> Result<(), EvidenceError> {
-        let wrong =
-            |error: zip::result::ZipError| EvidenceError::Zip { path: to.to_owned(), reason: error.to_string() };
         let file = create(to).map_err(failed(to, "cannot be made"))?;
-        let mut zip = zip::ZipWriter::new(file);
-        // Without a time, it is that of the format's beginning.
-        let options = zip::write::SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Deflated)
-            .large_file(true)
-            .unix_permissions(0o600);
-        for name in names(folder)? {
-            let path = folder.join(&name);
-            zip.start_file(name, options).map_err(wrong)?;
-            let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut zip));
-            copied.map_err(failed(&path, "cannot be packed"))?;
+        let packed = fill(folder, to, file);
+        if packed.is_err() {
+            // What could not be written whole may be as hard to remove; the error says that it failed.
+            let _ = std::fs::remove_file(to);
         }
-        let file = zip.finish().map_err(wrong)?;
-        file.sync_all().map_err(failed(to, "cannot be written"))
+        packed
     }
+}
+
+fn fill(folder: &Path, to: &Path, file: File) -> Result<(), EvidenceError> {
+    let wrong = |error: zip::result::ZipError| EvidenceError::Zip { path: to.to_owned(), reason: error.to_string() };
+    let mut zip = zip::ZipWriter::new(file);
+    // Without a time, it is that of the format's beginning.
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .large_file(true)
+        .unix_permissions(0o600);
+    for name in names(folder)? {
+        let path = folder.join(&name);
+        zip.start_file(name, options).map_err(wrong)?;
+        let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut zip));
+        copied.map_err(failed(&path, "cannot be packed"))?;
+    }
+    let file = zip.finish().map_err(wrong)?;
+    file.sync_all().map_err(failed(to, "cannot be written"))
 }
 
 /// The files of a folder; what is no file is named too, and is never what a manifest names.

@@ -1,88 +1,69 @@
-//! Packets as a pcapng file (draft-ietf-opsawg-pcapng): one section, an interface for each link type, times in nanoseconds.
-//!
-//! Three kinds of block are all there is to it; the stable releases of the libraries write no comments.
+//! Packets as a pcapng file, with times in nanoseconds and an interface for each link type.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::time::Duration;
+
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
+use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, PcapError};
 
 use crate::capture::Packet;
 
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const PACKET: u32 = 6;
-
-/// `opt_comment`, and `if_tsresol`.
-const COMMENT: u16 = 1;
-const RESOLUTION: u16 = 9;
+/// Times are in units of ten to the minus this.
+const NANOSECONDS: u8 = 9;
 
 /// Writes packets.
-pub(super) struct Pcapng<W> {
-    to: W,
+pub(super) struct Pcapng<W: Write> {
+    to: PcapNgWriter<W>,
     /// Link types, by the number of their interface.
     links: Vec<u16>,
 }
 
+fn failed(error: PcapError) -> io::Error {
+    match error {
+        PcapError::IoError(error) => error,
+        error => io::Error::other(error),
+    }
+}
+
 impl<W: Write> Pcapng<W> {
     /// Begins a file with a comment.
-    pub(super) fn new(mut to: W, comment: &str) -> io::Result<Self> {
-        let mut body = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
-        // Version 1.0, of a section whose length is not told.
-        body.extend([1, 0, 0, 0]);
-        body.extend([0xff; 8]);
-        option(&mut body, COMMENT, comment.as_bytes());
-        body.extend([0; 4]);
-        block(&mut to, SECTION, &body)?;
-        Ok(Self { to, links: Vec::new() })
+    pub(super) fn new(to: W, comment: String) -> io::Result<Self> {
+        let section = SectionHeaderBlock {
+            options: vec![SectionHeaderOption::Comment(Cow::Owned(comment))],
+            ..SectionHeaderBlock::default()
+        };
+        Ok(Self { to: PcapNgWriter::with_section_header(to, section).map_err(failed)?, links: Vec::new() })
     }
 
     /// Writes a packet as it was captured.
     pub(super) fn put(&mut self, packet: &Packet<'_>) -> io::Result<()> {
-        let interface = match self.links.iter().position(|link| *link == packet.link) {
-            Some(n) => n,
-            None => {
-                let mut body = packet.link.to_le_bytes().to_vec();
-                // No bound on the length of packets.
-                body.extend([0; 6]);
-                option(&mut body, RESOLUTION, &[9]);
-                body.extend([0; 4]);
-                block(&mut self.to, INTERFACE, &body)?;
-                self.links.push(packet.link);
-                self.links.len() - 1
-            }
+        let known = self.links.iter().position(|link| *link == packet.link);
+        let interface = known.unwrap_or(self.links.len());
+        if known.is_none() {
+            let description = InterfaceDescriptionBlock {
+                linktype: DataLink::from(u32::from(packet.link)),
+                snaplen: 0,
+                options: vec![InterfaceDescriptionOption::IfTsResol(NANOSECONDS)],
+            };
+            self.to.write_pcapng_block(description).map_err(failed)?;
+            self.links.push(packet.link);
+        }
+        let block = EnhancedPacketBlock {
+            interface_id: u32::try_from(interface).unwrap_or(u32::MAX),
+            timestamp: Duration::from_nanos(packet.ts.0),
+            original_len: packet.wire_length,
+            data: Cow::Borrowed(packet.bytes),
+            options: Vec::new(),
         };
-        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
-        let mut body = number(interface).to_vec();
-        let (high, low) = ((packet.ts.0 >> 32) as u32, packet.ts.0 as u32);
-        body.extend(high.to_le_bytes());
-        body.extend(low.to_le_bytes());
-        body.extend(number(packet.bytes.len()));
-        body.extend(packet.wire_length.to_le_bytes());
-        padded(&mut body, packet.bytes);
-        block(&mut self.to, PACKET, &body)
+        self.to.write_pcapng_block(block).map_err(failed).map(drop)
     }
 
     /// Ends the file.
-    pub(super) fn finish(mut self) -> io::Result<W> {
-        self.to.flush()?;
-        Ok(self.to)
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.to.into_inner().flush()
     }
-}
-
-fn padded(body: &mut Vec<u8>, bytes: &[u8]) {
-    body.extend(bytes);
-    body.resize(body.len().next_multiple_of(4), 0);
-}
-
-fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
-    let value = value.get(..usize::from(u16::MAX)).unwrap_or(value);
-    body.extend(code.to_le_bytes());
-    body.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_le_bytes());
-    padded(body, value);
-}
-
-fn block(to: &mut impl Write, kind: u32, body: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(body.len() + 12).map_err(|_| io::Error::other("a packet is too long for a block"))?;
-    to.write_all(&kind.to_le_bytes())?;
-    to.write_all(&length.to_le_bytes())?;
-    to.write_all(body)?;
-    to.write_all(&length.to_le_bytes())
 }

@@ -1,10 +1,8 @@
 //! The packets of an alert's connections, taken out of captures.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -88,93 +86,67 @@ pub struct Cut {
     pub left_out: u64,
 }
 
-/// Goes through captures for several alerts at once.
+/// Goes through captures and writes what belongs to an alert.
 pub struct Cutter {
+    wanted: Wanted,
     decoder: Decoder,
-    /// Which alerts want a connection, by its ends in order.
-    connections: HashMap<(SocketAddr, SocketAddr), Vec<usize>>,
-    /// Whose names were looked up for which alerts.
-    clients: HashMap<IpAddr, Vec<usize>>,
-    slices: Vec<Slice>,
+    to: Pcapng<BufWriter<File>>,
+    cut: Cut,
     most: u64,
 }
 
-struct Slice {
-    wanted: Wanted,
-    to: Pcapng<BufWriter<File>>,
-    cut: Cut,
-}
-
-fn ordered(a: Endpoint, b: Endpoint) -> (SocketAddr, SocketAddr) {
-    let (a, b) = (a.socket(), b.socket());
-    if a <= b { (a, b) } else { (b, a) }
-}
-
 impl Cutter {
-    /// For no alert yet; of each at most so many bytes of packets are written.
-    pub fn new(most: u64) -> Self {
-        let (connections, clients) = (HashMap::new(), HashMap::new());
-        Self { decoder: Decoder::new(), connections, clients, slices: Vec::new(), most }
-    }
-
-    /// Also for this one, into a file.
+    /// Into a file, at most so many bytes of packets.
     ///
     /// # Errors
     /// If that cannot be written.
-    pub fn add(&mut self, wanted: Wanted, path: &Path, file: File) -> Result<(), EvidenceError> {
-        let comment = format!("Outfall: evidence of alert {}", wanted.id);
-        let to = Pcapng::new(BufWriter::new(file), &comment).map_err(|source| unwritten(path, source))?;
-        let number = self.slices.len();
-        for (client, server) in &wanted.connections {
-            self.connections.entry(ordered(*client, *server)).or_default().push(number);
-        }
-        self.clients.entry(wanted.client).or_default().push(number);
-        self.slices.push(Slice { wanted, to, cut: Cut::default() });
-        Ok(())
+    pub fn new(wanted: Wanted, file: File, most: u64) -> io::Result<Self> {
+        let to = Pcapng::new(BufWriter::new(file), format!("Outfall: evidence of alert {}", wanted.id))?;
+        Ok(Self { wanted, decoder: Decoder::new(), to, cut: Cut::default(), most })
     }
 
     /// Takes the next packet of the captures.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn take(&mut self, packet: &Packet<'_>) -> std::io::Result<()> {
-        let Self { decoder, connections, clients, slices, most } = self;
-        let (mut wanted, mut dns) = (None, false);
-        decoder.decode(packet, &mut |decoded| match decoded {
-            Decoded::Tcp(segment) => wanted = connections.get(&ordered(segment.source, segment.destination)),
-            Decoded::Udp(datagram) if datagram.source.port == DNS => {
-                (wanted, dns) = (clients.get(&datagram.destination.socket().ip()), true);
-            }
-            Decoded::Udp(_) => {}
+    pub fn take(&mut self, packet: &Packet<'_>) -> io::Result<()> {
+        let Self { wanted, decoder, to, cut, most } = self;
+        let Wanted { connections, client, span: (start, end), .. } = wanted;
+        // How long before the upload what belongs to it may have come.
+        let mut before = None;
+        decoder.decode(packet, &mut |decoded| {
+            before = match decoded {
+                Decoded::Tcp(segment) => {
+                    let ends = (segment.source, segment.destination);
+                    let belongs = connections.iter().any(|(a, b)| ends == (*a, *b) || ends == (*b, *a));
+                    belongs.then_some(BEFORE)
+                }
+                Decoded::Udp(datagram) => {
+                    let answer = datagram.source.port == DNS && datagram.destination.socket().ip() == *client;
+                    answer.then_some(LOOKED_UP)
+                }
+            };
         });
-        for number in wanted.into_iter().flatten() {
-            let Some(Slice { wanted, to, cut }) = slices.get_mut(*number) else { continue };
-            let (start, end) = wanted.span;
-            let before = if dns { LOOKED_UP } else { BEFORE };
-            if packet.ts < start.before(before) || packet.ts.before(AFTER) > end {
-                continue;
-            }
-            let bytes = packet.bytes.len() as u64;
-            if cut.bytes.saturating_add(bytes) > *most {
-                cut.left_out += 1;
-                continue;
-            }
-            to.put(packet)?;
-            cut.packets += 1;
-            cut.bytes += bytes;
+        if !before.is_some_and(|before| packet.ts >= start.before(before) && packet.ts.before(AFTER) <= *end) {
+            return Ok(());
         }
+        let bytes = packet.bytes.len() as u64;
+        if cut.bytes.saturating_add(bytes) > *most {
+            cut.left_out += 1;
+            return Ok(());
+        }
+        to.put(packet)?;
+        cut.packets += 1;
+        cut.bytes += bytes;
         Ok(())
     }
 
-    /// Ends the files; what was cut out for each alert, in the order in which they were added.
+    /// Ends the file; what was cut out.
     ///
     /// # Errors
-    /// If one cannot be written.
-    pub fn finish(self) -> std::io::Result<Vec<Cut>> {
-        self.slices.into_iter().map(|slice| slice.to.finish().map(|_| slice.cut)).collect()
+    /// If it cannot be written.
+    pub fn finish(self) -> io::Result<Cut> {
+        self.to.finish()?;
+        Ok(self.cut)
     }
-}
-
-fn unwritten(path: &Path, source: std::io::Error) -> EvidenceError {
-    EvidenceError::File { path: path.to_owned(), what: "cannot be written", source }
 }
