@@ -332,8 +332,8 @@ settings! {
         /// How long a destination, a process or a pair that is not seen any more stays known, by packet time. Reached:
         /// it is deleted at the next start, is new when it comes again, and is counted.
         baseline_age: Span = Span::seconds(365 * DAY), Span::seconds(DAY)..=Span::seconds(3_650 * DAY);
-        /// What may wait to be written. Reached, as the disk is too slow or refuses: a further alert is neither stored nor
-        /// delivered, the oldest uploads are not stored, and both are counted.
+        /// What may wait to be written. Reached, as the disk is too slow or refuses: the oldest alerts are neither stored
+        /// nor delivered, the oldest uploads are not stored, and both are counted.
         queue: u64 = 4_096, 1..=1_000_000;
     }
 

@@ -16,6 +16,12 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The least that is as severe as this number.
+    pub fn of(number: u64) -> Self {
+        let least = [Self::Low, Self::Medium, Self::High].into_iter().find(|severity| number <= severity.number());
+        least.unwrap_or(Self::Critical)
+    }
+
     /// 21, 47, 73 or 99.
     pub fn number(self) -> u64 {
         match self {

@@ -333,11 +333,6 @@ impl ExceptionWatch {
         self.store.exceptions().map(Some)
     }
 
-    /// As if they had been changed: the next look finds all.
-    pub fn forget(&mut self) {
-        (self.version, self.newest) = (-1, None);
-    }
-
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

@@ -132,8 +132,6 @@ fn a_watch_sees_what_another_connection_changes_and_nothing_else() {
     let alerts = vec![(alert("a", "EX-0001", 1, "h", 1), Vec::new())];
     store.append(&Batch { alerts, ..Batch::default() }, WIDE).unwrap();
     assert_eq!(watch.look().unwrap(), None, "an alert is no change");
-    watch.forget();
-    assert_eq!(watch.look().unwrap().map(|list| list.len()), Some(1));
 }
 
 #[test]

@@ -6,7 +6,9 @@
 //! their bound, and counted.
 
 mod baseline;
+mod case;
 mod exceptions;
+mod newest;
 mod reading;
 mod report;
 mod schema;
@@ -23,9 +25,8 @@ use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
-pub use reading::{
-    BaselineStatus, InventoryRow, KindStatus, Maturity, Newest, NewestAlert, NewestUpload, Reading, Since,
-};
+pub use newest::{Newest, NewestAlert, NewestUpload};
+pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
 pub use report::{
     AlertCount, AlertRow, Amount, Digest, DigestBounds, Flow, Named, ProtocolSlot, Ranking, Share as AttributionShare,
     Timeline,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::{BUSY, StoreError, exceptions, explained, schema};
 use crate::detect::{Facts, Kind};
@@ -20,45 +20,6 @@ pub enum Since {
     Last(Span),
     /// A time in RFC 3339 (UTC), or the beginning of one, such as a date.
     Time(String),
-}
-
-/// What was kept last, the newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Newest {
-    /// Alerts that no exception covers, and alerts of the sensor on itself.
-    pub alerts: Vec<NewestAlert>,
-    /// Uploads that are over.
-    pub uploads: Vec<NewestUpload>,
-}
-
-/// An alert in short.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewestAlert {
-    /// `event.id`.
-    pub id: String,
-    /// `@timestamp`.
-    pub time: String,
-    /// `event.severity`.
-    pub severity: u64,
-    /// What it says in a line.
-    pub text: String,
-}
-
-/// An upload in short.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewestUpload {
-    /// When it began, in RFC 3339.
-    pub time: String,
-    /// Its protocol.
-    pub protocol: String,
-    /// Entity bytes.
-    pub bytes: u64,
-    /// The host's name, or its address.
-    pub host: String,
-    /// The path of the program, if it is known.
-    pub process: Option<String>,
-    /// Where it went.
-    pub destination: String,
 }
 
 /// Uploads of one program, over one protocol, to one destination.
@@ -172,13 +133,9 @@ impl Reading {
         };
         self.know_exceptions()?;
         let mut statement = self.connection.prepare(
-            "WITH told AS MATERIALIZED (
-                 SELECT document FROM alerts WHERE kind = 'outfall.alert' AND document LIKE '%\"suppressed_by\"%'
-                     AND json_valid(document)),
-             covered AS (
-                 SELECT json_extract(document, '$.outfall.upload.id') AS upload,
-                     max(json_extract(document, '$.outfall.alert.suppressed_by')) AS exception
-                 FROM told GROUP BY upload)
+            "WITH covered AS MATERIALIZED (
+                 SELECT json_extract(document, '$.outfall.upload.id') AS upload, max(suppressed_by) AS exception
+                 FROM alerts WHERE suppressed_by IS NOT NULL AND json_valid(document) GROUP BY upload)
              SELECT process, signer, protocol, destination, count(DISTINCT coalesce(host, source)),
                  count(DISTINCT user), count(*), sum(bytes), min(start_ns), max(end_ns), count(justified),
                  group_concat(DISTINCT justified)
@@ -214,45 +171,6 @@ impl Reading {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The newest alerts and uploads, at most so many of each.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn newest(&self, most: usize) -> Result<Newest, StoreError> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare_cached(
-            "SELECT event_id, time, severity, coalesce(message,
-                 concat_ws(' ', coalesce(host, source), coalesce(process, '(not known)'), '->', destination, '(' || bytes || ' bytes)'))
-             FROM (SELECT event_id, time, severity, document ->> '$.message' AS message, document ->> '$.host.name' AS host,
-                     document ->> '$.source.ip' AS source, document ->> '$.process.name' AS process,
-                     coalesce(document ->> '$.destination.domain', document ->> '$.destination.ip') AS destination,
-                     document ->> '$.outfall.upload.bytes' AS bytes
-                 FROM alerts WHERE json_valid(document) AND document ->> '$.outfall.alert.suppressed_by' IS NULL
-                 ORDER BY number DESC LIMIT ?)",
-        )?;
-        let alerts = statement.query_map([most], |row| {
-            let severity: i64 = row.get(2)?;
-            let severity = u64::try_from(severity).unwrap_or(0);
-            Ok(NewestAlert { id: row.get(0)?, time: row.get(1)?, severity, text: row.get(3)? })
-        })?;
-        let alerts = alerts.collect::<Result<_, _>>()?;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT time, protocol, bytes, coalesce(host, source), process, destination FROM uploads
-             ORDER BY number DESC LIMIT ?",
-        )?;
-        let uploads = statement.query_map([most], |row| {
-            Ok(NewestUpload {
-                time: row.get(0)?,
-                protocol: row.get(1)?,
-                bytes: count(row.get(2)?),
-                host: row.get(3)?,
-                process: row.get(4)?,
-                destination: row.get(5)?,
-            })
-        })?;
-        Ok(Newest { alerts, uploads: uploads.collect::<Result<_, _>>()? })
-    }
-
     /// Lets SQL ask which exception covers an upload, or would have, had it been an alert.
     fn know_exceptions(&self) -> Result<(), StoreError> {
         let exceptions = exceptions::active(&self.connection)?;
@@ -279,48 +197,6 @@ impl Reading {
                 .map(|exception| exception.id.to_string()))
         })?;
         Ok(())
-    }
-
-    /// The last document of an alert, by its `event.id`.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn alert(&self, id: &str) -> Result<Option<String>, StoreError> {
-        let last = "SELECT document FROM alerts WHERE event_id = ? ORDER BY number DESC LIMIT 1";
-        Ok(self.connection.query_row(last, [id], |row| row.get(0)).optional()?)
-    }
-
-    /// What is normal of the host, the user, the destination and the program of an alert: rows of the baseline.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn facts(&self, alert: &serde_json::Value) -> Result<serde_json::Value, StoreError> {
-        let text = |path| alert.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let upload = "SELECT destination, coalesce(user, ''), source FROM uploads WHERE event_id = ?";
-        let known = self.connection.query_row(upload, [text("/outfall/upload/id")], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-        });
-        let (destination, user, host) = known.optional()?.unwrap_or_else(|| {
-            (text("/destination/domain").to_owned(), text("/user/name").to_owned(), text("/source/ip").to_owned())
-        });
-        let program = text("/process/executable").rsplit('\\').next().unwrap_or_default().to_lowercase();
-        let mut statement = self.connection.prepare(
-            "SELECT kind, key, other, first_seen, last_seen, days, uploads, bytes, alerted, detail FROM baseline
-             WHERE kind = 'whole' OR key IN (?1, ?2, ?3) OR (other = ?1 AND other != '')
-                OR (?4 != '' AND kind IN ('process', 'process-protocol', 'process-destination', 'process-volume', 'parent-child')
-                    AND instr(lower(key), ?4) > 0)
-             ORDER BY kind, key, other LIMIT 1000",
-        )?;
-        let rows = statement.query_map([&destination, &user, &host, &program], |row| {
-            let detail: String = row.get(9)?;
-            Ok(serde_json::json!({
-                "kind": row.get::<_, String>(0)?, "key": row.get::<_, String>(1)?, "other": row.get::<_, String>(2)?,
-                "first_seen_ns": row.get::<_, i64>(3)?, "last_seen_ns": row.get::<_, i64>(4)?, "days": row.get::<_, i64>(5)?,
-                "uploads": row.get::<_, i64>(6)?, "bytes": row.get::<_, i64>(7)?, "alerted": row.get::<_, i64>(8)?,
-                "detail": serde_json::from_str::<serde_json::Value>(&detail).unwrap_or(detail.into()),
-            }))
-        })?;
-        Ok(serde_json::Value::Array(rows.collect::<Result<_, _>>()?))
     }
 
     /// What the baseline knows, and how well.

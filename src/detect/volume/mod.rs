@@ -316,10 +316,12 @@ impl Volumes {
             findings.size = sizes.find(|usual| usual.of != Subject::Process && exceeded(usual)).filter(|_| !common);
         }
         findings.day = known().find_map(|(of, habit)| {
-            let bytes = habit.on_day(at).saturating_add(more);
-            let (usual, samples) = (habit.daily.usual()?, habit.daily.count());
-            let broken = bytes >= self.policy.least && samples >= self.policy.days && self.exceeds(bytes, usual);
-            broken.then_some(Unusual { of, bytes, usual, samples })
+            let (bytes, samples) = (habit.on_day(at).saturating_add(more), habit.daily.count());
+            if bytes < self.policy.least || samples < self.policy.days {
+                return None;
+            }
+            let usual = habit.daily.usual().filter(|usual| self.exceeds(bytes, *usual))?;
+            Some(Unusual { of, bytes, usual, samples })
         });
         let days = habit.map_or(0, |habit| habit.days.into());
         // Its own day does not make the hour usual.
