@@ -166,6 +166,25 @@ fn a_verdict_is_given_while_the_sensor_runs() {
 }
 
 #[test]
+fn packed_events_count_as_well() {
+    let Some(lab) = lab("packed", 1) else { return };
+    let story = Story::named("ftp-staged-archive");
+    let (frames, first) = lab::frames(&story.capture());
+    let lead = Duration::from_secs(2);
+    let (start, shift) = (Instant::now() + lead, lab::now() + lead.as_nanos() as u64 - first);
+    let text = std::fs::read_to_string(&story.context()[1]).unwrap();
+    let events = lab.file("events.jsonl", &lab::later(&text, shift));
+    assert!(Command::new("gzip").arg(&events).status().unwrap().success());
+    let packed = events.with_extension("jsonl.gz");
+    let config = lab.file("outfall.toml", "[join]\ngrace = \"1 s\"\n[store]\npath = \"\"\n");
+    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--endpoint".into(), packed.into()]);
+    lab.send(start, &on(0, frames));
+    let alert = sensor.record("that is an alert", |record| at(record, "event.dataset") == "outfall.alert");
+    assert_eq!(at(&alert, "process.name"), "ftp.exe");
+    sensor.ends();
+}
+
+#[test]
 fn sigterm_writes_every_open_upload_as_partial() {
     let Some(lab) = lab("term", 1) else { return };
     let sensor = lab.sensor(&[]);
@@ -580,6 +599,36 @@ fn a_running_sensor_has_given_up_everything() {
     // The judging thread, two that capture, the one that writes the store, and the one that answers for metrics.
     assert_eq!(count, 5);
     sensor.ends();
+}
+
+#[test]
+fn check_says_whether_the_store_can_be_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(lab) = lab("checkstore", 1) else { return };
+    let (own, beside) = (lab.folder.path().join("own"), lab.folder.path().join("outfall.db"));
+    let check = |settings: &str| {
+        let config = lab.file("outfall.toml", settings);
+        let mut command = lab.command();
+        command.args(["check", "--interface", "tap0", "--config"]).arg(config);
+        let ran = run(command, &[]);
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("store: ")).unwrap_or_default().to_owned();
+        (ran.status, line)
+    };
+    let (status, said) = check("");
+    assert!(status == Some(0) && said.starts_with("change") && said.contains("beside the configuration"), "{said}");
+    let path = format!("[store]\npath = \"{}/outfall.db\"\n", own.display());
+    assert!(check(&path).1.contains("its directory is not there"));
+    std::fs::create_dir(&own).unwrap();
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, said) = check(&path);
+    assert!(status == Some(0) && said.starts_with("ok"), "{said}");
+    let (status, said) = check(&format!("{path}[capture]\nuser = \"nobody\"\n"));
+    assert!(status == Some(1) && said.starts_with("FAIL") && said.contains("`capture.user` may not"), "{said}");
+    std::fs::write(&beside, "no database at all, but long enough to be one").unwrap();
+    let (status, said) = check("");
+    assert!(status == Some(1) && said.starts_with("FAIL") && said.contains("no SQLite database"), "{said}");
+    assert_eq!(check("[store]\npath = \"\"\n").1, "", "nothing is kept");
 }
 
 #[test]

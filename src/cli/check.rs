@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Barrier};
 
 use anyhow::Context as _;
 
+use super::run::owner;
 use crate::capture::live::{ANY, environment};
 use crate::config::{Config, is_interface};
 use crate::endpoint::printable;
@@ -177,9 +179,9 @@ fn store(config: &Config, file: Option<&Path>) -> Option<Finding> {
     } else if let Err(error) = Reading::open(&path) {
         return Some(Fail(format!("store: {error}")));
     }
-    if let Err(error) = nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK) {
+    if let Err(why) = writable(folder, owner(config)) {
         return Some(Fail(format!(
-            "store: {name}: its directory cannot be written ({error}): name another with `store.path`"
+            "store: {name}: its directory cannot be written ({why}): name another with `store.path`"
         )));
     }
     let beside = file.and_then(|file| std::path::absolute(file).ok()).is_some_and(|file| file.parent() == Some(folder));
@@ -191,6 +193,23 @@ fn store(config: &Config, file: Option<&Path>) -> Option<Finding> {
     } else {
         Fine(format!("store: {name} can be used"))
     })
+}
+
+/// Whether this process may write in a directory or, if it becomes another user, that one.
+fn writable(folder: &Path, becomes: Option<(u32, u32)>) -> Result<(), String> {
+    let Some((user, group)) = becomes else {
+        return nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).map_err(|error| error.to_string());
+    };
+    let found = folder.metadata().map_err(|error| error.to_string())?;
+    // Groups beside its own are given up.
+    let mine = if found.uid() == user {
+        0o200
+    } else if found.gid() == group {
+        0o020
+    } else {
+        0o002
+    };
+    if user == 0 || found.mode() & mine != 0 { Ok(()) } else { Err("`capture.user` may not".to_owned()) }
 }
 
 /// Rings and tables against the memory that is free.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
+use super::name_of;
 use super::replay::{Inputs, configured, play};
 use crate::capture::{Batch, Reader};
 use crate::config::Config;
@@ -144,7 +145,7 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
         "made_by": format!("outfall {}", env!("CARGO_PKG_VERSION")),
         "made_at": jiff::Timestamp::now().to_string(),
         "clock": clock(),
-        "captures": args.captures.iter().map(|path| name(path)).collect::<Vec<_>>(),
+        "captures": args.captures.iter().map(|path| name_of(path)).collect::<Vec<_>>(),
         "packets": { "count": cut.packets, "bytes": cut.bytes, "left_out": cut.left_out },
         "endpoint_events": events,
         "baseline": if facts.is_some() { "as the database has it now" } else { "none was kept" },
@@ -167,10 +168,6 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     }
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The last word of a replay on the alert.

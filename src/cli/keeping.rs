@@ -108,3 +108,30 @@ impl Keeper {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(n: u64) -> Entry {
+        let text = n.to_string();
+        Entry { event_id: text.clone(), time: text.clone(), severity: n, kind: text.clone(), document: text }
+    }
+
+    #[test]
+    fn what_is_not_taken_waits_the_latest_of_it_where_there_is_no_room_and_the_rest_is_counted() {
+        let mut found = Found::default();
+        assert!(!found.is_urgent());
+        (0..5).for_each(|n| found.alert(alert(n), Vec::new()));
+        assert!(found.is_urgent());
+        assert_eq!(found.hand_over(Vec::new(), 3, |batch| Err(Box::new(batch))), (2, 0));
+        let mut taken = Vec::new();
+        let mut take = |batch: Batch| {
+            taken.extend(batch.alerts.iter().map(|(entry, _)| entry.severity));
+            Ok(())
+        };
+        assert_eq!(found.hand_over(Vec::new(), 3, &mut take), (0, 0));
+        assert_eq!(found.hand_over(Vec::new(), 3, |_| panic!("there is nothing")), (0, 0));
+        assert_eq!(taken, [2, 3, 4]);
+    }
+}

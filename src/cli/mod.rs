@@ -42,3 +42,13 @@ pub fn complain(error: &anyhow::Error) {
         eprintln!("outfall: {}", crate::endpoint::printable(line));
     }
 }
+
+/// A file's name without its directory, which is this machine's own business.
+fn name_of(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The time by this machine's clock, in whole seconds, as people read it.
+fn now() -> crate::net::Timestamp {
+    crate::net::Timestamp::from_parts(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0), 0)
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 
 use super::replay::{Inputs, configured, play};
+use super::{name_of, now};
 use crate::detect::{ReviewBounds, parse_when, review};
 use crate::net::{Span, Timestamp};
 use crate::report::{Due, ReportData, html};
@@ -65,10 +66,6 @@ const UNUSED: Span = Span::seconds(90 * 86_400);
 /// So many processes, destinations or hosts are many for one exception.
 const WIDE: u64 = 10;
 
-fn now() -> Timestamp {
-    Timestamp::from_parts(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0), 0)
-}
-
 fn when(text: &str) -> Result<Timestamp, String> {
     if text == "now" {
         return Ok(now());
@@ -98,7 +95,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
                     .context("a sensor with this configuration keeps nothing: set `store.path`")?
             }
         };
-        (read(args, &path, vec![name(&path)], None)?, Ok(()))
+        (read(args, &path, vec![name_of(&path)], None)?, Ok(()))
     } else {
         replay(args, inputs)?
     };
@@ -127,13 +124,8 @@ fn replay(args: &ReportArgs, mut inputs: Inputs) -> anyhow::Result<(ReportData, 
         let losses = super::summary::losses(played.reader.counters(), &counters, &played.judgement, &played.intake);
         losses.into_iter().map(|(what, count)| (what.to_owned(), count)).collect()
     });
-    let sources = args.captures.iter().map(|path| name(path)).collect();
+    let sources = args.captures.iter().map(|path| name_of(path)).collect();
     Ok((read(args, &path, sources, losses)?, failed))
-}
-
-/// The file's name without its directory, which is the machine's own business.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn read(

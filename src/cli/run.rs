@@ -244,7 +244,7 @@ fn load(path: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 /// The user that the process becomes, if any, which is to own what it writes, and its group.
-fn owner(config: &Config) -> Option<(u32, u32)> {
+pub(super) fn owner(config: &Config) -> Option<(u32, u32)> {
     let user = &config.capture.user;
     let becomes = config.capture.sandbox && !user.is_empty() && nix::unistd::Uid::effective().is_root();
     let user = if becomes { nix::unistd::User::from_name(user).ok().flatten() } else { None };

@@ -3,22 +3,13 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use crate::detect::Severity;
 use crate::endpoint::printable;
 use crate::net::ByteSize;
 use crate::store::AlertRow;
 
 /// Files and reasons that are listed of an alert; the rest is counted.
 const LISTED: usize = 50;
-
-/// The name of an `event.severity`.
-pub(super) fn severity_name(severity: u64) -> &'static str {
-    match severity {
-        0..=21 => "low",
-        22..=47 => "medium",
-        48..=73 => "high",
-        _ => "critical",
-    }
-}
 
 /// Text that a stranger may have chosen: control characters and invisible ones are shown, not sent. The page escapes it.
 pub(super) fn shown(text: &str) -> String {
@@ -75,7 +66,7 @@ impl Facts<'_> {
 pub(super) fn article(number: usize, row: &AlertRow) -> Markup {
     let document = serde_json::from_str::<Value>(&row.document).unwrap_or(Value::Null);
     let facts = Facts(&document);
-    let severity = severity_name(row.severity);
+    let severity = Severity::of(row.severity).name();
     let heading = format!("alert-{number}");
     let join = facts.text("/outfall/join/rule").zip(facts.text("/outfall/join/confidence"));
     let why = facts.text("/outfall/join/why").or_else(|| facts.text("/outfall/join/text"));

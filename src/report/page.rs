@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::alert::{article, clock, severity_name, shown};
+use super::alert::{article, clock, shown};
 use super::{ReportData, chart, counted, moment};
+use crate::detect::Severity;
 use crate::net::{ByteSize, group_digits};
 use crate::store::{Amount, Digest, Ranking};
 
@@ -95,7 +96,7 @@ fn figures(digest: &Digest) -> Markup {
         .alert_counts
         .iter()
         .filter(|count| !count.suppressed)
-        .map(|count| format!("{} {}", group_digits(count.alerts), severity_name(count.severity)))
+        .map(|count| format!("{} {}", group_digits(count.alerts), Severity::of(count.severity).name()))
         .collect();
     let (open, covered) = (of(false), of(true));
     let named = digest.attribution.iter().filter(|share| share.confidence.is_some());
@@ -148,6 +149,28 @@ fn amount_cells(amount: &Amount) -> Markup {
     }
 }
 
+/// How much, by two things.
+fn amounts<'a>(
+    id: &str,
+    label: &str,
+    caption: &str,
+    columns: [&str; 2],
+    rows: impl Iterator<Item = (String, String, &'a Amount)>,
+) -> Markup {
+    html! {
+        div.wide role="region" tabindex="0" aria-label=(label) { table id=(id) {
+            caption { (caption) }
+            thead { tr {
+                @for column in columns { th scope="col" { (column) } }
+                th.number scope="col" { "Uploads" } th.number scope="col" { "Bytes" }
+            } }
+            tbody { @for (first, second, amount) in rows { tr {
+                th scope="row" { (first) } td { (second) } (amount_cells(amount))
+            } } }
+        } }
+    }
+}
+
 fn timeline(digest: &Digest) -> Markup {
     if digest.span.is_none() {
         return html! { p { "Nothing left the network." } };
@@ -172,20 +195,11 @@ fn timeline(digest: &Digest) -> Markup {
         }
         details {
             summary { "The timeline as a table" }
-            div.wide role="region" tabindex="0" aria-label="The timeline as a table" { table id="timeline-table" {
-                caption { "What left, by time and protocol" }
-                thead { tr {
-                    th scope="col" { "From" } th scope="col" { "Protocol" }
-                    th.number scope="col" { "Uploads" } th.number scope="col" { "Bytes" }
-                } }
-                tbody { @for slot in &line.amounts { tr {
-                    th scope="row" {
-                        (moment(crate::net::Timestamp(line.start.0.saturating_add(line.width.0.saturating_mul(slot.slot)))))
-                    }
-                    td { (shown(&slot.protocol)) }
-                    (amount_cells(&slot.amount))
-                } } }
-            } }
+            (amounts("timeline-table", "The timeline as a table", "What left, by time and protocol", ["From", "Protocol"],
+                line.amounts.iter().map(|slot| {
+                    let begin = line.start.after(crate::net::Span(line.width.0.saturating_mul(slot.slot)));
+                    (moment(begin), shown(&slot.protocol), &slot.amount)
+                })))
         }
     }
 }
@@ -218,18 +232,11 @@ fn map(digest: &Digest) -> Markup {
         @if left_out > 0 { p.note { (group_digits(left_out)) " more pairs, with fewer bytes, are not drawn." } }
         details {
             summary { "The map as a table" }
-            div.wide role="region" tabindex="0" aria-label="The map as a table" { table id="map-table" {
-                caption { "Bytes from process to destination" }
-                thead { tr {
-                    th scope="col" { "Process" } th scope="col" { "Destination" }
-                    th.number scope="col" { "Uploads" } th.number scope="col" { "Bytes" }
-                } }
-                tbody { @for flow in &digest.flows { tr {
-                    th scope="row" { (flow.process.as_deref().map_or_else(|| "(not known)".to_owned(), shown)) }
-                    td { (shown(&flow.destination)) }
-                    (amount_cells(&flow.amount))
-                } } }
-            } }
+            (amounts("map-table", "The map as a table", "Bytes from process to destination", ["Process", "Destination"],
+                digest.flows.iter().map(|flow| {
+                    let process = flow.process.as_deref().map_or_else(|| "(not known)".to_owned(), shown);
+                    (process, shown(&flow.destination), &flow.amount)
+                })))
         }
     }
 }

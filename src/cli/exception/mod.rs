@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::now;
 use crate::config::Config;
 use crate::detect::{
     Difference, EXCEPTION_PROTOCOLS, Exception, ExceptionId, Finding, ReviewBounds, Scope, parse_exceptions,
@@ -318,11 +319,6 @@ impl Place {
         let store = Store::open(&path)?;
         Ok((config, store))
     }
-}
-
-/// In whole seconds, as people read it.
-fn now() -> Timestamp {
-    Timestamp::from_parts(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0), 0)
 }
 
 fn find(store: &Store, id: ExceptionId) -> anyhow::Result<Kept> {

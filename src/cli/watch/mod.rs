@@ -17,7 +17,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Borders, Paragraph};
+use ratatui::widgets::Paragraph;
 
 use crate::config::Config;
 use crate::store::{Reading, file_of};
@@ -49,6 +49,9 @@ pub struct WatchArgs {
 
 /// Alerts and uploads that are looked up.
 const NEWEST: usize = 20;
+
+/// Of them, how many are shown in a narrow terminal.
+const FEW: usize = 3;
 
 /// How long a key may go unnoticed.
 const KEYS: Duration = Duration::from_millis(100);
@@ -147,60 +150,67 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
 /// Two columns where there is room, else one; both are scrolled together.
 fn draw(frame: &mut Frame<'_>, view: &View, scroll: u16) {
     let [all, foot] = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]).areas(frame.area());
-    let sections = view.sections();
-    let (tables, lists): (Vec<&Section>, Vec<&Section>) =
-        sections.iter().partition(|section| !section.title.starts_with("Newest"));
-    if all.width >= WIDE && !lists.is_empty() {
+    let mut sections = view.sections();
+    if all.width >= WIDE {
+        let (tables, lists): (Vec<Section>, Vec<Section>) =
+            sections.into_iter().partition(|section| !section.title.starts_with("Newest"));
         let [left, right] = Layout::horizontal([Constraint::Length(66), Constraint::Min(1)]).areas(all);
         column(frame, left, &tables, scroll);
         column(frame, right, &lists, scroll);
     } else {
-        column(frame, all, &sections.iter().collect::<Vec<_>>(), scroll);
+        // What is lost and what leaves is both to be seen without scrolling.
+        sections
+            .iter_mut()
+            .filter(|section| section.title.starts_with("Newest"))
+            .for_each(|list| list.lines.truncate(FEW));
+        column(frame, all, &sections, scroll);
     }
     let keys = Paragraph::new(" q ends   up and down scroll").style(Style::new().add_modifier(Modifier::DIM));
     frame.render_widget(keys, foot);
 }
 
-fn column(frame: &mut Frame<'_>, area: Rect, sections: &[&Section], scroll: u16) {
+fn column(frame: &mut Frame<'_>, area: Rect, sections: &[Section], scroll: u16) {
     let mut lines = Vec::new();
     for section in sections {
         lines.push(Line::styled(section.title, Style::new().add_modifier(Modifier::BOLD)));
         lines.extend(section.lines.iter().map(|(tone, text)| {
             let style = match tone {
                 Tone::Plain => Style::new(),
-                // Not by colour alone: such lines begin with a mark or a letter.
+                // Not by colour: such lines begin with a mark or a letter, too.
                 Tone::Bad => Style::new().add_modifier(Modifier::REVERSED),
                 Tone::Quiet => Style::new().add_modifier(Modifier::DIM),
             };
             Line::styled(format!("  {text}"), style)
         }));
-        lines.push(Line::default());
     }
     let most = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_sub(area.height);
-    let block = Block::new().borders(Borders::NONE);
-    frame.render_widget(Paragraph::new(lines).block(block).scroll((scroll.min(most), 0)), area);
+    frame.render_widget(Paragraph::new(lines).scroll((scroll.min(most), 0)), area);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Newest, NewestAlert, NewestUpload};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     #[test]
-    fn a_small_terminal_and_a_wide_one_show_what_matters_first() {
+    fn a_small_terminal_and_a_wide_one_show_what_matters_without_scrolling() {
+        let alert = NewestAlert { text: "an alert".to_owned(), severity: 73, ..NewestAlert::default() };
         let view = View {
             now: Some(scrape::Samples::read("outfall_build_info 1\noutfall_kernel_dropped_packets_total 7\n")),
-            newest: Some(Err("it is not there".to_owned())),
+            newest: Some(Ok(Newest { alerts: vec![alert; NEWEST], uploads: vec![NewestUpload::default(); NEWEST] })),
             ..View::default()
         };
         for (width, height) in [(80, 24), (200, 50), (20, 5), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(frame, &view, 0)).unwrap();
-            terminal.draw(|frame| draw(frame, &view, u16::MAX)).unwrap();
-            terminal.draw(|frame| draw(frame, &view, 0)).unwrap();
+            for scroll in [0, u16::MAX, 0] {
+                terminal.draw(|frame| draw(frame, &view, scroll)).unwrap();
+            }
             let shown = terminal.backend().to_string();
-            assert!(width < 80 || shown.contains("Sensor") && shown.contains("kernel_dropped_packets"), "{shown}");
+            for part in ["Sensor", "an alert", "packets", "kernel_dropped_packets"] {
+                assert!(width < 80 || shown.contains(part), "{part}: {shown}");
+            }
         }
     }
 }

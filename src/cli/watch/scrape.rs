@@ -1,14 +1,13 @@
 //! The sensor's metrics, as they are told over HTTP.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A longer answer is no sensor's.
 const MOST: u64 = 8 << 20;
 
-/// How long the sensor may take.
+/// How long the sensor may take in all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A sample's name with its labels, as they were told.
@@ -20,20 +19,11 @@ pub(super) struct Samples(BTreeMap<Name, f64>);
 
 /// Asks the sensor.
 pub(super) fn scrape(address: SocketAddr) -> Result<Samples, String> {
-    let failed = |error: std::io::Error| format!("{address}: {error}");
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(failed)?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer).map_err(failed)?;
-    let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{address}: does not speak HTTP"))?;
-    if head.split(' ').nth(1) != Some("200") {
-        return Err(format!("{address}: answers {:?}", head.lines().next().unwrap_or_default()));
-    }
-    let samples = Samples::read(body);
+    let failed = |error: ureq::Error| format!("{address}: {error}");
+    let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build().new_agent();
+    let mut answer = agent.get(format!("http://{address}/metrics")).call().map_err(failed)?;
+    let text = answer.body_mut().with_config().limit(MOST).read_to_string().map_err(failed)?;
+    let samples = Samples::read(&text);
     if samples.sum("outfall_build_info") == 0.0 {
         return Err(format!("{address}: is no sensor of Outfall"));
     }
@@ -60,9 +50,9 @@ impl Samples {
         self.of(family).map(|(_, value)| value).sum()
     }
 
-    /// One label's value of a family, all others together.
-    pub(super) fn labelled(&self, family: &str, label: &str) -> f64 {
-        self.of(family).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+    /// The sample of a family with exactly these labels.
+    pub(super) fn one(&self, family: &str, labels: &str) -> Option<f64> {
+        self.0.get(&(family.to_owned(), labels.to_owned())).copied()
     }
 
     /// A family, by its labels.
@@ -76,5 +66,43 @@ impl Samples {
         let mut names: Vec<&str> = self.0.keys().map(|(name, _)| name.as_str()).collect();
         names.dedup();
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::time::Instant;
+
+    #[test]
+    fn a_peer_that_never_comes_to_an_end_is_left_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(b"#\n").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let begun = Instant::now();
+        let why = scrape(address).unwrap_err();
+        assert!(begun.elapsed() < PATIENCE * 3 && why.contains("timeout"), "{why}");
+        peer.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_sensor_is_said_to_be_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nup 1").unwrap();
+            // It is read before the connection goes.
+            let _ = std::io::Read::read(&mut stream, &mut [0; 1_024]);
+        });
+        assert!(scrape(address).unwrap_err().contains("no sensor of Outfall"));
+        peer.join().unwrap();
     }
 }

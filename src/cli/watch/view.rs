@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::scrape::Samples;
+use crate::detect::Severity;
 use crate::endpoint::{printable, shortened};
 use crate::net::{ByteSize, group_digits};
 use crate::store::Newest;
@@ -60,7 +61,11 @@ fn whole(value: f64) -> u64 {
 }
 
 impl View {
+    /// None while the sensor does not answer: the last rate is that of another time.
     fn rate(&self, family: &str) -> Option<f64> {
+        if self.gone.is_some() {
+            return None;
+        }
         let (now, (before, since)) = (self.now.as_ref()?, self.before.as_ref()?);
         let grown = (now.sum(family) - before.sum(family)).max(0.0);
         Some(grown / since.as_secs_f64().max(0.001))
@@ -75,10 +80,10 @@ impl View {
     /// Everything, in the order of its weight.
     pub(super) fn sections(&self) -> Vec<Section> {
         let mut all = vec![self.sensor()];
+        all.extend(self.newest.iter().flat_map(stored));
         if let Some(now) = &self.now {
             all.extend([self.rates(), self.losses(now), attribution(now), queues(now)]);
         }
-        all.extend(self.newest.iter().flat_map(stored));
         all
     }
 
@@ -142,7 +147,7 @@ fn attribution(now: &Samples) -> Section {
     let family = "outfall_attribution_uploads";
     let all = now.sum(family);
     let lines = now.of(family).filter(|(_, count)| *count > 0.0).map(|(labels, count)| {
-        let why = labels.split('"').nth(1).unwrap_or(labels);
+        let why = value(labels);
         let share = 100.0 * count / all.max(1.0);
         (Tone::Plain, format!("{:<30} {:>12} {share:>5.1} %", printable(why), group_digits(whole(count))))
     });
@@ -154,30 +159,29 @@ fn attribution(now: &Samples) -> Section {
 }
 
 fn queues(now: &Samples) -> Section {
-    let full = |length: f64, limit: f64| if length >= limit * 0.8 { (Tone::Bad, "! ") } else { (Tone::Plain, "  ") };
-    let mut lines = Vec::new();
-    for (labels, length) in now.of("outfall_queue_length") {
-        let limit = now.labelled("outfall_queue_limit", labels);
-        let (tone, mark) = full(length, limit.max(1.0));
-        let name = labels.split('"').nth(1).unwrap_or(labels);
-        let counts = format!("{} of {}", group_digits(whole(length)), group_digits(whole(limit)));
-        lines.push((tone, format!("{mark}{:<30} {counts:>24}", printable(name))));
-    }
-    for (labels, bytes) in now.of("outfall_memory_bytes") {
-        let limit = now.labelled("outfall_memory_limit_bytes", labels);
-        let (tone, mark) = full(bytes, limit.max(1.0));
-        let name = labels.split('"').nth(1).unwrap_or(labels);
-        let counts = format!("{} of {}", ByteSize(whole(bytes)), ByteSize(whole(limit)));
-        lines.push((tone, format!("{mark}{:<30} {counts:>24}", printable(name))));
-    }
+    let mut lines = levels(now, "outfall_queue", "length", "limit", group_digits);
+    lines.extend(levels(now, "outfall_memory", "bytes", "limit_bytes", |bytes| ByteSize(bytes).to_string()));
     for (labels, waiting) in now.of("outfall_outbox_waiting_alerts").filter(|(_, waiting)| *waiting > 0.0) {
-        let name = labels.split('"').nth(1).unwrap_or(labels);
-        lines.push((
-            Tone::Plain,
-            format!("  waiting for {:<30} {:>12}", shortened(name, 30), group_digits(whole(waiting))),
-        ));
+        let waiting = group_digits(whole(waiting));
+        lines.push((Tone::Plain, format!("  waiting for {:<30} {waiting:>12}", shortened(value(labels), 30))));
     }
     Section { title: "Queues and memory, of what is allowed (! nearly full)", lines }
+}
+
+/// How full everything of a kind is.
+fn levels(now: &Samples, kind: &str, used: &str, allowed: &str, shown: fn(u64) -> String) -> Vec<(Tone, String)> {
+    let line = |(labels, level): (&str, f64)| {
+        let limit = now.one(&format!("{kind}_{allowed}"), labels)?;
+        let (tone, mark) = if level >= limit * 0.8 { (Tone::Bad, "! ") } else { (Tone::Plain, "  ") };
+        let level = format!("{} of {}", shown(whole(level)), shown(whole(limit)));
+        Some((tone, format!("{mark}{:<30} {level:>24}", printable(value(labels)))))
+    };
+    now.of(&format!("{kind}_{used}")).filter_map(line).collect()
+}
+
+/// Of the only label.
+fn value(labels: &str) -> &str {
+    labels.split('"').nth(1).unwrap_or(labels)
 }
 
 fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
@@ -188,16 +192,16 @@ fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
             return vec![Section { title: "Alerts", lines: vec![(Tone::Bad, line)] }];
         }
     };
-    let day = |time: &str| time.chars().take(19).collect::<String>().replace('T', " ");
+    let day = |time: &str| printable(time).chars().take(19).collect::<String>().replace('T', " ");
     let mut alerts: Vec<_> = newest
         .alerts
         .iter()
         .map(|alert| {
-            let (tone, letter) = match alert.severity {
-                99.. => (Tone::Bad, 'C'),
-                73.. => (Tone::Bad, 'H'),
-                47.. => (Tone::Plain, 'M'),
-                _ => (Tone::Quiet, 'L'),
+            let (tone, letter) = match Severity::of(alert.severity) {
+                Severity::Critical => (Tone::Bad, 'C'),
+                Severity::High => (Tone::Bad, 'H'),
+                Severity::Medium => (Tone::Plain, 'M'),
+                Severity::Low => (Tone::Quiet, 'L'),
             };
             let text = shortened(&alert.text, 96);
             (tone, format!("{} {letter} {} {text}", day(&alert.time), printable(&alert.id)))
@@ -251,7 +255,7 @@ mod tests {
         let alert =
             NewestAlert { id: "id".into(), time: "2026-01-02T03:04:05.6Z".into(), severity: 73, text: hostile.clone() };
         let upload = NewestUpload {
-            time: "2026-01-02T03:04:05.6Z".into(),
+            time: "\u{1b}[2J6-01-02T03:04:05.6Z".into(),
             protocol: "ftp".into(),
             bytes: 2_048,
             host: hostile.clone(),
@@ -286,9 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sensor_that_went_away_is_said_and_its_last_numbers_are_called_old() {
+    fn a_sensor_that_went_away_is_said_and_its_last_numbers_are_no_rates() {
         let view = View { gone: Some("refused".to_owned()), ..view() };
         let shown = text(&view);
         assert!(shown.contains("does not answer: refused") && shown.contains("its last answer"), "{shown}");
+        assert!(!shown.contains("/s") && !shown.contains("! kernel_dropped"), "nothing grows now: {shown}");
     }
 }
