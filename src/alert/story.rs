@@ -1,7 +1,7 @@
 //! Uploads that one alert stands for.
 
 use crate::net::Timestamp;
-use crate::record::{Document, EventId, Upload};
+use crate::record::{Connection, Document, EventId, Upload};
 
 /// Uploads that are named; of further ones only the count is known.
 const NAMED: usize = 16;
@@ -17,8 +17,21 @@ pub struct Story {
     pub first: Timestamp,
     /// When the last one ended.
     pub last: Timestamp,
-    /// The first ones, with their bytes and the name of their first file.
-    pub named: Vec<(EventId, u64, Option<String>)>,
+    /// The first ones.
+    pub named: Vec<Part>,
+}
+
+/// One of a story's uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its `event.id`.
+    pub id: EventId,
+    /// The connection that carried it.
+    pub connection: Connection,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The name of its first file.
+    pub file: Option<String>,
 }
 
 impl Story {
@@ -34,15 +47,15 @@ impl Story {
         self.first = self.first.min(upload.start);
         self.last = self.last.max(upload.end);
         let file = upload.files.first().and_then(|file| file.name.clone());
-        if let Some((_, bytes, name)) = self.named.iter_mut().find(|(id, ..)| *id == upload.id) {
-            self.bytes = self.bytes.saturating_sub(*bytes).saturating_add(upload.bytes);
-            (*bytes, *name) = (upload.bytes, file);
+        if let Some(part) = self.named.iter_mut().find(|part| part.id == upload.id) {
+            self.bytes = self.bytes.saturating_sub(part.bytes).saturating_add(upload.bytes);
+            (part.bytes, part.file) = (upload.bytes, file);
             return false;
         }
         self.uploads += 1;
         self.bytes = self.bytes.saturating_add(upload.bytes);
         if self.named.len() < NAMED {
-            self.named.push((upload.id, upload.bytes, file));
+            self.named.push(Part { id: upload.id, connection: upload.connection, bytes: upload.bytes, file });
         }
         true
     }
@@ -52,11 +65,16 @@ impl Story {
         document.set("outfall.alert.story.bytes", self.bytes);
         document.set("outfall.alert.story.first", self.first.to_string());
         document.set("outfall.alert.story.last", self.last.to_string());
-        let named = self.named.iter().map(|(id, bytes, file)| {
+        let named = self.named.iter().map(|part| {
             let mut object = Document::new();
-            object.set("id", id.to_string());
-            object.set("bytes", *bytes);
-            object.set_some("file.name", file.as_deref());
+            object.set("id", part.id.to_string());
+            object.set("bytes", part.bytes);
+            object.set_some("file.name", part.file.as_deref());
+            let Connection { client, server } = part.connection;
+            object.set("source.ip", client.socket().ip().to_string());
+            object.set("source.port", client.port);
+            object.set("destination.ip", server.socket().ip().to_string());
+            object.set("destination.port", server.port);
             object
         });
         document.set_list("outfall.alert.story.named", named.collect());

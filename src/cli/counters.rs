@@ -23,7 +23,7 @@ pub fn lines(counters: &LiveCounters) -> Vec<String> {
 }
 
 fn of_thread(number: usize, thread: &ThreadCounters) -> String {
-    let ThreadCounters { feed, relief, sensor, dropped, shed, shed_steps, lag } = thread;
+    let ThreadCounters { feed, relief, sensor, kept, dropped, shed, shed_steps, lag } = thread;
     let (packet, flow) = (&sensor.packet, &sensor.flow);
     let errors = packet.malformed + packet.too_deep + packet.unknown_link;
     let counts = [
@@ -50,6 +50,8 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
         ("shed", *shed as u64),
         ("shed_steps", *shed_steps),
         ("lag_ms", lag.as_millis() as u64),
+        ("kept_connections", kept.connections),
+        ("kept_forgotten", kept.forgotten),
     ];
     line(&format!("thread={number}"), counts)
 }
@@ -91,5 +93,6 @@ pub fn losses(counters: &LiveCounters) -> Vec<(&'static str, u64)> {
         ("times that a kind of work was given up", sum(|thread| thread.shed_steps)),
         ("times that no room was for a flow to be relieved of", sum(|thread| thread.relief.full)),
         ("facts joined before the grace was over", counters.joined_early),
+        ("uploads whose packets were forgotten, for want of room", sum(|thread| thread.kept.forgotten)),
     ]
 }

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::evidencing::AROUND;
 use super::name_of;
 use super::replay::{Inputs, configured, play};
 use crate::capture::{Batch, Reader};
 use crate::config::Config;
 use crate::endpoint::{Event, Following, Intake, Observation, printable};
-use crate::evidence::{Bundle, Cut, Cutter, Verified, Wanted, verify};
-use crate::net::{Span, group_digits};
+use crate::evidence::{Bundle, Case, Cutter, Made, Verified, Wanted, folder_in, free, verify};
+use crate::net::{ByteSize, group_digits};
 use crate::sensor::Outcome;
 use crate::store::Reading;
 
@@ -62,9 +63,6 @@ pub enum EvidenceCommand {
         sha256: Option<String>,
     },
 }
-
-/// How long after an upload what its host reported belongs to it.
-const AFTER: Span = Span::seconds(3_600);
 
 /// Writes or checks.
 ///
@@ -126,42 +124,36 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     let alert: Value = serde_json::from_str(&document).context("the alert's document cannot be read")?;
     let wanted = Wanted::of(&alert)?;
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let free = free(folder).with_context(|| format!("{shown}: the free space is not known"))?;
+    let left = free.saturating_sub(config.evidence.min_free.0);
+    ensure!(left > 0, "{shown}: less than `evidence.min_free` is free there");
     // Whoever looks meanwhile sees nothing, or all of it.
-    let beside = tempfile::Builder::new().prefix(".evidence-").tempdir_in(folder);
-    let beside = beside.with_context(|| format!("{shown}: cannot be made"))?;
-    let place = beside.path().join("evidence");
-    let mut bundle = Bundle::create(&place)?;
-    bundle.put("alert.json", format!("{alert:#}\n").as_bytes())?;
-    bundle.put("configuration.toml", in_force(&config).as_bytes())?;
-    let facts = reading.map(|reading| reading.facts(&alert)).transpose()?;
-    if let Some(facts) = &facts {
-        bundle.put("baseline.json", format!("{facts:#}\n").as_bytes())?;
-    }
-    let cut = packets(&mut bundle, &wanted, &args.captures, config.evidence.max_packets.0)?;
-    let events = events(&mut bundle, &alert, &wanted, &args.endpoint, &config)?;
+    let place = folder_in(folder)?;
+    let events = events(&alert, &wanted, &args.endpoint, &config)?;
+    let told = events.1;
+    let baseline = reading.map(|reading| reading.facts(&alert)).transpose()?;
+    let origin = vec![("captures", args.captures.iter().map(|path| name_of(path)).collect::<Vec<_>>().into())];
+    let case = Case { alert: &alert, wanted: &wanted, config: &config, baseline, events, origin };
+    let most = ByteSize(config.evidence.max_packets.0.min(left));
+    let made = case.write(place.path(), most, |cutter| packets(cutter, &args.captures))?;
+    let Made { manifest, cut, carved } = made;
     ensure!(cut.packets > 0, "the captures hold no packet of the alert's connections");
-    let manifest = bundle.finish(json!({
-        "alert": wanted.id,
-        "made_by": format!("outfall {}", env!("CARGO_PKG_VERSION")),
-        "made_at": jiff::Timestamp::now().to_string(),
-        "clock": clock(),
-        "captures": args.captures.iter().map(|path| name_of(path)).collect::<Vec<_>>(),
-        "packets": { "count": cut.packets, "bytes": cut.bytes, "left_out": cut.left_out },
-        "endpoint_events": events,
-        "baseline": if facts.is_some() { "as the database has it now" } else { "none was kept" },
-        "uploaded_file": "not carved",
-    }))?;
     if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) {
-        Bundle::pack(&place, &output)?;
+        Bundle::pack(place.path(), &output)?;
     } else {
-        std::fs::rename(&place, &output).with_context(|| format!("{shown}: cannot be made"))?;
+        std::fs::rename(place.path(), &output).with_context(|| format!("{shown}: cannot be made"))?;
+        // There is nothing left to remove.
+        let _ = place.keep();
     }
     let mut text = format!(
         "{shown}: alert {}: {} packets, {} endpoint events\nmanifest SHA-256 {manifest}\n",
         wanted.id,
         group_digits(cut.packets),
-        group_digits(events)
+        group_digits(told)
     );
+    if carved > 0 {
+        text.push_str(&format!("{} uploaded files carved\n", group_digits(carved as u64)));
+    }
     if cut.left_out > 0 {
         let left_out = group_digits(cut.left_out);
         text.push_str(&format!("{left_out} packets left out: more than `evidence.max_packets`\n"));
@@ -191,37 +183,34 @@ fn replayed(inputs: &Inputs, id: &str) -> anyhow::Result<String> {
     })
 }
 
-fn packets(bundle: &mut Bundle, wanted: &Wanted, captures: &[PathBuf], most: u64) -> anyhow::Result<Cut> {
-    let (path, file) = bundle.file("packets.pcapng")?;
-    let unwritten = || format!("{}: cannot be written", path.display());
-    let mut cutter = Cutter::new(wanted.clone(), file, most).with_context(unwritten)?;
+fn packets(cutter: &mut Cutter, captures: &[PathBuf]) -> anyhow::Result<u64> {
     let mut reader = Reader::open(captures)?;
     let mut batch = Batch::default();
     while reader.fill(&mut batch)? {
         for packet in batch.packets() {
-            cutter.take(&packet).with_context(unwritten)?;
+            cutter.take(&packet)?;
         }
     }
-    cutter.finish().with_context(unwritten)
+    // What an input lacks is not known.
+    Ok(0)
 }
 
 /// What the alert's host reported: its processes before the end of the upload, the rest from the look-back on.
 fn events(
-    bundle: &mut Bundle,
     alert: &Value,
     wanted: &Wanted,
     inputs: &[PathBuf],
     config: &Config,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<(Vec<u8>, u64)> {
     let Some(host) = alert.pointer("/host/id").or(alert.pointer("/host/name")).and_then(Value::as_str) else {
-        return Ok(0);
+        return Ok((Vec::new(), 0));
     };
     let (start, end) = wanted.span;
-    let from = start.before(config.join.look_back).before(AFTER);
+    let from = start.before(config.join.look_back).before(AROUND);
     let belongs = |event: &Observation| {
         let at = event.line.event.ts();
         let lasts = matches!(event.line.event, Event::Hello(_) | Event::ProcessStart(_));
-        event.host.eq_ignore_ascii_case(host) && (lasts || at >= from) && at.before(AFTER) <= end
+        event.host.eq_ignore_ascii_case(host) && (lasts || at >= from) && at.before(AROUND) <= end
     };
     let (mut text, mut count) = (Vec::new(), 0);
     for path in inputs {
@@ -258,24 +247,5 @@ fn events(
             intake.read(&shown, input, &mut sink)?;
         }
     }
-    if count > 0 {
-        bundle.put("events.jsonl", &text)?;
-    }
-    Ok(count)
-}
-
-/// The configuration, as a file that reads the same.
-fn in_force(config: &Config) -> String {
-    let changes = config.changes();
-    let mut text = format!("# Of outfall {}; what is not here has its default.\n", env!("CARGO_PKG_VERSION"));
-    changes.iter().for_each(|change| text.push_str(&format!("{} = {}\n", change.key, change.value)));
-    text
-}
-
-fn clock() -> Value {
-    #[cfg(target_os = "linux")]
-    if let Ok((synchronised, most)) = crate::capture::live::environment::clock() {
-        return json!({ "synchronised": synchronised, "largest_error_microseconds": most });
-    }
-    json!({ "synchronised": null })
+    Ok((text, count))
 }

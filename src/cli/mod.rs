@@ -15,6 +15,7 @@ pub mod enroll;
 #[cfg(target_os = "linux")]
 mod events;
 pub mod evidence;
+mod evidencing;
 pub mod inventory;
 mod keeping;
 mod excepting;

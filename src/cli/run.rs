@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::delivering::Delivering;
 use super::events::Events;
+use super::evidencing::{self, Evidencing};
 use super::excepting::Excepting;
 use super::listening::{self, Listening};
 use super::metering::{self, Metering, Parts};
@@ -26,11 +27,12 @@ use crate::deliver::{self, Opened, Prepared};
 use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
 use crate::endpoint::{History, printable};
+use crate::evidence::WriterCounters;
 use crate::metrics::ServerCounters;
 use crate::sensor::live::{Live, LiveCounters};
 use crate::sensor::sandbox::{self, Duties, Files, Open};
 use crate::sensor::{Judgement, Outcome};
-use crate::store::file_of;
+use crate::store::{Location, file_of};
 
 /// What `outfall run` is told.
 #[derive(Debug, clap::Args)]
@@ -98,20 +100,24 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let bound = Listening::bind(&config, owner)?;
     let file = file_of(&config, args.config.as_deref());
     let prepared = Prepared::read(&config, file.clone(), owner)?;
+    let shelf = evidencing::directory(&config, args.config.as_deref(), owner)?;
     let (asked, status) = (Metering::bind(&config, &mut |line| log(&line)), Metering::status());
     let mut running = file.and_then(|file| Running::look(&file, args.config.as_deref()));
-    confine(args, &config, bound.as_ref(), prepared.as_ref())?;
+    confine(args, &config, bound.as_ref(), prepared.as_ref(), shelf.as_deref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let opened = prepared.map(Prepared::open).transpose()?;
+    let database = opened.as_ref().map(Opened::location).and_then(Location::file).map(Path::to_owned);
     let mut excepting = Excepting::start(opened.as_ref().map(Opened::location))?;
     let fault = opened.as_ref().and_then(Opened::fault).map(ToString::to_string);
     let mut delivering = Delivering::start(opened, &config)?;
     let mut metering = Metering::start(asked, status, &config)?;
     let mut sensor = Live::start(feeds, watched, &config)?;
+    let mut evidencing = Evidencing::start(shelf.as_deref(), sensor.keepers(), database, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
         let (answers, delivers) = (metering.is_at_work(), delivering.is_at_work());
-        sandbox::lock(Duties { listens: listening.is_some(), answers, delivers, relief })?;
+        let shelves = evidencing.is_at_work();
+        sandbox::lock(Duties { listens: listening.is_some(), answers, delivers, shelves, relief })?;
     }
     if let Some(running) = &running {
         running.begin(&mut |line| log(&line));
@@ -141,15 +147,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     excepting.follow(&mut judgement, &mut |line| log(&line));
     let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
-    let put = |outcome: Outcome, output: &mut Output<Target>, delivering: &mut Delivering, metering: &mut Metering| {
+    let put = |outcome: Outcome,
+               output: &mut Output<Target>,
+               delivering: &mut Delivering,
+               metering: &mut Metering,
+               evidencing: &mut Evidencing| {
         metering.note(&outcome);
+        evidencing.put(&outcome);
         delivering.put(&outcome);
         output.put(&outcome);
     };
     let (mut reported, mut kept) = (Instant::now(), Instant::now());
     let ended = loop {
         let mut say = |line: String| log(&line);
-        let mut sink = |outcome| put(outcome, &mut output, &mut delivering, &mut metering);
+        let mut sink = |outcome| put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing);
         let turned = sensor.turn(TURN, config.join.grace, &mut judgement, &mut sink, &mut say);
         if let Err(error) = turned {
             break Err(error);
@@ -174,7 +185,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
         excepting.follow(&mut judgement, &mut say);
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering));
+        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing));
         delivering.keep(judgement.changes());
         let refused = delivering.refused();
         sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
@@ -182,6 +193,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             sensor.store_missing();
         }
         delivering.log().into_iter().for_each(&mut say);
+        evidencing.keep(judgement.history(), &mut say);
         output.flush();
         let parts = Parts {
             sensor: &sensor,
@@ -202,7 +214,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             reported = Instant::now();
             counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
-            delivering.report().iter().for_each(|line| log(line));
+            delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
         }
         let now_stuck = sensor.stuck();
         if now_stuck.is_empty() {
@@ -224,11 +236,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
     let finished =
-        sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering));
+        sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing));
     delivering.keep(judgement.changes());
+    evidencing.keep(judgement.history(), &mut |line| log(&line));
+    let shelved = evidencing.finish(&mut |line| log(&line));
     let delivered = delivering.finish(&mut |line| log(&line));
     let asked = metering.finish();
-    let counted = Counted { live: finished?, listened, delivered, asked };
+    let counted = Counted { live: finished?, listened, delivered, shelved, asked };
     counters::lines(&counted.live).iter().for_each(|line| log(line));
     close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
@@ -262,7 +276,13 @@ fn explained(error: live::LiveError) -> anyhow::Error {
     }
 }
 
-fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>, prepared: Option<&Prepared>) -> anyhow::Result<()> {
+fn confine(
+    args: &RunArgs,
+    config: &Config,
+    bound: Option<&Bound>,
+    prepared: Option<&Prepared>,
+    shelf: Option<&Path>,
+) -> anyhow::Result<()> {
     if !config.capture.sandbox {
         log("warning: `capture.sandbox` is off: the sensor keeps every right that it was started with");
         return Ok(());
@@ -279,6 +299,7 @@ fn confine(args: &RunArgs, config: &Config, bound: Option<&Bound>, prepared: Opt
             .chain(prepared.into_iter().flat_map(Prepared::directories))
             .map(Path::to_owned)
             .collect(),
+        shelve: shelf.into_iter().map(Path::to_owned).collect(),
         connect: prepared.map(Prepared::ports).unwrap_or_default(),
         write: directory(&args.output),
         read: directory(&args.config),
@@ -348,6 +369,7 @@ struct Counted {
     live: LiveCounters,
     listened: Option<ListenerCounters>,
     delivered: Option<deliver::Counters>,
+    shelved: Option<WriterCounters>,
     asked: Option<ServerCounters>,
 }
 
@@ -358,7 +380,7 @@ fn close(
     judgement: &Judgement,
     events: &Events,
 ) -> anyhow::Result<()> {
-    let Counted { live, listened, delivered, asked } = counted;
+    let Counted { live, listened, delivered, shelved, asked } = counted;
     let (capture, sensor) = counters::totals(live);
     let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
@@ -366,6 +388,7 @@ fn close(
         losses.extend(listening::losses(listened));
     }
     losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
+    losses.extend(shelved.as_ref().map(evidencing::losses).unwrap_or_default());
     losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
     let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
     text.push_str(&delivered.as_ref().map(delivering::summary).unwrap_or_default());

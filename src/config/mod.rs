@@ -22,7 +22,7 @@ use std::path::Path;
 
 pub use file::AlertFile;
 pub use keys::{
-    Capture, Config, Deliver, Detect, Endpoint, Files, Flow, Join, Listener, Metrics, Network, Packet, Playbook,
+    Capture, Config, Deliver, Detect, Endpoint, Evidence, Files, Flow, Join, Listener, Metrics, Network, Packet, Playbook,
     Protocol, Replay, Store, is_interface,
 };
 pub use playbook::{Part, Placeholder, Steps, parts};
@@ -37,6 +37,24 @@ use value::Node;
 
 /// A longer file is surely something else than a configuration, such as a device or a capture.
 const MAX_FILE: u64 = 1 << 20;
+
+/// A path of a configuration: if it is relative, then to the directory of the configuration's own file. None for an empty one, and for
+/// one that is relative to nothing.
+pub fn beside(path: &str, file: Option<&Path>) -> Option<std::path::PathBuf> {
+    let own = Path::new(path);
+    if path.is_empty() || own.is_absolute() {
+        return (!path.is_empty()).then(|| own.to_owned());
+    }
+    let file = std::path::absolute(file?).ok()?;
+    Some(file.parent()?.join(own))
+}
+
+impl Evidence {
+    /// The least `event.severity` of alerts whose evidence is written by itself.
+    pub fn least(&self) -> u64 {
+        syslog::SEVERITIES.iter().find(|(name, _)| *name == self.minimum_severity).map_or(0, |(_, least)| *least)
+    }
+}
 
 impl Config {
     /// Reads the configuration file at `path`.

@@ -1,10 +1,10 @@
 //! The folder or zip file of an alert's evidence: written once, and checked against its manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 #[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -22,10 +22,10 @@ const MOST: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Bundle {
     folder: PathBuf,
-    files: BTreeSet<&'static str>,
+    files: BTreeSet<String>,
 }
 
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> EvidenceError {
+pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> EvidenceError {
     let path = path.to_owned();
     move |source| EvidenceError::File { path, what, source }
 }
@@ -46,26 +46,19 @@ fn digest(mut from: impl Read) -> io::Result<(u64, String)> {
 }
 
 impl Bundle {
-    /// Makes the folder, which must not be there.
-    ///
-    /// # Errors
-    /// If it is there, or cannot be made.
-    pub fn create(folder: &Path) -> Result<Self, EvidenceError> {
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        builder.mode(0o700);
-        builder.create(folder).map_err(failed(folder, "the folder cannot be made"))?;
-        Ok(Self { folder: folder.to_owned(), files: BTreeSet::new() })
+    /// In a folder that is there and empty.
+    pub fn within(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), files: BTreeSet::new() }
     }
 
-    /// Makes a file in it.
+    /// Makes a file in it. Its name is never one that was on the wire.
     ///
     /// # Errors
     /// If it is there, or cannot be made.
-    pub fn file(&mut self, name: &'static str) -> Result<(PathBuf, File), EvidenceError> {
+    pub fn file(&mut self, name: &str) -> Result<(PathBuf, File), EvidenceError> {
         let path = self.folder.join(name);
         let file = create(&path).map_err(failed(&path, "cannot be made"))?;
-        self.files.insert(name);
+        self.files.insert(name.to_owned());
         Ok((path, file))
     }
 
@@ -73,7 +66,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If it is there, or cannot be written.
-    pub fn put(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), EvidenceError> {
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), EvidenceError> {
         let (path, mut file) = self.file(name)?;
         file.write_all(bytes).map_err(failed(&path, "cannot be written"))
     }

@@ -6,11 +6,23 @@
 //! becomes part of a path.
 
 mod bundle;
+mod carve;
+mod case;
+mod keeper;
 mod pcapng;
+mod pieces;
+mod ring;
+mod shelf;
 mod slice;
+mod writer;
 
 pub use bundle::{Bundle, Fault, MANIFEST, Verified, verify};
+pub use case::{Case, Made};
+pub use keeper::{Given, Keeper, KeeperCounters, Request};
+pub use pieces::KeptPacket;
+pub use shelf::{Shelf, folder_in, free};
 pub use slice::{Cut, Cutter, Wanted, is_id};
+pub use writer::{Keepers, Task, Writer, WriterCounters};
 
 /// Why evidence cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +37,15 @@ pub enum EvidenceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The slice of packets.
+    #[error("the packets cannot be written")]
+    Packets {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A capture.
+    #[error(transparent)]
+    Capture(#[from] crate::capture::CaptureError),
     /// A zip file.
     #[error("{}: {reason}", .path.display())]
     Zip {

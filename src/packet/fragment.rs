@@ -3,6 +3,8 @@
 //! Fragments come in; a whole payload goes out when its last hole closes. Where fragments overlap, the
 //! first bytes win and the overlap is counted (RFC 5722 forbids them for IPv6; hosts differ).
 
+use std::hash::BuildHasher as _;
+
 use lru::LruCache;
 
 use crate::config;
@@ -71,6 +73,8 @@ pub(super) struct Fragments {
     held: usize,
     memory: usize,
     patience: Span,
+    /// What the last fragment is a part of, until that is forgotten.
+    pub(super) part_of: Option<u64>,
     counters: FragmentCounters,
 }
 
@@ -81,6 +85,7 @@ impl Fragments {
             held: 0,
             memory: usize::try_from(limits.fragment_memory.0).unwrap_or(usize::MAX),
             patience: limits.fragment_timeout,
+            part_of: None,
             counters: FragmentCounters::default(),
         }
     }
@@ -98,6 +103,7 @@ impl Fragments {
         bytes: &[u8],
         clock: Timestamp,
     ) -> Option<Vec<u8>> {
+        self.part_of = Some(foldhash::quality::FixedState::default().hash_one(key));
         self.expire(clock);
         let end = offset.checked_add(bytes.len()).filter(|end| *end <= LARGEST)?;
         let mut partial = match self.waiting.pop(&key) {

@@ -303,6 +303,7 @@ impl Decoder {
 
     /// The second half of [`Decoder::decode`]: packets of any shape.
     pub fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, sink: &mut impl FnMut(Decoded<'_>)) {
+        self.fragments.part_of = None;
         let mut walk =
             network::Walk { packet, layers: Layers::default(), depth: self.depth, fragments: &mut self.fragments };
         let mut found = None;
@@ -330,6 +331,12 @@ impl Decoder {
             (None, Err(Skip::OtherIp)) => counters.other_ip += 1,
             (None, Err(Skip::Malformed) | Ok(())) => counters.malformed += 1,
         }
+    }
+
+    /// If the packet that [`Decoder::uncommon`] took apart last is a fragment: a number that it shares with the other fragments of the
+    /// same datagram, and hardly with those of another.
+    pub fn part_of(&self) -> Option<u64> {
+        self.fragments.part_of
     }
 
     /// The input is over: counts the fragments whose rest never came.

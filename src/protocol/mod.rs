@@ -28,7 +28,7 @@ use self::prefix::{Held, Prefix};
 use self::recognise::Verdict;
 use crate::config;
 use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
-use crate::net::Timestamp;
+use crate::net::{ByteSize, Endpoint, Timestamp};
 use crate::packet::Datagram;
 use crate::record::{Connection, Flow, Protocol, Upload};
 
@@ -55,6 +55,19 @@ struct Context<'c> {
     counters: &'c mut ProtocolCounters,
     meter: &'c mut content::Meter,
     facts: &'c mut Vec<(Moment, Fact)>,
+    begun: &'c mut Begun,
+}
+
+/// Connections on which an upload may have begun, where somebody wants to know.
+#[derive(Debug, Default)]
+struct Begun(Option<Vec<(Endpoint, Endpoint)>>);
+
+impl Begun {
+    fn on(&mut self, link: &Link) {
+        if let Some(begun) = &mut self.0 {
+            begun.push((*link.ends.of(Side::Low), *link.ends.of(Side::High)));
+        }
+    }
 }
 
 /// Where DNS is spoken; its messages have too little shape to be told by content alone.
@@ -123,6 +136,7 @@ pub struct Parsers {
     accounts: Accounts,
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
+    begun: Begun,
 }
 
 impl Parsers {
@@ -135,7 +149,24 @@ impl Parsers {
             accounts: Accounts::new(limits.memory.0 / (lanes as u64).max(1)),
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
+            begun: Begun::default(),
         }
+    }
+
+    /// From now on, takes note of each connection on which an upload may begin: a request with a body, an FTP dialogue, and what is
+    /// expected to carry a file of one.
+    pub fn note_begun(&mut self) {
+        self.begun.0 = Some(Vec::new());
+    }
+
+    /// From now on, files and bodies that are hashed are handed on themselves too, so many bytes in all.
+    pub fn carve(&mut self, most: ByteSize) {
+        self.meter.carve(most.0);
+    }
+
+    /// The connections that were noted since the last call.
+    pub fn take_begun(&mut self) -> Vec<(Endpoint, Endpoint)> {
+        self.begun.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// What has been finished since the last call, in order.
@@ -229,13 +260,15 @@ impl Parsers {
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
         let (limits, counters) = (&self.limits, &mut self.counters);
-        let context = Context { now, limits, counters, meter: &mut self.meter, facts: &mut self.facts };
+        let (facts, begun) = (&mut self.facts, &mut self.begun);
+        let context = Context { now, limits, counters, meter: &mut self.meter, facts, begun };
         (context, &mut self.desk)
     }
 
     /// Keeps first bytes until they tell what the connection speaks; then reads them.
     fn first_bytes(&mut self, stream: &mut Stream, link: &mut Link, data: Data<'_>, now: Moment) {
         if let Some(expected) = self.desk.expected(link, &self.meter) {
+            self.begun.on(link);
             let held = std::mem::replace(&mut stream.reader, Reader::FtpData(Box::new(expected)));
             self.replay(held, stream, link, now);
             self.data(stream, link, data, now);
@@ -292,7 +325,10 @@ impl Parsers {
         let reader = match protocol {
             Protocol::Http => Reader::Http(Box::new(http::Connection::new(link.client))),
             Protocol::Http2 => Reader::Http2(Box::new(http2::Connection::new(link.client, None))),
-            Protocol::Ftp => Reader::FtpControl(Box::new(self.desk.control(link))),
+            Protocol::Ftp => {
+                self.begun.on(link);
+                Reader::FtpControl(Box::new(self.desk.control(link)))
+            }
             Protocol::Dns => Reader::Dns(Box::default()),
             other => {
                 // What follows a hole may be the first that can be read.
@@ -355,7 +391,10 @@ impl Application for Parsers {
 
     fn open(&mut self, link: &mut Link, _opener: Side, _now: Moment) -> Stream {
         let reader = match self.desk.expected(link, &self.meter) {
-            Some(expected) => Reader::FtpData(Box::new(expected)),
+            Some(expected) => {
+                self.begun.on(link);
+                Reader::FtpData(Box::new(expected))
+            }
             None => Reader::Fresh,
         };
         Stream { reader, spans: Both::default(), content: None, account: Account::default() }

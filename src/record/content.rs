@@ -1,5 +1,7 @@
 //! What the bytes of a file or body themselves say: hash, type, archive, decoded size.
 
+use std::sync::Arc;
+
 /// Why a file or body has no SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NotHashed {
@@ -108,6 +110,16 @@ pub struct Archive {
     pub encrypted: Option<bool>,
 }
 
+/// Content that was carved out of its packets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Carved(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Carved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Carved({} bytes)", self.0.len())
+    }
+}
+
 /// What is known of a transfer's content as a whole. Hash, type and archive stand here only where the content is no
 /// file's, or is only a part of a file's or in another form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +128,8 @@ pub struct Body {
     pub sha256: Option<String>,
     /// Why there is no hash.
     pub not_hashed: Option<NotHashed>,
+    /// The body itself, where it was asked for and has a hash; no part of its document.
+    pub carved: Option<Carved>,
     /// The media type that the leading bytes show.
     pub detected_type: Option<&'static str>,
     /// The leading bytes contradict the declared type or, of a PUT, the extension in the path.

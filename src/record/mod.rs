@@ -9,7 +9,7 @@ mod flow;
 mod id;
 mod upload;
 
-pub use content::{Archive, Body, NotDecoded, NotHashed};
+pub use content::{Archive, Body, Carved, NotDecoded, NotHashed};
 pub use document::{Document, flow_document, upload_document};
 pub use flow::{Ending, Flow};
 pub use id::EventId;

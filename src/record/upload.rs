@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Archive, Body, Connection, EventId, NotHashed, Protocol, Wrapping};
+use super::{Archive, Body, Carved, Connection, EventId, NotHashed, Protocol, Wrapping};
 use crate::net::{Endpoint, Timestamp};
 
 /// How far an upload has come.
@@ -42,6 +42,8 @@ pub struct FileInfo {
     pub sha256: Option<String>,
     /// Why there is no hash, if there is none and the content was a candidate for one.
     pub not_hashed: Option<NotHashed>,
+    /// The file itself, where it was asked for and has a hash; no part of its document.
+    pub carved: Option<Carved>,
     /// The declared media type.
     pub mime_type: Option<String>,
     /// The media type that the leading bytes show.

@@ -60,6 +60,8 @@ pub struct Open {
     pub keep: Vec<PathBuf>,
     /// The user to become, if the process is root; empty for none.
     pub user: String,
+    /// Directories in which that may be done, and folders made and removed.
+    pub shelve: Vec<PathBuf>,
     /// Directories in which files may be read and written.
     pub write: Vec<PathBuf>,
     /// Directories in which files may be read.
@@ -122,7 +124,8 @@ fn files(open: &Open) -> Result<Files, SandboxError> {
         .scope(Scope::from_all(KNOWN))?
         .create()?;
     let keep = write | AccessFs::RemoveFile;
-    for (paths, access) in [(&open.read, read), (&open.write, write), (&open.keep, keep)] {
+    let shelve = keep | AccessFs::MakeDir | AccessFs::RemoveDir;
+    for (paths, access) in [(&open.read, read), (&open.write, write), (&open.keep, keep), (&open.shelve, shelve)] {
         for path in paths {
             let directory =
                 PathFd::new(path).map_err(|source| SandboxError::Directory { path: path.clone(), source })?;
@@ -148,6 +151,8 @@ pub struct Duties<'a> {
     pub answers: bool,
     /// It keeps a store, and sends to collectors on new sockets of IP.
     pub delivers: bool,
+    /// It writes the evidence of alerts.
+    pub shelves: bool,
     /// The commands of `bpf` that it needs.
     pub relief: &'a [u32],
 }
@@ -163,17 +168,24 @@ pub fn lock(duties: Duties<'_>) -> Result<(), SandboxError> {
 }
 
 fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
-    let Duties { listens, answers, delivers, relief } = duties;
+    let Duties { listens, answers, delivers, shelves, relief } = duties;
     let accepts = if listens || answers { ACCEPTING } else { &[] };
     let more = if listens { LISTENING } else { &[] };
     let yet_more = if delivers { DELIVERING } else { &[] };
-    let calls = CALLS.iter().chain(accepts).chain(more).chain(yet_more);
+    let folders = if shelves { SHELVING } else { &[] };
+    let calls = CALLS.iter().chain(accepts).chain(more).chain(yet_more).chain(folders);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     if delivers {
         rules.extend(
             [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_rename, libc::SYS_stat, libc::SYS_unlink]
                 .map(|call| (call, Vec::new())),
+        );
+    }
+    #[cfg(target_arch = "x86_64")]
+    if shelves {
+        rules.extend(
+            [libc::SYS_mkdir, libc::SYS_rename, libc::SYS_rmdir, libc::SYS_unlink].map(|call| (call, Vec::new())),
         );
     }
     #[cfg(target_arch = "x86_64")]
@@ -310,6 +322,18 @@ const DELIVERING: &[i64] = &[
     libc::SYS_geteuid,
 ];
 
+/// What evidence needs besides: folders, what lies in them and what is free; where they may be is Landlock's to judge.
+const SHELVING: &[i64] = &[
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_getdents64,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_copy_file_range,
+];
+
 /// Whether this process holds a capability; for those who want to know before they start.
 pub fn holds_net_raw() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false)
@@ -404,6 +428,7 @@ mod tests {
         let plain = length(Duties::default());
         assert!(length(Duties { listens: true, ..Duties::default() }) > plain);
         assert!(length(Duties { delivers: true, ..Duties::default() }) > plain);
+        assert!(length(Duties { shelves: true, ..Duties::default() }) > plain);
         assert!(length(Duties { relief: &[1], ..Duties::default() }) > plain);
     }
 }

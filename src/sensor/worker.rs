@@ -1,5 +1,6 @@
 //! A worker: takes packets apart and follows those of its own lanes.
 
+mod begun;
 mod relief;
 
 use arrayvec::ArrayVec;

@@ -124,6 +124,14 @@ impl Location {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self::Memory(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Memory(_) => None,
+        }
+    }
 }
 
 /// What is written at once.
@@ -334,12 +342,7 @@ impl Store {
 /// Where a live sensor of this configuration, read from `file`, keeps what it keeps; none if that is nothing. A relative
 /// `store.path` is relative to the directory of the file; without a file there is none.
 pub fn file_of(config: &crate::config::Config, file: Option<&Path>) -> Option<PathBuf> {
-    let path = Path::new(&config.store.path);
-    if config.store.path.is_empty() || path.is_absolute() {
-        return (!config.store.path.is_empty()).then(|| path.to_owned());
-    }
-    let file = std::path::absolute(file?).ok()?;
-    Some(file.parent()?.join(path))
+    crate::config::beside(&config.store.path, file)
 }
 
 /// Deletes the oldest alerts until both bounds hold.

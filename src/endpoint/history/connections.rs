@@ -86,6 +86,18 @@ impl Connections {
         })
     }
 
+    /// All events from `from` to `to`, both included, oldest first, with the ends of their connection, this host's first.
+    pub fn during(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = ((Endpoint, Endpoint), &ConnectionRecord)> {
+        self.order.range((from, 0)..=(to, u64::MAX)).filter_map(|(key, tuple)| {
+            let record = self.by_tuple.get(tuple)?.iter().find(|record| record.key() == *key)?;
+            Some((*tuple, record))
+        })
+    }
+
     /// How many events are known.
     pub fn len(&self) -> usize {
         self.order.len()

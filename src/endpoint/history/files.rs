@@ -116,6 +116,11 @@ impl Files {
         self.newest_first(identified, from, to).chain(numbered)
     }
 
+    /// All events from `from` to `to`, both included, oldest first.
+    pub fn during(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &FileRecord> {
+        self.events.range((from, 0)..=(to, u64::MAX)).map(|(_, record)| record)
+    }
+
     /// How many events are known.
     pub fn len(&self) -> usize {
         self.events.len()

@@ -9,6 +9,7 @@ mod files;
 mod host;
 mod owners;
 mod processes;
+mod retell;
 
 pub use connections::{ConnectionRecord, Connections};
 pub use files::{FileRecord, Files};

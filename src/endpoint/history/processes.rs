@@ -197,6 +197,12 @@ impl Processes {
             .filter(move |child| self.parent(child).is_some_and(|parent| parent.key == key))
     }
 
+    /// Those that ran at some time from `from` to `to`, as far as is known, oldest first.
+    pub fn during(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &ProcessRecord> {
+        let begun = self.by_start.range(..=(to, Key::MAX)).filter_map(|(_, key)| self.get(*key));
+        begun.filter(move |process| process.end.is_none_or(|end| end >= from))
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.records.len()

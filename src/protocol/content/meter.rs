@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config;
 use crate::net::Timestamp;
-use crate::record::{NotHashed, State, Upload};
+use crate::record::{Carved, NotHashed, State, Upload};
 
 /// What became of the content of files and bodies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(in crate::protocol) struct Meter {
     left: u64,
     memory: u64,
     taken: Arc<AtomicU64>,
+    /// Bytes of content that may still be copied, where copies are wanted.
+    copies: Option<Arc<AtomicU64>>,
     /// Content is not hashed for now, as there is too much to do.
     pub(in crate::protocol) no_hashing: bool,
     /// Nor is its type told.
@@ -92,6 +94,36 @@ impl Drop for Share {
     }
 }
 
+/// A copy of content, for as long as there is room.
+#[derive(Debug)]
+pub(super) struct Carving {
+    bytes: Option<Vec<u8>>,
+    left: Arc<AtomicU64>,
+}
+
+impl Carving {
+    pub(super) fn take(&mut self, more: &[u8]) {
+        let Some(bytes) = &mut self.bytes else { return };
+        let left = self.left.load(Ordering::Relaxed);
+        match left.checked_sub(more.len() as u64) {
+            Some(less) => {
+                self.left.store(less, Ordering::Relaxed);
+                bytes.extend_from_slice(more);
+            }
+            None => {
+                // What was copied in vain makes room for others.
+                self.left.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                self.bytes = None;
+            }
+        }
+    }
+
+    /// All of it, if there was room.
+    pub(super) fn whole(&self) -> Option<Carved> {
+        self.bytes.as_deref().map(|bytes| Carved(bytes.into()))
+    }
+}
+
 impl Meter {
     /// With `1 / lanes` of the configured rate and memory.
     pub(in crate::protocol) fn new(settings: &config::Files, lanes: usize) -> Self {
@@ -108,6 +140,7 @@ impl Meter {
             left: rate,
             memory: settings.memory.0 / lanes,
             taken: Arc::default(),
+            copies: None,
             no_hashing: false,
             no_typing: false,
         }
@@ -131,6 +164,16 @@ impl Meter {
             self.left -= bytes;
         }
         may
+    }
+
+    /// From now on, content that is hashed is copied too, so many bytes in all.
+    pub(in crate::protocol) fn carve(&mut self, most: u64) {
+        self.copies = Some(Arc::new(AtomicU64::new(most)));
+    }
+
+    /// A copy for content that begins.
+    pub(super) fn copy(&self) -> Option<Carving> {
+        self.copies.clone().map(|left| Carving { bytes: Some(Vec::new()), left })
     }
 
     /// Takes memory, if that much is left.

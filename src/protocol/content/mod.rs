@@ -18,10 +18,10 @@ use self::decode::{Coding, Decoder};
 use self::kind::LEADING;
 pub use self::meter::FileCounters;
 pub(super) use self::meter::Meter;
-use self::meter::Share;
+use self::meter::{Carving, Share};
 use crate::flow::{Both, Side};
 use crate::net::Timestamp;
-use crate::record::{Archive, Body, FileInfo, NotDecoded, NotHashed};
+use crate::record::{Archive, Body, Carved, FileInfo, NotDecoded, NotHashed};
 
 /// A stretch of content.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +59,31 @@ pub(super) enum Ending {
 pub(super) struct Content {
     /// How far it has come, in bytes; lost ones count.
     length: u64,
-    hash: Result<Sha256, NotHashed>,
+    hash: Result<Hash, NotHashed>,
     look: Look,
     decoder: Option<Box<Decoder>>,
     /// Asked for, but with a coding that cannot be read.
     unknown_coding: bool,
+}
+
+/// A hash under way, and what it is of where that is wanted.
+#[derive(Debug)]
+struct Hash {
+    sha256: Sha256,
+    copy: Option<Carving>,
+}
+
+impl Hash {
+    fn new(meter: &Meter) -> Self {
+        Self { sha256: Sha256::new(), copy: meter.copy() }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        if let Some(copy) = &mut self.copy {
+            copy.take(bytes);
+        }
+    }
 }
 
 /// What the leading bytes tell.
@@ -93,6 +113,8 @@ struct Tail {
 pub(super) struct Facts {
     /// Lower-case hexadecimal.
     sha256: Result<String, NotHashed>,
+    /// The content itself, if it was asked for.
+    carved: Option<Carved>,
     detected: Option<&'static str>,
     archive: Option<Archive>,
     decoded: Option<Result<u64, NotDecoded>>,
@@ -112,7 +134,7 @@ impl Content {
         } else if limit != 0 && announced.is_some_and(|length| length > limit) {
             Err(NotHashed::TooLarge)
         } else {
-            Ok(Sha256::new())
+            Ok(Hash::new(meter))
         };
         Self { length: 0, hash, look: Look::Collecting(Vec::new()), decoder: None, unknown_coding: false }
     }
@@ -164,7 +186,7 @@ impl Content {
     }
 
     fn hash(&mut self, bytes: &[u8], now: Timestamp, meter: &mut Meter) {
-        let Ok(sha256) = &mut self.hash else { return };
+        let Ok(hash) = &mut self.hash else { return };
         let limit = meter.settings.hash_limit.0;
         if limit != 0 && self.length > limit {
             self.hash = Err(NotHashed::TooLarge);
@@ -172,7 +194,7 @@ impl Content {
             self.hash = Err(NotHashed::Overload);
         } else if meter.may_hash(bytes.len() as u64, now) {
             meter.counters.hashed_bytes += bytes.len() as u64;
-            sha256.update(bytes);
+            hash.update(bytes);
         } else {
             self.hash = Err(NotHashed::Rate);
         }
@@ -228,8 +250,9 @@ impl Content {
             (Ok(_), Ending::MidStream) => Err(NotHashed::MidStream),
             (Ok(_), Ending::CutShort) => Err(NotHashed::CutShort),
             (Ok(_), Ending::Running) => Err(NotHashed::Running),
-            (Ok(sha256), Ending::Whole) => Ok(format!("{:x}", sha256.clone().finalize())),
+            (Ok(hash), Ending::Whole) => Ok(format!("{:x}", hash.sha256.clone().finalize())),
         };
+        let carved = self.hash.as_ref().ok().filter(|_| sha256.is_ok()).and_then(|hash| hash.copy.as_ref()?.whole());
         let (detected, archive) = match (&self.look, &self.decoder) {
             // What the first bytes of something in the middle look like means nothing.
             _ if ending == Ending::MidStream => (None, None),
@@ -247,7 +270,7 @@ impl Content {
             (Some(decoder), _) => Some(decoder.decoded().and(Err(NotDecoded::CutShort))),
             (None, _) => self.unknown_coding.then_some(Err(NotDecoded::Encoding)),
         };
-        Facts { sha256, detected, archive, decoded }
+        Facts { sha256, carved, detected, archive, decoded }
     }
 }
 
@@ -296,13 +319,14 @@ impl Candidate {
 impl Facts {
     /// Of a content that was not known to be one while it passed.
     pub(super) fn bound_late() -> Self {
-        Self { sha256: Err(NotHashed::BoundLate), detected: None, archive: None, decoded: None }
+        Self { sha256: Err(NotHashed::BoundLate), carved: None, detected: None, archive: None, decoded: None }
     }
 
     /// The transfer turned out to be cut short.
     pub(super) fn cut_short(&mut self) {
         if self.sha256.is_ok() {
             self.sha256 = Err(NotHashed::CutShort);
+            self.carved = None;
         }
     }
 
@@ -316,6 +340,7 @@ impl Facts {
         file.type_mismatch = self.mismatch(file.name.as_deref(), file.mime_type.as_deref());
         file.detected_type = self.detected;
         file.archive = self.archive;
+        file.carved = self.carved;
         match self.sha256 {
             Ok(sha256) => file.sha256 = Some(sha256),
             Err(why) => file.not_hashed = Some(why),
@@ -355,6 +380,7 @@ impl Facts {
     }
 
     fn hash_of_body(self, body: &mut Body) {
+        body.carved = self.carved;
         match self.sha256 {
             Ok(sha256) => body.sha256 = Some(sha256),
             Err(why) => body.not_hashed = Some(why),

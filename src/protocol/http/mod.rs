@@ -250,6 +250,9 @@ impl Connection {
         exchange.asked = *self.begun.of(self.client);
         // A request for a WebSocket is not over until the client has gone over to it, or to another request.
         self.receiving = has_body || offer == Some(Offer::WebSocket);
+        if self.receiving {
+            context.begun.on(link);
+        }
         exchange.complete = !self.receiving;
         while let Some((status, at, ts)) = self.early.pop_front() {
             if self.may_answer(link, &exchange, ts) {

@@ -244,6 +244,7 @@ impl Connection {
             _ => Body::Entity,
         };
         let start = at.saturating_sub(length as u64);
+        context.begun.on(link);
         let mut exchange = Exchange::new(link, head.request, start, at, ts, context.limits);
         exchange.tunnel.clone_from(&self.tunnel);
         if matches!(body, Body::WebSocket(_)) {

@@ -4,6 +4,7 @@
 //! [`Live::turn`]; there it waits until `join.grace` has passed, in packet time, and is judged with the prevalence that
 //! is known by then. Capture never waits for the judging thread: what there is no room for is dropped and counted.
 
+mod keeping;
 mod order;
 mod outlet;
 mod relieving;
@@ -12,7 +13,7 @@ mod thread;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use super::{Judgement, Outcome};
 use crate::alert::{Loss, Trouble};
 use crate::capture::live::{Condition, Feed, InterfaceCounters, Interfaces, now};
 use crate::config::Config;
+use crate::evidence::{Keeper, Keepers};
 use crate::net::{Span, Timestamp};
 use order::Order;
 pub use outlet::Dropped;
@@ -66,6 +68,7 @@ pub struct LiveCounters {
 /// A live sensor.
 pub struct Live {
     crew: Vec<(JoinHandle<()>, Arc<Board>)>,
+    keepers: Keepers,
     gate: Arc<Barrier>,
     stop: Arc<AtomicBool>,
     facts: Receiver<Found>,
@@ -98,7 +101,7 @@ impl Live {
         let processors = if settings.pin { processors() } else { Vec::new() };
         let mut watch = Watch::new(settings);
         let mut said = Said::default();
-        let mut crew = Vec::new();
+        let (mut crew, mut keepers) = (Vec::new(), Vec::new());
         for (number, mut feed) in feeds.into_iter().enumerate() {
             if number == 0 {
                 for (name, condition) in feed.troubled() {
@@ -111,10 +114,17 @@ impl Live {
             if relief.is_some() {
                 worker.note_deaf(settings.relief_after);
             }
+            let keeper = (!config.evidence.directory.is_empty()).then(|| {
+                worker.note_begun();
+                let keeper = Keeper::new(&config.evidence, &config.packet, threads);
+                Arc::new(Mutex::new(keeper))
+            });
+            keepers.extend(keeper.clone());
             let thread = Thread {
                 number,
                 feed,
                 relief,
+                keeper,
                 worker,
                 outlet: Outlet::new(number, to.clone()),
                 notices: tell.clone(),
@@ -140,7 +150,7 @@ impl Live {
         let order = Order::new(usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
         let last = (Loss::default(), 0);
-        Ok(Self { crew, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
+        Ok(Self { crew, keepers, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
     }
 
     /// The journal of endpoint events could not be written so many times more; the next [`Live::turn`] says so.
@@ -156,6 +166,11 @@ impl Live {
     /// The store could not be opened at the start, and so is still missing.
     pub fn store_missing(&mut self) {
         self.watch.store_missing(&mut self.said);
+    }
+
+    /// Where each thread keeps packets for alerts; nowhere without `evidence.directory`.
+    pub fn keepers(&self) -> Keepers {
+        self.keepers.clone()
     }
 
     /// Lets the threads read.

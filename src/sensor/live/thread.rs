@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::keeping::{IntoWorker, Keeping};
 use super::outlet::{Dropped, Outlet};
 use super::relieving::Relieving;
 use super::shedding::{Shedding, Step};
 use crate::alert::Loss;
 use crate::capture::Packet;
 use crate::capture::live::{self, AT_ONCE, Condition, Feed, FeedCounters, Relief, ReliefCounters, Sink};
+use crate::evidence::{Keeper, KeeperCounters};
 use crate::net::{Span, Timestamp};
 use crate::sensor::worker::{Placed, SensorCounters, Worker};
 
@@ -49,6 +51,8 @@ pub struct ThreadCounters {
     pub relief: ReliefCounters,
     /// Of what was in the packets.
     pub sensor: SensorCounters,
+    /// Of packets that are kept for alerts.
+    pub kept: KeeperCounters,
     /// Of what was found.
     pub dropped: Dropped,
     /// How many kinds of work are given up.
@@ -94,6 +98,8 @@ pub(super) struct Thread {
     pub(super) feed: Feed,
     pub(super) worker: Worker,
     pub(super) relief: Option<Relief>,
+    /// Where packets are kept for alerts, if they are.
+    pub(super) keeper: Option<Arc<Mutex<Keeper>>>,
     pub(super) outlet: Outlet,
     pub(super) notices: Sender<Notice>,
     pub(super) shedding: Shedding,
@@ -111,6 +117,18 @@ impl Sink for Into<'_> {
     #[inline]
     fn take<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>) {
         self.worker.follow(packets, self.found);
+    }
+}
+
+impl IntoWorker for Into<'_> {
+    fn worker(&mut self) -> &mut Worker {
+        self.worker
+    }
+}
+
+impl IntoWorker for Relieving<'_> {
+    fn worker(&mut self) -> &mut Worker {
+        self.worker
     }
 }
 
@@ -163,10 +181,14 @@ impl Thread {
 
     /// Reads what is there, or moves time on; gives the number of packets.
     fn turn(&mut self, wait: Duration, found: &mut Vec<Placed>) -> usize {
-        let Self { feed, worker, relief, .. } = self;
-        let packets = match relief {
-            None => feed.take(wait, &mut Into { worker, found }),
-            Some(relief) => feed.take(wait, &mut Relieving { worker, found, relief }),
+        let Self { feed, worker, relief, keeper, .. } = self;
+        let packets = match (relief, keeper) {
+            (None, None) => feed.take(wait, &mut Into { worker, found }),
+            (Some(relief), None) => feed.take(wait, &mut Relieving { worker, found, relief }),
+            (None, Some(keeper)) => feed.take(wait, &mut Keeping { sink: Into { worker, found }, keeper }),
+            (Some(relief), Some(keeper)) => {
+                feed.take(wait, &mut Keeping { sink: Relieving { worker, found, relief }, keeper })
+            }
         };
         let clock = if packets > 0 {
             feed.seen();
@@ -218,7 +240,9 @@ impl Thread {
         self.worker.count(&mut sensor);
         let (dropped, shed) = (self.outlet.dropped, self.shedding.level());
         let relief = self.relief.as_ref().map(Relief::counters).unwrap_or_default();
-        let report = ThreadCounters { feed, relief, sensor, dropped, shed, shed_steps, lag };
+        let kept = self.keeper.as_ref().map(|keeper| keeper.lock().unwrap_or_else(PoisonError::into_inner).counters());
+        let kept = kept.unwrap_or_default();
+        let report = ThreadCounters { feed, relief, sensor, kept, dropped, shed, shed_steps, lag };
         *self.board.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 

@@ -1,0 +1,235 @@
+//! The directory that evidence is written to by itself: bounded in bytes, oldest first, and never the last of a disk.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::bundle::failed;
+use super::{EvidenceError, MANIFEST, is_id};
+use crate::config;
+
+/// How a folder is called while it is written.
+const UNDER_WAY: &str = ".evidence-";
+
+/// Bundles in a directory.
+#[derive(Debug)]
+pub struct Shelf {
+    directory: PathBuf,
+    max_disk: u64,
+    min_free: u64,
+    /// From old to new, with their bytes.
+    bundles: VecDeque<(PathBuf, u64)>,
+    used: u64,
+    removed: u64,
+}
+
+/// Whether a folder of this name is a bundle of ours: an alert's identifier, and a number if there are several.
+fn is_bundle(name: &str) -> bool {
+    let (id, number) = name.split_once('-').unwrap_or((name, "2"));
+    is_id(id) && number.parse::<u32>().is_ok()
+}
+
+/// Regular files of a folder and their bytes; a folder that has anything else in it is none of ours.
+fn files(folder: &Path) -> io::Result<Option<(Vec<PathBuf>, u64)>> {
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        bytes += metadata.len();
+        files.push(entry.path());
+    }
+    Ok(Some((files, bytes)))
+}
+
+/// Removes a folder with its files; what is gone already is as good.
+fn remove(folder: &Path) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let Some((mut files, _)) = (match files(folder) {
+        Err(error) if gone(&error) => return Ok(()),
+        found => found?,
+    }) else {
+        return Err(io::Error::other("there is something else in it"));
+    };
+    // The manifest goes last: what is left of a removal that was cut short is not taken for whole.
+    files.sort_by_key(|path| path.ends_with(MANIFEST));
+    for file in files {
+        std::fs::remove_file(file)?;
+    }
+    std::fs::remove_dir(folder)
+}
+
+/// Bytes that are free, for who is not root, on the disk of a directory.
+///
+/// # Errors
+/// If the system does not say.
+pub fn free(directory: &Path) -> io::Result<u64> {
+    let told = nix::sys::statvfs::statvfs(directory)?;
+    Ok(u64::from(told.blocks_available()).saturating_mul(u64::from(told.fragment_size())))
+}
+
+impl Shelf {
+    /// Takes up what is in the directory, which has to be there. What an earlier end left half-written is removed.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn open(directory: &Path, settings: &config::Evidence) -> Result<Self, EvidenceError> {
+        let unread = || failed(directory, "the directory of evidence cannot be read");
+        let mut found: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(unread())? {
+            let entry = entry.map_err(unread())?;
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if name.starts_with(UNDER_WAY) {
+                // It takes up room that nobody accounts for; where it cannot be removed, it stays so.
+                let _ = remove(&path);
+            } else if is_bundle(&name)
+                && let Ok(made) = path.join(MANIFEST).metadata().and_then(|manifest| manifest.modified())
+                && let Ok(Some((_, bytes))) = files(&path)
+            {
+                found.push((made, path, bytes));
+            }
+        }
+        found.sort();
+        let used = found.iter().map(|(.., bytes)| bytes).sum();
+        let bundles = found.into_iter().map(|(_, path, bytes)| (path, bytes)).collect();
+        let (max_disk, min_free) = (settings.max_disk.0, settings.min_free.0);
+        Ok(Self { directory: directory.to_owned(), max_disk, min_free, bundles, used, removed: 0 })
+    }
+
+    /// Makes room for so many bytes, at the cost of the oldest bundles; says whether there is.
+    ///
+    /// # Errors
+    /// If an old bundle cannot be removed, or the system does not say what is free.
+    pub fn make_room(&mut self, bytes: u64) -> Result<bool, EvidenceError> {
+        if bytes > self.max_disk {
+            return Ok(false);
+        }
+        loop {
+            let free = free(&self.directory).map_err(failed(&self.directory, "the free space is not known"))?;
+            let fits = self.used.saturating_add(bytes) <= self.max_disk;
+            if fits && free.saturating_sub(bytes) >= self.min_free {
+                return Ok(true);
+            }
+            let Some((oldest, size)) = self.bundles.pop_front() else { return Ok(false) };
+            self.used = self.used.saturating_sub(size);
+            remove(&oldest).map_err(failed(&oldest, "cannot be removed to make room"))?;
+            self.removed += 1;
+        }
+    }
+
+    /// A new folder to write into, to be put on the shelf; it goes if it is not.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn begin(&self) -> Result<tempfile::TempDir, EvidenceError> {
+        folder_in(&self.directory)
+    }
+
+    /// Puts a folder that was written on the shelf: under the alert's identifier, with a number if that is there already. Gives its
+    /// path.
+    ///
+    /// # Errors
+    /// If it cannot be put there.
+    pub fn put(&mut self, folder: tempfile::TempDir, id: &str) -> Result<PathBuf, EvidenceError> {
+        let mut place = self.directory.join(id);
+        let mut number = 1u32;
+        while place.symlink_metadata().is_ok() {
+            number += 1;
+            place = self.directory.join(format!("{id}-{number}"));
+        }
+        let unput = || failed(&place, "cannot be made");
+        let bytes = files(folder.path()).map_err(unput())?.map_or(0, |(_, bytes)| bytes);
+        std::fs::rename(folder.path(), &place).map_err(unput())?;
+        // There is nothing left to remove.
+        let _ = folder.keep();
+        self.used = self.used.saturating_add(bytes);
+        self.bundles.push_back((place.clone(), bytes));
+        Ok(place)
+    }
+
+    /// Bundles, their bytes, and how many were removed to make room.
+    pub fn holds(&self) -> (u64, u64, u64) {
+        (self.bundles.len() as u64, self.used, self.removed)
+    }
+}
+
+/// A new folder in a directory, its owner's alone, which goes if it is not kept.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn folder_in(directory: &Path) -> Result<tempfile::TempDir, EvidenceError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNDER_WAY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir_in(directory).map_err(failed(directory, "no folder can be made in it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ByteSize;
+
+    fn settings(max_disk: u64, min_free: u64) -> config::Evidence {
+        config::Evidence { max_disk: ByteSize(max_disk), min_free: ByteSize(min_free), ..Default::default() }
+    }
+
+    fn put(shelf: &mut Shelf, id: &str, bytes: usize) -> String {
+        let folder = shelf.begin().unwrap();
+        std::fs::write(folder.path().join(MANIFEST), vec![b'x'; bytes]).unwrap();
+        let place = shelf.put(folder, id).unwrap();
+        place.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_what_is_not_ours_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir_all(path.join("abc/deeper")).unwrap();
+        std::fs::create_dir(path.join("notes")).unwrap();
+        std::fs::write(path.join("letter"), "x").unwrap();
+        std::fs::create_dir(path.join(".evidence-torn")).unwrap();
+        std::fs::write(path.join(".evidence-torn/packets.pcapng"), "x").unwrap();
+        let mut shelf = Shelf::open(path, &settings(1_000, 0)).unwrap();
+        assert_eq!(names(path), ["abc", "letter", "notes"]);
+        assert_eq!(put(&mut shelf, "a1", 400), "a1");
+        assert_eq!(put(&mut shelf, "a1", 400), "a1-2");
+        assert!(shelf.make_room(200).unwrap());
+        assert_eq!(shelf.holds(), (2, 800, 0));
+        assert!(shelf.make_room(201).unwrap());
+        assert_eq!(shelf.holds(), (1, 400, 1));
+        assert_eq!(names(path), ["a1-2", "abc", "letter", "notes"]);
+        // Another start finds the same.
+        let mut shelf = Shelf::open(path, &settings(1_000, 0)).unwrap();
+        assert_eq!(shelf.holds(), (1, 400, 0));
+        assert!(!shelf.make_room(1_001).unwrap(), "it never fits");
+        assert_eq!(shelf.holds(), (1, 400, 0), "and so costs nothing");
+        // Somebody took it away.
+        std::fs::remove_dir_all(path.join("a1-2")).unwrap();
+        assert!(shelf.make_room(900).unwrap());
+        assert_eq!(names(path), ["abc", "letter", "notes"]);
+    }
+
+    #[test]
+    fn what_stays_free_on_the_disk_is_never_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shelf = Shelf::open(directory.path(), &settings(1 << 40, u64::MAX)).unwrap();
+        put(&mut shelf, "a1", 400);
+        assert!(!shelf.make_room(1).unwrap());
+        assert_eq!(shelf.holds(), (0, 0, 1));
+        assert!(names(directory.path()).is_empty());
+    }
+}

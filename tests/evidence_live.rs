@@ -1,0 +1,128 @@
+//! The evidence that a live sensor writes by itself.
+
+#![cfg(all(feature = "sensor", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::lab::{self, Lab};
+use common::{Story, outfall, skip};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The network, unless this machine does not allow any.
+fn lab(test: &str) -> Option<Lab> {
+    Lab::new(test, 1).map_err(|reason| skip(test, &reason)).ok()
+}
+
+/// Sends a story to a sensor with these settings; its records, what it said, and where its evidence is.
+fn live(lab: &Lab, story: &Story, settings: &str, store: &str) -> (Vec<Value>, String, PathBuf) {
+    let (frames, first) = lab::frames(&story.capture());
+    let lead = Duration::from_millis(1_500);
+    let (start, shift) = (Instant::now() + lead, lab::now() + lead.as_nanos() as u64 - first);
+    let mut args: Vec<OsString> = Vec::new();
+    let mut config = String::new();
+    for pair in story.context().chunks(2) {
+        let text = std::fs::read_to_string(&pair[1]).unwrap();
+        if pair[0] == "--endpoint" {
+            args.extend(["--endpoint".into(), lab.file("endpoint.jsonl", &lab::later(&text, shift)).into()]);
+        } else {
+            config = text;
+        }
+    }
+    let config = format!("{config}\n[store]\npath = \"{store}\"\n[evidence]\ndirectory = \"evidence\"\n{settings}\n");
+    let file = lab.file("outfall.toml", &config);
+    args.extend(["--config".into(), file.clone().into()]);
+    let sensor = lab.sensor(&args);
+    let frames: Vec<(usize, lab::Timed)> = frames.into_iter().map(|timed| (0, timed)).collect();
+    lab.send(start, &frames);
+    let (records, said) = sensor.ends();
+    (records, said, file.with_file_name("evidence"))
+}
+
+fn alerts(records: &[Value]) -> Vec<&Value> {
+    let told = records.iter().filter(|record| record["event"]["dataset"] == "outfall.alert");
+    told.filter(|record| record["outfall"]["upload"].is_object()).collect()
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Names of folders, in order.
+fn folders(directory: &Path) -> Vec<String> {
+    let named = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = named.collect();
+    names.sort();
+    names
+}
+
+fn verify(folder: &Path) {
+    let ran = outfall(["evidence".as_ref(), "verify".as_ref(), folder.as_os_str()]);
+    let text = ran.exits(0).text().to_owned();
+    assert!(text.contains(": ok: "), "{text}");
+}
+
+/// The alert that a replay of a bundle gives.
+fn replayed(folder: &Path) -> Value {
+    let path = |name: &str| folder.join(name).into_os_string();
+    let mut args: Vec<OsString> =
+        vec!["replay".into(), path("packets.pcapng"), "--config".into(), path("configuration.toml"), "--json".into()];
+    if folder.join("events.jsonl").exists() {
+        args.extend(["--endpoint".into(), path("events.jsonl")]);
+    }
+    let records = outfall(args).exits(0).records();
+    alerts(&records).first().copied().cloned().unwrap_or_default()
+}
+
+#[test]
+fn each_alert_has_its_packets_from_the_first_one_on_and_its_file() {
+    let Some(lab) = lab("shelf") else { return };
+    let story = Story::named("ftp-staged-archive");
+    let (records, said, directory) = live(&lab, &story, "carve = true", "outfall.db");
+    let alert = alerts(&records).last().copied().cloned().unwrap();
+    let id = alert["event"]["id"].as_str().unwrap();
+    let names = folders(&directory);
+    let last = names.last().unwrap_or_else(|| panic!("no evidence:\n{said}"));
+    assert!(last == id || last.starts_with(&format!("{id}-")), "{names:?}, {id}");
+    let folder = directory.join(last);
+    verify(&folder);
+    assert_eq!(read(&folder.join("alert.json")), alert);
+    let again = replayed(&folder);
+    for path in ["/event/id", "/event/start", "/event/end", "/process", "/user", "/file", "/outfall/upload", "/outfall/files",
+        "/outfall/reasons", "/outfall/ftp", "/outfall/join", "/source", "/destination", "/network"]
+    {
+        assert_eq!(again.pointer(path), alert.pointer(path), "{path}\n{said}");
+    }
+    let manifest = read(&folder.join("manifest.json"));
+    assert_eq!((&manifest["packets"]["gone"], &manifest["packets"]["left_out"]), (&0.into(), &0.into()), "{manifest}");
+    assert!(manifest["endpoint_events"].as_u64().unwrap() > 3, "{manifest}");
+    assert_eq!(manifest["baseline"], "as the database has it now");
+    assert!(read(&folder.join("baseline.json")).as_array().is_some());
+    // The file itself.
+    let carved = manifest["uploaded_files"].as_array().unwrap();
+    let [file] = carved.as_slice() else { panic!("{manifest}") };
+    assert_eq!(file["file"], alert["file"]["name"]);
+    assert_eq!(file["sha256"], alert["file"]["hash"]["sha256"]);
+    let content = std::fs::read(folder.join(file["name"].as_str().unwrap())).unwrap();
+    assert_eq!(format!("{:x}", Sha256::digest(&content)), alert["file"]["hash"]["sha256"].as_str().unwrap());
+    assert!(said.contains(&format!("evidence of alert {id}: ")), "{said}");
+}
+
+#[test]
+fn without_carving_no_file_is_in_it_and_less_severe_alerts_have_none() {
+    let Some(lab) = lab("shelf2") else { return };
+    let story = Story::named("ftp-staged-archive");
+    let (_, _, directory) = live(&lab, &story, "", "");
+    let names = folders(&directory);
+    let folder = directory.join(names.last().unwrap());
+    let files = folders(&folder);
+    assert_eq!(files, ["alert.json", "configuration.toml", "events.jsonl", "manifest.json", "packets.pcapng"]);
+    let manifest = read(&folder.join("manifest.json"));
+    assert_eq!(manifest["uploaded_files"], "not carved: `evidence.carve` is off");
+    assert_eq!(manifest["baseline"], "none was kept");
+}
