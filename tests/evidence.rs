@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use common::{Story, outfall, root};
+use etherparse::{IpFragOffset, Ipv4Header};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// The alert of a story, as a replay gives it.
 fn alert(story: &Story, more: &[&str]) -> Value {
@@ -89,7 +92,7 @@ fn the_evidence_of_an_alert_verifies_and_its_slice_replays_to_the_same_alert() {
     assert!(packets.windows(comment.len()).any(|part| part == comment.as_bytes()));
     let text = std::fs::read(folder.join("alert.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), site.alert);
-    let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let manifest = manifest(&folder);
     assert_eq!(manifest["alert"], site.id());
     assert!(manifest["clock"].get("synchronised").is_some() && manifest["packets"]["left_out"] == 0, "{manifest}");
 }
@@ -173,6 +176,136 @@ fn a_zip_file_verifies_and_a_changed_one_does_not() {
     assert!(noticed >= 15, "{noticed}");
     std::fs::write(&file, "no zip file").unwrap();
     verify(&file, &[]).refuses(&["neither a folder nor a zip file"]);
+}
+
+/// What the manifest of a bundle says.
+fn manifest(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap()
+}
+
+/// The settings of a story with some more.
+fn settings(site: &Site, story: &Story, more: &str) -> PathBuf {
+    let context = story.context();
+    let own =
+        context.chunks(2).find(|pair| pair[0] == "--config").map(|pair| std::fs::read_to_string(&pair[1]).unwrap());
+    let file = site.path("outfall.toml");
+    std::fs::write(&file, format!("{}\n[evidence]\n{more}\n", own.unwrap_or_default())).unwrap();
+    file
+}
+
+#[test]
+fn uploaded_files_are_carved_where_the_policy_allows_it_and_are_what_their_hash_says() {
+    let mut files = 0;
+    let mut bodies = 0;
+    for (n, story) in Story::all().into_iter().enumerate() {
+        let records = story.replay(&["--json"]).exits(0).records();
+        let Some(alert) = records.into_iter().find(|record| record["event"]["dataset"] == "outfall.alert") else {
+            continue;
+        };
+        let events = story.context().chunks(2).find(|pair| pair[0] == "--endpoint").map(|pair| PathBuf::from(&pair[1]));
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site { folder, capture: story.capture(), events: events.unwrap_or("/dev/null".into()), alert };
+        let config = settings(&site, &story, "carve = true");
+        let output = site.path(&format!("bundle{n}"));
+        let text = site.make(site.id(), &output, &["--config".as_ref(), &config]).exits(0).text().to_owned();
+        verify(&output, &[]).exits(0);
+        let manifest = manifest(&output);
+        let carved = manifest["uploaded_files"].as_array().unwrap();
+        assert!(!carved.is_empty(), "{}: {manifest}", story.name);
+        let mut hashes = Vec::new();
+        for file in carved {
+            let content = std::fs::read(output.join(file["name"].as_str().unwrap())).unwrap();
+            assert_eq!(file["sha256"], format!("{:x}", Sha256::digest(&content)), "{}", story.name);
+            hashes.push(file["sha256"].clone());
+        }
+        assert!(text.contains(&format!("{} uploaded files carved", carved.len())), "{text}");
+        for file in site.alert["outfall"]["files"].as_array().into_iter().flatten() {
+            assert!(hashes.contains(&file["hash"]["sha256"]), "{}: {file}: {manifest}", story.name);
+            files += 1;
+        }
+        if site.alert["outfall"]["files"].is_null() {
+            bodies += 1;
+        }
+        let named = site.alert["outfall"]["alert"]["story"]["named"].as_array().map_or(0, Vec::len);
+        assert!(carved.len() >= named, "{}: {manifest}", story.name);
+    }
+    assert!(files >= 5 && bodies >= 2, "{files} files, {bodies} bodies");
+}
+
+#[test]
+fn what_is_more_than_may_be_carved_is_said_to_be_missing() {
+    let site = Site::new();
+    let config = settings(&site, &Story::named("ftp-staged-archive"), "carve = true\nmax_carved = \"100 KiB\"");
+    let output = site.path("bundle");
+    site.make(site.id(), &output, &["--config".as_ref(), &config]).exits(0);
+    let said = manifest(&output)["uploaded_files"].clone();
+    assert_eq!(said[0]["not_carved"], "more than `evidence.max_carved`", "{said}");
+    assert_eq!(said[0]["file"], site.alert["file"]["name"]);
+    assert!(said[0].get("name").is_none() && said.as_array().unwrap().len() == 1);
+}
+
+#[test]
+fn every_upload_of_a_story_has_its_packets() {
+    // Without its policy, which expects it.
+    let story = Story::named("backup-agent");
+    let events = root().join("captures/backup-agent/endpoint.jsonl");
+    let args =
+        ["replay".as_ref(), story.capture().as_os_str(), "--json".as_ref(), "--endpoint".as_ref(), events.as_os_str()]
+            .map(OsStr::to_owned);
+    let records = outfall(args).exits(0).records();
+    let alert = records.into_iter().find(|record| record["event"]["dataset"] == "outfall.alert").unwrap();
+    assert_eq!(alert["outfall"]["alert"]["story"]["uploads"], 2);
+    let site = Site { folder: tempfile::tempdir().unwrap(), capture: story.capture(), events, alert };
+    let output = site.made("bundle");
+    site.replays_the_same(&output);
+}
+
+/// An IPv4 packet in Ethernet, in fragments.
+fn fragments(frame: &[u8]) -> Vec<Vec<u8>> {
+    let (header, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+    let size = (rest.len() / 3).next_multiple_of(8);
+    let fragment = |(n, part): (usize, &[u8])| {
+        let mut header = header.clone();
+        header.dont_fragment = false;
+        header.more_fragments = (n + 1) * size < rest.len();
+        header.fragment_offset = IpFragOffset::try_new((n * size / 8) as u16).unwrap();
+        header.set_payload_len(part.len()).unwrap();
+        let mut bytes = frame[..14].to_vec();
+        header.write(&mut bytes).unwrap();
+        bytes.extend_from_slice(part);
+        bytes
+    };
+    rest.chunks(size).enumerate().map(fragment).collect()
+}
+
+#[test]
+fn a_packet_in_fragments_is_in_the_slice_with_all_of_them() {
+    let mut site = Site::new();
+    let (header, records) = common::pcap::parse(&std::fs::read(&site.capture).unwrap());
+    let whole = records.len();
+    let split = records.into_iter().flat_map(|record| {
+        let pieces =
+            if record.bytes().len() > 1_000 { fragments(record.bytes()) } else { vec![record.bytes().to_vec()] };
+        pieces.into_iter().map(move |bytes| record.replaced(bytes))
+    });
+    let split: Vec<_> = split.collect();
+    assert!(split.len() > whole + 20, "{whole} {}", split.len());
+    site.capture = site.path("fragments.pcap");
+    std::fs::write(&site.capture, common::pcap::build(&header, &split)).unwrap();
+    let folder = site.made("bundle");
+    site.replays_the_same(&folder);
+    let packets = manifest(&folder)["packets"]["count"].as_u64().unwrap() as usize;
+    assert!(packets > whole, "{packets} of {}", split.len());
+}
+
+#[test]
+fn a_disk_keeps_what_is_to_stay_free() {
+    let site = Site::new();
+    let config = settings(&site, &Story::named("ftp-staged-archive"), "min_free = \"1 TiB\"");
+    let output = site.path("bundle");
+    let ran = site.make(site.id(), &output, &["--config".as_ref(), &config]);
+    ran.refuses(&["less than `evidence.min_free` is free there"]);
+    assert!(!output.exists());
 }
 
 #[test]

@@ -7,10 +7,11 @@ mod common;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::lab::{self, Lab};
-use common::{Story, outfall, skip};
+use common::{Story, check_all, outfall, skip};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -68,7 +69,7 @@ fn verify(folder: &Path) {
 }
 
 /// The alert that a replay of a bundle gives.
-fn replayed(folder: &Path) -> Value {
+fn replayed(folder: &Path, id: &str) -> Value {
     let path = |name: &str| folder.join(name).into_os_string();
     let mut args: Vec<OsString> =
         vec!["replay".into(), path("packets.pcapng"), "--config".into(), path("configuration.toml"), "--json".into()];
@@ -76,7 +77,7 @@ fn replayed(folder: &Path) -> Value {
         args.extend(["--endpoint".into(), path("events.jsonl")]);
     }
     let records = outfall(args).exits(0).records();
-    alerts(&records).first().copied().cloned().unwrap_or_default()
+    alerts(&records).into_iter().find(|alert| alert["event"]["id"] == id).cloned().unwrap_or_default()
 }
 
 #[test]
@@ -92,10 +93,8 @@ fn each_alert_has_its_packets_from_the_first_one_on_and_its_file() {
     let folder = directory.join(last);
     verify(&folder);
     assert_eq!(read(&folder.join("alert.json")), alert);
-    let again = replayed(&folder);
-    for path in ["/event/id", "/event/start", "/event/end", "/process", "/user", "/file", "/outfall/upload", "/outfall/files",
-        "/outfall/reasons", "/outfall/ftp", "/outfall/join", "/source", "/destination", "/network"]
-    {
+    let again = replayed(&folder, id);
+    for path in SAME.into_iter().chain(["/outfall/reasons", "/outfall/join"]) {
         assert_eq!(again.pointer(path), alert.pointer(path), "{path}\n{said}");
     }
     let manifest = read(&folder.join("manifest.json"));
@@ -113,6 +112,72 @@ fn each_alert_has_its_packets_from_the_first_one_on_and_its_file() {
     assert!(said.contains(&format!("evidence of alert {id}: ")), "{said}");
 }
 
+/// What a replay gives again of an alert, whatever its uploads are counted with.
+const SAME: [&str; 12] = [
+    "/event/id",
+    "/event/start",
+    "/event/end",
+    "/process",
+    "/user",
+    "/file",
+    "/outfall/upload",
+    "/outfall/files",
+    "/outfall/ftp",
+    "/source",
+    "/destination",
+    "/network",
+];
+
+#[test]
+fn the_evidence_of_every_story_verifies_and_replays_to_its_alert() {
+    if lab("every").is_none() {
+        return;
+    }
+    let stories: Vec<(usize, Story)> = Story::all().into_iter().enumerate().collect();
+    let checked = AtomicUsize::new(0);
+    check_all(&stories, |(n, story)| {
+        let lab = Lab::new(&format!("every{n}"), 1)?;
+        let (records, said, directory) = live(&lab, story, "", "");
+        let mut ids: Vec<String> = alerts(&records).iter().map(|alert| alert["event"]["id"].to_string()).collect();
+        let names = folders(&directory);
+        if names.len() != ids.len() {
+            return Err(format!("{}: {names:?} for {ids:?}\n{said}", story.name));
+        }
+        ids.dedup();
+        let told =
+            |id: &str| alerts(&records).into_iter().filter(|alert| alert["event"]["id"] == id).next_back().cloned();
+        for name in names {
+            let folder = directory.join(&name);
+            verify(&folder);
+            let alert = read(&folder.join("alert.json"));
+            let id = alert["event"]["id"].as_str().unwrap();
+            let last = told(id).unwrap();
+            if last != alert {
+                continue;
+            }
+            let again = replayed(&folder, id);
+            for path in SAME {
+                if again.pointer(path) != alert.pointer(path) {
+                    return Err(format!("{}: {path}: {again:#}\nwas {alert:#}\n{said}", story.name));
+                }
+            }
+            checked.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    assert!(checked.into_inner() >= 7, "of as many stories with an alert");
+}
+
+#[test]
+fn a_directory_that_is_full_loses_its_oldest_and_a_disk_that_is_full_gets_nothing() {
+    let Some(lab) = lab("full") else { return };
+    let story = Story::named("ftp-staged-archive");
+    let (records, said, directory) = live(&lab, &story, "min_free = \"1 TiB\"", "");
+    assert!(!alerts(&records).is_empty() && folders(&directory).is_empty(), "{said}");
+    assert!(said.contains("is not written: no room within `evidence.max_disk` and `evidence.min_free`"), "{said}");
+    assert!(said.contains("alerts without evidence, no room on the disk"), "{said}");
+}
+
 #[test]
 fn without_carving_no_file_is_in_it_and_less_severe_alerts_have_none() {
     let Some(lab) = lab("shelf2") else { return };
@@ -125,4 +190,11 @@ fn without_carving_no_file_is_in_it_and_less_severe_alerts_have_none() {
     let manifest = read(&folder.join("manifest.json"));
     assert_eq!(manifest["uploaded_files"], "not carved: `evidence.carve` is off");
     assert_eq!(manifest["baseline"], "none was kept");
+    // This story's alert is not that severe.
+    let story = Story::named("no-endpoint");
+    let lab = Lab::new("shelf3", 1).unwrap();
+    let (records, _, directory) = live(&lab, &story, "minimum_severity = \"critical\"", "");
+    let severe = alerts(&records).iter().filter(|alert| alert["event"]["severity"].as_u64() >= Some(99)).count();
+    assert!(alerts(&records).len() > severe);
+    assert_eq!(folders(&directory).len(), severe);
 }

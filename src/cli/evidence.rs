@@ -196,12 +196,7 @@ fn packets(cutter: &mut Cutter, captures: &[PathBuf]) -> anyhow::Result<u64> {
 }
 
 /// What the alert's host reported: its processes before the end of the upload, the rest from the look-back on.
-fn events(
-    alert: &Value,
-    wanted: &Wanted,
-    inputs: &[PathBuf],
-    config: &Config,
-) -> anyhow::Result<(Vec<u8>, u64)> {
+fn events(alert: &Value, wanted: &Wanted, inputs: &[PathBuf], config: &Config) -> anyhow::Result<(Vec<u8>, u64)> {
     let Some(host) = alert.pointer("/host/id").or(alert.pointer("/host/name")).and_then(Value::as_str) else {
         return Ok((Vec::new(), 0));
     };

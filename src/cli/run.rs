@@ -185,7 +185,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let keep = config.endpoint.keep.max(config.join.look_back);
         judgement.history_mut().forget_before(sensor.clock().before(keep));
         excepting.follow(&mut judgement, &mut say);
-        judgement.revisit(sensor.clock(), &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing));
+        judgement.revisit(sensor.clock(), &mut |outcome| {
+            put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing)
+        });
         delivering.keep(judgement.changes());
         let refused = delivering.refused();
         sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
@@ -235,8 +237,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     metering.ending(parts, &config);
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));
-    let finished =
-        sensor.finish(&mut judgement, &mut |outcome| put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing));
+    let finished = sensor.finish(&mut judgement, &mut |outcome| {
+        put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing)
+    });
     delivering.keep(judgement.changes());
     evidencing.keep(judgement.history(), &mut |line| log(&line));
     let shelved = evidencing.finish(&mut |line| log(&line));

@@ -22,8 +22,8 @@ use std::path::Path;
 
 pub use file::AlertFile;
 pub use keys::{
-    Capture, Config, Deliver, Detect, Endpoint, Evidence, Files, Flow, Join, Listener, Metrics, Network, Packet, Playbook,
-    Protocol, Replay, Store, is_interface,
+    Capture, Config, Deliver, Detect, Endpoint, Evidence, Files, Flow, Join, Listener, Metrics, Network, Packet,
+    Playbook, Protocol, Replay, Store, is_interface,
 };
 pub use playbook::{Part, Placeholder, Steps, parts};
 pub use policy::{Destination, DestinationError, ExpectedProcess, PathPattern, PatternError};

@@ -228,3 +228,183 @@ impl Keeper {
         KeeperCounters { used: rings + self.held, ..self.counters }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{IpFragOffset, Ipv4Header, PacketBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::net::{ByteSize, Timestamp};
+
+    const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 5], 50_000);
+    const SERVER: ([u8; 4], u16) = ([192, 0, 2, 9], 80);
+
+    fn end((ip, port): ([u8; 4], u16)) -> Endpoint {
+        Endpoint { address: Address::v4(ip), port }
+    }
+
+    fn frame(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(from.0, to.0, 64).tcp(from.1, to.1, 7, 1_000);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    fn answer(to: [u8; 4]) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], to, 64).udp(DNS, 5_353);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"answer").unwrap();
+        bytes
+    }
+
+    struct Rig {
+        keeper: Keeper,
+        next: u64,
+    }
+
+    impl Rig {
+        fn new(memory: u64, per_connection: u64) -> Self {
+            let settings = config::Evidence {
+                memory: ByteSize(memory),
+                per_connection: ByteSize(per_connection),
+                ..config::Evidence::default()
+            };
+            Self { keeper: Keeper::new(&settings, &config::Packet::default(), 1), next: 0 }
+        }
+
+        fn take(&mut self, bytes: &[u8], is_read: bool) -> u64 {
+            let index = self.next;
+            self.next += 1;
+            let ts = Timestamp(1_000 * index);
+            let packet = Packet { index, ts, clock: ts, link: 1, wire_length: bytes.len() as u32, bytes };
+            self.keeper.take(&packet, |_| is_read);
+            index
+        }
+
+        fn given(&self, connections: &[(Endpoint, Endpoint)]) -> (Vec<u64>, u64) {
+            let request = Request { connections: connections.to_vec(), client: CLIENT.0.into() };
+            let given = self.keeper.give(&request);
+            (given.packets.iter().map(|packet| packet.packet().index).collect(), given.gone)
+        }
+    }
+
+    #[test]
+    fn what_came_before_an_upload_is_there_when_it_begins_and_what_nobody_reads_is_not() {
+        let mut rig = Rig::new(1 << 20, 64 << 10);
+        let ends = (end(CLIENT), end(SERVER));
+        let other = (CLIENT, ([192, 0, 2, 10], 80));
+        rig.take(&frame(CLIENT, SERVER, b""), true);
+        rig.take(&frame(other.0, other.1, b"GET"), true);
+        rig.take(&frame(SERVER, CLIENT, b""), true);
+        rig.take(&answer(CLIENT.0), true);
+        rig.take(&answer([10, 0, 0, 6]), true);
+        rig.take(&frame(([10, 0, 0, 7], 1), SERVER, b"TLS"), false);
+        rig.keeper.begin(ends.1, ends.0);
+        rig.take(&frame(CLIENT, SERVER, b"PUT"), false);
+        assert_eq!(rig.given(&[ends]), (vec![0, 2, 3, 6], 0));
+        assert_eq!(rig.given(&[(end(other.0), end(other.1))]), (vec![1, 3], 0), "known only at its end");
+        assert_eq!(rig.given(&[(end(([10, 0, 0, 7], 1)), ends.1)]), (vec![3], 0));
+        assert_eq!(rig.keeper.counters().connections, 1);
+    }
+
+    #[test]
+    fn a_long_connection_keeps_its_first_packets_and_its_last() {
+        let mut rig = Rig::new(1 << 20, 16 << 10);
+        let ends = (end(CLIENT), end(SERVER));
+        rig.keeper.begin(ends.0, ends.1);
+        for _ in 0..1_000 {
+            rig.take(&frame(CLIENT, SERVER, &[7; 500]), true);
+        }
+        let (given, gone) = rig.given(&[ends]);
+        assert_eq!(given.len() as u64 + gone, 1_000);
+        let first = given.iter().zip(0u64..).take_while(|(index, n)| **index == *n).count();
+        let last = given.iter().rev().zip((0..1_000u64).rev()).take_while(|(index, n)| **index == *n).count();
+        assert_eq!(first + last, given.len());
+        // 600 bytes each, with what is kept beside: thirteen in 8 KiB.
+        assert!((12..=13).contains(&first) && (12..=13).contains(&last), "{first} {last}");
+    }
+
+    #[test]
+    fn where_memory_is_short_the_connection_goes_that_was_silent_the_longest() {
+        let mut rig = Rig::new(1 << 20, 128 << 10);
+        let of = |n: u8| ([10, 0, 1, n], 40_000);
+        for n in 0..100 {
+            rig.keeper.begin(end(of(n)), end(SERVER));
+            for _ in 0..100 {
+                rig.take(&frame(of(n), SERVER, &[n; 1_000]), true);
+                rig.take(&frame(of(0), SERVER, b"."), true);
+            }
+            assert!(rig.keeper.counters().used <= (1 << 20) + 1_024, "{:?}", rig.keeper.counters());
+        }
+        let forgotten = rig.keeper.counters().forgotten;
+        assert!((80..100).contains(&forgotten), "{forgotten}");
+        assert!(!rig.given(&[(end(of(0)), end(SERVER))]).0.is_empty());
+        assert!(!rig.given(&[(end(of(99)), end(SERVER))]).0.is_empty());
+    }
+
+    #[test]
+    fn a_datagram_in_fragments_is_kept_with_all_of_them() {
+        let whole = frame(CLIENT, SERVER, &[9; 64]);
+        let (ethernet, ip) = whole.split_at(14);
+        let (header, rest) = Ipv4Header::from_slice(ip).unwrap();
+        let mut pieces = Vec::new();
+        for (n, part) in rest.chunks(40).enumerate() {
+            let mut header = header.clone();
+            header.identification = 77;
+            header.dont_fragment = false;
+            header.more_fragments = (n + 1) * 40 < rest.len();
+            header.fragment_offset = IpFragOffset::try_new(n as u16 * 5).unwrap();
+            header.set_payload_len(part.len()).unwrap();
+            let mut bytes = ethernet.to_vec();
+            header.write(&mut bytes).unwrap();
+            bytes.extend_from_slice(part);
+            pieces.push(bytes);
+        }
+        assert_eq!(pieces.len(), 3);
+        let ends = (end(CLIENT), end(SERVER));
+        let mut rig = Rig::new(1 << 20, 64 << 10);
+        for begin in [false, true] {
+            if begin {
+                rig.keeper.begin(ends.0, ends.1);
+            }
+            pieces.iter().for_each(|piece| _ = rig.take(piece, true));
+        }
+        // The second time they have the same number, and are others.
+        assert_eq!(rig.given(&[ends]), ((0..6).collect(), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn packets_are_given_once_in_their_order_and_memory_holds(
+            steps in prop::collection::vec((0u8..6, 0usize..1_400, any::<bool>(), 0u8..40), 0..400),
+            memory in (1u64 << 20)..(2 << 20),
+            per_connection in (8u64 << 10)..(256 << 10),
+        ) {
+            let mut rig = Rig::new(memory, per_connection);
+            let of = |n: u8| ([10, 0, 2, n], 40_000);
+            let mut begun = [None; 6];
+            let mut sent: [Vec<u64>; 6] = Default::default();
+            for (who, length, is_read, begin) in steps {
+                if begin == 0 && begun[usize::from(who)].is_none() {
+                    rig.keeper.begin(end(of(who)), end(SERVER));
+                    begun[usize::from(who)] = Some(rig.next);
+                }
+                let index = rig.take(&frame(of(who), SERVER, &vec![who; length]), is_read);
+                sent[usize::from(who)].push(index);
+                prop_assert!(rig.keeper.counters().used <= memory + per_connection + 1_024);
+            }
+            for who in 0..6u8 {
+                let (given, gone) = rig.given(&[(end(of(who)), end(SERVER))]);
+                let sent = &sent[usize::from(who)];
+                prop_assert!(given.is_sorted_by(|a, b| a < b));
+                prop_assert!(given.iter().all(|index| sent.contains(index)));
+                if let (Some(begun), 0) = (begun[usize::from(who)], rig.keeper.counters().forgotten) {
+                    let after = sent.iter().filter(|index| **index >= begun).count() as u64;
+                    let kept = given.iter().filter(|index| **index >= begun).count() as u64;
+                    prop_assert!(kept + gone >= after, "{kept} and {gone} of {after}");
+                }
+            }
+        }
+    }
+}

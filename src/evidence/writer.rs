@@ -208,7 +208,14 @@ impl Desk {
             ("sensor", json!(self.config.deliver.sensor)),
         ];
         let baseline = self.database.as_deref().and_then(|path| facts(path, &alert));
-        let case = Case { alert: &alert, wanted: &wanted, config: &self.config, baseline, events: (events.0, events.1), origin };
+        let case = Case {
+            alert: &alert,
+            wanted: &wanted,
+            config: &self.config,
+            baseline,
+            events: (events.0, events.1),
+            origin,
+        };
         let made = case.write(folder.path(), self.config.evidence.max_packets, |cutter| {
             let mut packets: Vec<_> = given.iter().flat_map(|given| &given.packets).collect();
             packets.sort_by_key(|packet| packet.order());

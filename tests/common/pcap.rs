@@ -14,6 +14,20 @@ impl Record {
     pub fn time(&self) -> [u8; 8] {
         self.header[..8].try_into().unwrap()
     }
+
+    /// The packet.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Another packet of that time.
+    pub fn replaced(&self, bytes: Vec<u8>) -> Self {
+        let mut header = self.header;
+        let length = (bytes.len() as u32).to_le_bytes();
+        header[8..12].copy_from_slice(&length);
+        header[12..].copy_from_slice(&length);
+        Self { header, bytes }
+    }
 }
 
 /// The header and the packets of a little-endian pcap file.
