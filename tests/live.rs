@@ -564,6 +564,10 @@ fn the_sandbox_refuses_everything_but_the_state_directory() {
         "delivering, thread 1: open a TCP connection to another port: refused",
         "delivering, thread 1: put a file in the state directory aside: done",
         "delivering, thread 1: accept a connection on a socket that listens: refused",
+        "delivering, thread 2: make, list and remove a folder in the state directory: refused",
+        "writing evidence, thread 2: make, list and remove a folder in the state directory: done",
+        "writing evidence, thread 1: make a folder outside of the state directory: refused",
+        "writing evidence, thread 1: open a socket of IPv4: refused",
         "packet socket: refused",
         "start a program: refused",
         "trace a process: refused",
@@ -629,6 +633,25 @@ fn check_says_whether_the_store_can_be_used() {
     let (status, said) = check("");
     assert!(status == Some(1) && said.starts_with("FAIL") && said.contains("no SQLite database"), "{said}");
     assert_eq!(check("[store]\npath = \"\"\n").1, "", "nothing is kept");
+}
+
+#[test]
+fn check_says_whether_evidence_can_be_written() {
+    let Some(lab) = lab("checkshelf", 1) else { return };
+    let folder = lab.folder.path().display().to_string();
+    for (status, settings, says) in [
+        (0, "directory = \"shelf\"".to_owned(), "ok     evidence:"),
+        (0, "directory = \"shelf\"\nmin_free = \"1 TiB\"".to_owned(), "stays free: none is written"),
+        (1, format!("directory = \"{folder}/none/shelf\""), "directory that it is to be made in is not there"),
+        (1, "directory = \".\"\n[capture]\nuser = \"nobody\"".to_owned(), "`capture.user` may not"),
+    ] {
+        let config = lab.file("outfall.toml", &format!("[evidence]\n{settings}\n"));
+        let mut command = lab.command();
+        command.args(["check", "--interface", "tap0", "--config"]).arg(config);
+        let ran = run(command, &[]);
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status == Some(status) && text.contains(says), "{settings}: {text}");
+    }
 }
 
 #[test]

@@ -11,8 +11,9 @@ use anyhow::Context as _;
 
 use super::run::owner;
 use crate::capture::live::{ANY, environment};
-use crate::config::{Config, is_interface};
+use crate::config::{Config, beside, is_interface};
 use crate::endpoint::printable;
+use crate::evidence::free;
 use crate::net::ByteSize;
 use crate::sensor::sandbox::{self, Duties, Files, Open};
 use crate::store::{Reading, file_of};
@@ -36,9 +37,13 @@ pub struct CheckArgs {
     #[arg(long, hide = true, value_name = "FOLDER")]
     sandbox_in: Option<PathBuf>,
 
-    /// Do so as a sensor that delivers; without it, as one that listens
+    /// Do so as a sensor that delivers; without this and the next, as one that listens
     #[arg(long, hide = true, requires = "sandbox_in")]
     delivers: bool,
+
+    /// Do so as a sensor that writes evidence
+    #[arg(long, hide = true, requires = "sandbox_in", conflicts_with = "delivers")]
+    shelves: bool,
 }
 
 /// What came of one look.
@@ -59,7 +64,7 @@ use Finding::{Change, Fail, Fine};
 /// If the configuration cannot be read, or nothing can be looked at.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(state) = &args.sandbox_in {
-        return try_sandbox(state, args.delivers);
+        return try_sandbox(state, args.delivers, args.shelves);
     }
     if args.sandbox {
         return sandbox_apart();
@@ -88,6 +93,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         });
     }
     findings.extend(store(&config, args.config.as_deref()));
+    findings.extend(evidence(&config, args.config.as_deref()));
     findings.push(memory(&config, interfaces.len()));
     findings.push(clock());
     say(&findings)
@@ -195,6 +201,37 @@ fn store(config: &Config, file: Option<&Path>) -> Option<Finding> {
     })
 }
 
+/// Whether evidence can be written by itself, if it is to be.
+fn evidence(config: &Config, file: Option<&Path>) -> Option<Finding> {
+    let settings = &config.evidence;
+    if settings.directory.is_empty() {
+        return None;
+    }
+    let Some(directory) = beside(&settings.directory, file) else {
+        return Some(Fail("evidence: `evidence.directory` is relative, and there is no configuration file".to_owned()));
+    };
+    let name = directory.display();
+    // A folder that is not there is made by the start, one above it is not.
+    let there =
+        if directory.exists() { Some(directory.as_path()) } else { directory.parent().filter(|above| above.exists()) };
+    let Some(there) = there else {
+        return Some(Fail(format!("evidence: {name}: the directory that it is to be made in is not there")));
+    };
+    let becomes = if there == directory { owner(config) } else { None };
+    if let Err(why) = writable(there, becomes) {
+        return Some(Fail(format!("evidence: {name}: cannot be written ({why}): name another `evidence.directory`")));
+    }
+    Some(match free(there) {
+        Err(error) => Change(format!("evidence: {name}: what is free on its disk is not known ({error})")),
+        Ok(free) if free <= settings.min_free.0 => Change(format!(
+            "evidence: {name}: only {} are free, and `evidence.min_free` ({}) stays free: none is written",
+            ByteSize(free),
+            settings.min_free
+        )),
+        Ok(_) => Fine(format!("evidence: {name}: can be written")),
+    })
+}
+
 /// Whether this process may write in a directory or, if it becomes another user, that one.
 fn writable(folder: &Path, becomes: Option<(u32, u32)>) -> Result<(), String> {
     let Some((user, group)) = becomes else {
@@ -264,12 +301,12 @@ fn clock() -> Finding {
     }
 }
 
-/// Has processes of their own locked up, one as a sensor that listens, one as a sensor that delivers, with a directory that is made for it and taken away when it has ended: a process
-/// that is locked up can remove nothing.
+/// Has processes of their own locked up: one as a sensor that listens, one that delivers, one that writes evidence. Their directory
+/// is made here and taken away when they have ended, which a process that is locked up cannot.
 fn sandbox_apart() -> anyhow::Result<ExitCode> {
     let state = std::env::temp_dir().join(format!("outfall-check-{}", std::process::id()));
     std::fs::create_dir(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
-    let ended = [None, Some("--delivers")].map(|duty| {
+    let ended = [None, Some("--delivers"), Some("--shelves")].map(|duty| {
         let program = std::env::current_exe()?;
         Command::new(program).args(["check", "--sandbox-in"]).arg(&state).args(duty).status()
     });
@@ -283,15 +320,17 @@ fn sandbox_apart() -> anyhow::Result<ExitCode> {
 }
 
 /// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
-fn try_sandbox(state: &Path, delivers: bool) -> anyhow::Result<ExitCode> {
+fn try_sandbox(state: &Path, delivers: bool, shelves: bool) -> anyhow::Result<ExitCode> {
     let outside = std::env::temp_dir();
     let listening = TcpListener::bind(("127.0.0.1", 0)).context("no socket to accept on")?;
     let address = listening.local_addr().context("no socket to accept on")?;
     // One for each thread to accept.
     let clients = [0, 1].map(|_| TcpStream::connect(address));
-    let duties = Duties { listens: !delivers, delivers, ..Duties::default() };
+    let duties = Duties { listens: !delivers && !shelves, delivers, shelves, ..Duties::default() };
     let connect = if delivers { vec![address.port()] } else { Vec::new() };
-    let open = Open { keep: vec![state.to_owned()], connect, ..Open::default() };
+    let (keep, shelve) =
+        if shelves { (Vec::new(), vec![state.to_owned()]) } else { (vec![state.to_owned()], Vec::new()) };
+    let open = Open { keep, shelve, connect, ..Open::default() };
     let mut findings = vec![match sandbox::confine(&open)? {
         Files::Confined => Fine("Landlock holds, with all of its rules".to_owned()),
         Files::Partly => Fine("Landlock holds; this kernel does not know all of its rules".to_owned()),
@@ -317,7 +356,11 @@ fn try_sandbox(state: &Path, delivers: bool) -> anyhow::Result<ExitCode> {
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
     let here = sandbox::try_out(duties, state, &outside, &listening, address.port());
     drop(clients);
-    let duty = if delivers { "delivering" } else { "listening" };
+    let duty = match (delivers, shelves) {
+        (true, _) => "delivering",
+        (false, true) => "writing evidence",
+        (false, false) => "listening",
+    };
     for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
         for attempt in attempts {
             let result = attempt.refused.as_ref().map_or("done".to_owned(), |why| format!("refused: {why}"));

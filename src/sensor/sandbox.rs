@@ -368,7 +368,7 @@ pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &Tcp
     fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
         result.err().map(|error| error.to_string())
     }
-    let Duties { listens, delivers, .. } = duties;
+    let Duties { listens, delivers, shelves, .. } = duties;
     let inside = state.join("outfall-check");
     let only = |wanted: bool, what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted, refused };
     let never = |what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted: false, refused };
@@ -381,6 +381,8 @@ pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &Tcp
     let _ = fs::remove_file(&inside).or_else(|_| fs::remove_file(&aside));
     let carried = fs::write(&inside, b"x").and_then(|()| fs::rename(&inside, outside.join("outfall-check")));
     let _ = fs::remove_file(&inside);
+    let folder = state.join("outfall-check-folder");
+    let made = fs::create_dir(&folder).and_then(|()| fs::read_dir(&folder)).and_then(|_| fs::remove_dir(&folder));
     let accepted = listening.accept().and_then(|(mut client, _)| io::Write::write_all(&mut client, b"x"));
     let connected = std::net::TcpStream::connect(("127.0.0.1", port));
     let program = std::process::Command::new("/bin/true").status();
@@ -394,14 +396,18 @@ pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &Tcp
         },
         only(listens, "accept a connection on a socket that listens", told(accepted)),
         only(delivers, "connect to the port of a collector", told(connected)),
-        only(delivers, "put a file in the state directory aside", told(renamed)),
+        only(delivers || shelves, "put a file in the state directory aside", told(renamed)),
+        only(shelves, "make, list and remove a folder in the state directory", told(made)),
         never("put a file outside of the state directory", told(carried)),
         never("listen on a new socket", told(TcpListener::bind(("127.0.0.1", 0)))),
         never("read /etc/passwd", told(File::open("/etc/passwd"))),
         never("read /proc/self/environ", told(File::open("/proc/self/environ"))),
         never("list /", told(fs::read_dir("/").map(Iterator::count))),
         never("write outside of the state directory", told(File::create(outside.join("outfall-check")))),
-        never("make a directory", told(fs::create_dir(state.join("outfall-check-folder")))),
+        never(
+            "make a folder outside of the state directory",
+            told(fs::create_dir(outside.join("outfall-check-folder"))),
+        ),
         only(delivers, "open a socket of IPv4", told(std::net::UdpSocket::bind(("127.0.0.1", 0)))),
         only(delivers, "open a socket of IPv6", socket_of(AddressFamily::Inet6)),
         never("open a TCP connection to another port", told(std::net::TcpStream::connect(("127.0.0.1", 9)))),
