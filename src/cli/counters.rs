@@ -23,7 +23,7 @@ pub fn lines(counters: &LiveCounters) -> Vec<String> {
 }
 
 fn of_thread(number: usize, thread: &ThreadCounters) -> String {
-    let ThreadCounters { feed, relief, sensor, kept, dropped, shed, shed_steps, lag } = thread;
+    let ThreadCounters { feed, relief, sensor, kept, dropped, shed, shed_steps, lag, .. } = thread;
     let (packet, flow) = (&sensor.packet, &sensor.flow);
     let errors = packet.malformed + packet.too_deep + packet.unknown_link;
     let counts = [

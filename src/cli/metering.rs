@@ -9,11 +9,13 @@ use nix::time::{ClockId, clock_gettime};
 use super::counters;
 use super::delivering::Delivering;
 use super::events::Events;
+use super::evidencing::Evidencing;
 use super::listening::Listening;
 use crate::capture::live::now;
 use crate::config::Config;
 use crate::metrics::{Alerts, Bound, Level, MetricsError, Process, Sample, Server, ServerCounters, ThreadSample};
-use crate::sensor::live::{Live, LiveCounters, ThreadCounters};
+use crate::protocol::Uploading;
+use crate::sensor::live::{Held, Live, LiveCounters, ThreadCounters};
 use crate::sensor::{Judgement, Outcome};
 
 /// How often counts are gathered.
@@ -32,6 +34,8 @@ pub struct Parts<'p> {
     pub listening: Option<&'p Listening>,
     /// The store and the deliveries.
     pub delivering: &'p Delivering,
+    /// The evidence of alerts.
+    pub evidencing: &'p Evidencing,
 }
 
 /// Metrics at work, if somebody may ask for them.
@@ -113,7 +117,7 @@ impl Metering {
     }
 
     fn publish(&mut self, parts: Parts<'_>, config: &Config, ending: bool) {
-        let Parts { sensor, judgement, delivering, .. } = parts;
+        let Parts { sensor, delivering, .. } = parts;
         let Some(server) = &self.server else { return };
         let delivery = delivering.counters();
         if let Some(delivery) = &delivery {
@@ -123,7 +127,7 @@ impl Metering {
             alerts: self.alerts.clone(),
             delivery,
             process: self.process(),
-            queues: queues(sensor, judgement, config),
+            queues: queues(parts, config),
             troubles: sensor.troubles(),
             stuck: sensor.stuck(),
             store_fails: self.store.fails,
@@ -164,7 +168,7 @@ fn resident(status: &File) -> Option<u64> {
 }
 
 fn sample(parts: Parts<'_>, config: &Config) -> Sample {
-    let Parts { sensor, judgement, events, listening, .. } = parts;
+    let Parts { sensor, judgement, events, listening, delivering, evidencing } = parts;
     let counted: LiveCounters = sensor.counters();
     let (_, totals) = counters::totals(&counted);
     let judged = judgement.counters();
@@ -175,11 +179,34 @@ fn sample(parts: Parts<'_>, config: &Config) -> Sample {
         intake.add(&listener.intake);
     }
     let bound = |bound, used, limit| Level { bound, used, limit };
-    let mut memory = vec![bound("endpoint.memory", history.memory().0, config.endpoint.memory.0)];
+    let threads = || counted.threads.iter();
+    let held = |of: fn(&Held) -> u64| threads().map(|thread| of(&thread.held)).sum::<u64>();
+    let kept = threads().map(|thread| thread.kept.used).sum();
+    let mut memory = vec![
+        bound("packet.fragment_memory", held(|held| held.fragments), config.packet.fragment_memory.0),
+        bound("flow.table_memory", held(|held| held.table), config.flow.table_memory.0),
+        bound("flow.reassembly_memory", held(|held| held.reassembly), config.flow.reassembly_memory.0),
+        bound("protocol.memory", held(|held| held.readers), config.protocol.memory.0),
+        bound("files.memory", held(|held| held.content), config.files.memory.0),
+        bound("endpoint.memory", history.memory().0, config.endpoint.memory.0),
+    ];
+    let mut disk = Vec::new();
     if let Some(listener) = &listener {
         memory.push(bound("listener.memory", listener.lines_memory, config.listener.memory.0));
-        memory.push(bound("listener.journal", listener.journal.size, config.listener.journal.0));
+        // There are two queues of that size.
+        memory.push(bound("listener.queue", listener.queued, config.listener.queue.0.saturating_mul(2)));
+        disk.push(bound("listener.journal", listener.journal.size, config.listener.journal.0));
     }
+    if let Some(delivery) = delivering.counters() {
+        disk.push(bound("store.max_bytes", delivery.store.documents, config.store.max_bytes.0));
+    }
+    let evidence = evidencing.counters();
+    if let Some(evidence) = &evidence {
+        memory.push(bound("evidence.memory", kept, config.evidence.memory.0));
+        disk.push(bound("evidence.max_disk", evidence.bytes, config.evidence.max_disk.0));
+    }
+    let mut uploading = Uploading::default();
+    threads().for_each(|thread| uploading.add(&thread.held.uploading));
     // Packets that the kernel counted are told apart there.
     let relieved: u64 = counted.threads.iter().map(|thread| thread.relief.packets).sum();
     let mut packet = totals.packet;
@@ -206,15 +233,19 @@ fn sample(parts: Parts<'_>, config: &Config) -> Sample {
         stories: (stories.stories, stories.grouped, stories.ended_early),
         baseline: judgement.baseline(),
         memory,
+        disk,
+        uploading,
+        evidence,
         ..Sample::default()
     }
 }
 
 fn thread(counted: &ThreadCounters) -> ThreadSample {
-    let ThreadCounters { feed, relief, dropped, shed, shed_steps, lag, .. } = counted;
+    let ThreadCounters { feed, relief, kept, dropped, shed, shed_steps, lag, .. } = counted;
     ThreadSample {
         feed: *feed,
         relief: *relief,
+        kept: *kept,
         dropped: [("flow", dropped.flows), ("name", dropped.names), ("upload", dropped.uploads)],
         shed: *shed as u64,
         shed_steps: *shed_steps,
@@ -222,14 +253,22 @@ fn thread(counted: &ThreadCounters) -> ThreadSample {
     }
 }
 
-fn queues(sensor: &Live, judgement: &Judgement, config: &Config) -> Vec<Level> {
+fn queues(parts: Parts<'_>, config: &Config) -> Vec<Level> {
+    let Parts { sensor, judgement, delivering, evidencing, .. } = parts;
     let (facts, waiting) = sensor.queued();
     let unanswered = judgement.correctable();
-    vec![
+    let mut queues = vec![
         Level { bound: "capture.facts", used: facts as u64, limit: config.capture.facts },
         Level { bound: "capture.waiting", used: waiting as u64, limit: config.capture.waiting },
         Level { bound: "join.max_correctable", used: unanswered as u64, limit: config.join.max_correctable },
-    ]
+    ];
+    if let Some(delivery) = delivering.counters() {
+        queues.push(Level { bound: "store.queue", used: delivery.store.waiting, limit: config.store.queue });
+    }
+    if let Some(evidence) = evidencing.counters() {
+        queues.push(Level { bound: "evidence.queue", used: evidence.waiting, limit: config.evidence.queue });
+    }
+    queues
 }
 
 /// What the endpoint can lose; only what happened is for the summary.

@@ -203,6 +203,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             events: &events,
             listening: listening.as_ref(),
             delivering: &delivering,
+            evidencing: &evidencing,
         };
         metering.gather(parts, &config);
         if signals.reload.swap(false, Ordering::Relaxed) {
@@ -232,8 +233,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     log("ending: writing what is open");
     let listens = listening.as_ref();
-    let parts =
-        Parts { sensor: &sensor, judgement: &judgement, events: &events, listening: listens, delivering: &delivering };
+    let parts = Parts {
+        sensor: &sensor,
+        judgement: &judgement,
+        events: &events,
+        listening: listens,
+        delivering: &delivering,
+        evidencing: &evidencing,
+    };
     metering.ending(parts, &config);
     // What helpers have said by now counts for what is judged now.
     let listened = listening.map(|listening| listening.finish(judgement.history_mut(), &mut |line| log(&line)));

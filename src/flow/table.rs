@@ -105,6 +105,11 @@ impl<A: Application> Tracker<A> {
         }
     }
 
+    /// Bytes that connections take in the table, and bytes that wait for what comes before them.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.cost() as u64, self.held as u64)
+    }
+
     /// The application.
     pub fn app(&mut self) -> &mut A {
         &mut self.app

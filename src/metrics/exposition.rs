@@ -6,6 +6,7 @@
 
 use super::families::Families;
 use super::{Level, Sample, ServerCounters};
+use crate::evidence::KeeperCounters;
 use crate::join::{Share, Tally};
 use crate::record::{Ending, NotHashed};
 
@@ -23,6 +24,7 @@ pub fn text(sample: &Sample, server: &ServerCounters) -> String {
     endpoints(&mut to, sample);
     helpers(&mut to, sample);
     delivery(&mut to, sample);
+    evidence(&mut to, sample);
     bounds(&mut to, sample);
     served(&mut to, server);
     to.text()
@@ -252,6 +254,13 @@ fn uploads(to: &mut Families, sample: &Sample) {
         ["protocol"],
         tallies().map(|(protocol, tally)| ([protocol], tally.bytes)),
     );
+    let running = &sample.uploading;
+    to.gauges(
+        "outfall_uploads_in_flight",
+        "Uploads under way: HTTP requests with a body, WebSockets, and FTP data connections that carry what a client sends.",
+        ["protocol"],
+        [(["http"], running.http as f64), (["ftp"], running.ftp as f64)],
+    );
     to.count("outfall_uploads_outbound_total", "Uploads that left the home networks.", sample.outbound);
     let kinds = sample.threads.iter().flat_map(|thread| thread.dropped).fold(
         std::collections::BTreeMap::<&str, u64>::new(),
@@ -469,6 +478,35 @@ fn delivery(to: &mut Families, sample: &Sample) {
     );
 }
 
+fn evidence(to: &mut Families, sample: &Sample) {
+    let Some(evidence) = &sample.evidence else { return };
+    to.count("outfall_evidence_written_total", "Alerts whose evidence was written.", evidence.written);
+    to.counts(
+        "outfall_evidence_missing_total",
+        "Alerts whose evidence was not written, or has no packets.",
+        ["reason"],
+        [
+            (["queue-full"], evidence.queue_full),
+            (["no-room"], evidence.no_room),
+            (["failed"], evidence.failed),
+            (["no-packets"], evidence.without_packets),
+        ],
+    );
+    to.count("outfall_evidence_removed_total", "Evidence that was removed to make room.", evidence.removed);
+    let mut kept = KeeperCounters::default();
+    sample.threads.iter().for_each(|thread| kept.add(&thread.kept));
+    to.count(
+        "outfall_evidence_connections_total",
+        "Connections of which packets were kept from an upload's first moment on.",
+        kept.connections,
+    );
+    to.count(
+        "outfall_evidence_connections_forgotten_total",
+        "Of them, those that went for want of memory.",
+        kept.forgotten,
+    );
+}
+
 fn bounds(to: &mut Families, sample: &Sample) {
     let label = ["bound"];
     let used = |level: &Level| ([level.bound], level.used as f64);
@@ -488,6 +526,13 @@ fn bounds(to: &mut Families, sample: &Sample) {
         memory.iter().map(used),
     );
     to.gauges("outfall_memory_limit_bytes", "How much memory a bound allows.", label, memory.iter().map(limit));
+    to.gauges(
+        "outfall_disk_bytes",
+        "Bytes on a disk under a bound; of the store, those of the documents of alerts.",
+        label,
+        sample.disk.iter().map(used),
+    );
+    to.gauges("outfall_disk_limit_bytes", "How many bytes a bound allows.", label, sample.disk.iter().map(limit));
 }
 
 fn served(to: &mut Families, server: &ServerCounters) {

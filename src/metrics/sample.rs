@@ -10,10 +10,11 @@ use crate::deliver;
 use crate::detect::BaselineCounters;
 use crate::endpoint::listener::ListenerCounters;
 use crate::endpoint::{self, HistoryCounters};
+use crate::evidence::{KeeperCounters, WriterCounters};
 use crate::flow::FlowCounters;
 use crate::join::{Share, Tally};
 use crate::packet::{FragmentCounters, PacketCounters};
-use crate::protocol::ProtocolCounters;
+use crate::protocol::{ProtocolCounters, Uploading};
 
 /// What became of everything on one capture thread.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct ThreadSample {
     pub feed: FeedCounters,
     /// Of what the kernel only counted.
     pub relief: ReliefCounters,
+    /// Of packets that are kept for alerts.
+    pub kept: KeeperCounters,
     /// Facts of each kind that the join was too slow for.
     pub dropped: [(&'static str, u64); 3],
     /// How many kinds of work are given up.
@@ -105,6 +108,12 @@ pub struct Sample {
     pub queues: Vec<Level>,
     /// Memory, in bytes, by its bound.
     pub memory: Vec<Level>,
+    /// Bytes on disks, by their bound.
+    pub disk: Vec<Level>,
+    /// Uploads that are under way.
+    pub uploading: Uploading,
+    /// The evidence of alerts, if it is written.
+    pub evidence: Option<WriterCounters>,
     /// The process.
     pub process: Process,
     /// What keeps the sensor from seeing all, for now.

@@ -94,6 +94,11 @@ impl Fragments {
         &self.counters
     }
 
+    /// Bytes held.
+    pub(super) fn held(&self) -> u64 {
+        self.held as u64
+    }
+
     /// Takes a fragment; the whole payload if this was the last one missing.
     pub(super) fn push(
         &mut self,

@@ -354,6 +354,11 @@ impl Decoder {
         &self.common
     }
 
+    /// Bytes of fragments that wait for their rest.
+    pub fn fragment_memory(&self) -> u64 {
+        self.fragments.held()
+    }
+
     /// What became of the fragments so far.
     pub fn fragment_counters(&self) -> &FragmentCounters {
         self.fragments.counters()

@@ -77,6 +77,11 @@ impl Accounts {
         active
     }
 
+    /// The bytes held now.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
     /// The most bytes held at once.
     pub(super) fn peak(&self) -> u64 {
         self.peak

@@ -11,6 +11,7 @@ mod dns;
 mod ftp;
 mod http;
 mod http2;
+mod in_flight;
 mod prefix;
 mod recognise;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use content::FileCounters;
 pub use counters::ProtocolCounters;
 pub use dns::Name;
 pub use ftp::FtpCounters;
+pub use in_flight::Uploading;
 
 /// Something finished that the pipeline hands on.
 #[derive(Clone, Debug)]
@@ -56,6 +58,7 @@ struct Context<'c> {
     meter: &'c mut content::Meter,
     facts: &'c mut Vec<(Moment, Fact)>,
     begun: &'c mut Begun,
+    in_flight: &'c in_flight::Tally,
 }
 
 /// Connections on which an upload may have begun, where somebody wants to know.
@@ -137,6 +140,7 @@ pub struct Parsers {
     counters: ProtocolCounters,
     facts: Vec<(Moment, Fact)>,
     begun: Begun,
+    in_flight: in_flight::Tally,
 }
 
 impl Parsers {
@@ -150,6 +154,7 @@ impl Parsers {
             counters: ProtocolCounters::default(),
             facts: Vec::new(),
             begun: Begun::default(),
+            in_flight: in_flight::Tally::default(),
         }
     }
 
@@ -219,6 +224,16 @@ impl Parsers {
         self.accounts.peak()
     }
 
+    /// Uploads that are under way.
+    pub fn uploading(&self) -> Uploading {
+        self.in_flight.now()
+    }
+
+    /// Bytes that the readers hold now, and those that looking into content takes.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.accounts.held() + self.desk.held(), self.meter.memory())
+    }
+
     /// Notes how much is kept of a connection.
     #[inline]
     fn charge(&mut self, stream: &mut Stream, link: &Link, now: Moment) {
@@ -260,8 +275,8 @@ impl Parsers {
 
     fn context(&mut self, now: Moment) -> (Context<'_>, &mut ftp::Desk) {
         let (limits, counters) = (&self.limits, &mut self.counters);
-        let (facts, begun) = (&mut self.facts, &mut self.begun);
-        let context = Context { now, limits, counters, meter: &mut self.meter, facts, begun };
+        let (facts, begun, in_flight) = (&mut self.facts, &mut self.begun, &self.in_flight);
+        let context = Context { now, limits, counters, meter: &mut self.meter, facts, begun, in_flight };
         (context, &mut self.desk)
     }
 

@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
 use crate::net::{Address, ByteSize, Span, Timestamp, host_pair_hash};
 use crate::packet::{self, Audience, Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
-use crate::protocol::{Fact, Parsers, ProtocolCounters};
+use crate::protocol::{Fact, Parsers, ProtocolCounters, Uploading};
 
 /// How many lanes there are, whatever the number of workers; also the most workers that are of use.
 pub const LANES: usize = 16;
@@ -57,6 +57,23 @@ impl SensorCounters {
         self.flow.add(&other.flow);
         self.protocol.add(&other.protocol);
     }
+}
+
+/// What a worker holds now: bytes, by the bound that they are under, and uploads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// `packet.fragment_memory`.
+    pub fragments: u64,
+    /// `flow.table_memory`.
+    pub table: u64,
+    /// `flow.reassembly_memory`.
+    pub reassembly: u64,
+    /// `protocol.memory`.
+    pub readers: u64,
+    /// `files.memory`.
+    pub content: u64,
+    /// Uploads that are under way.
+    pub uploading: Uploading,
 }
 
 /// Whom the packets of a batch go to.
@@ -271,6 +288,20 @@ impl Worker {
             collect(tracker, lane, &mut out);
         }
         hand_on(&mut out, later);
+    }
+
+    /// What it holds now.
+    pub(super) fn held(&mut self) -> Held {
+        let mut held = Held { fragments: self.decoder.fragment_memory(), ..Held::default() };
+        for tracker in self.lanes.iter_mut().flatten() {
+            let ((table, reassembly), (readers, content)) = (tracker.memory(), tracker.app().memory());
+            held.table += table;
+            held.reassembly += reassembly;
+            held.readers += readers;
+            held.content += content;
+            held.uploading.add(&tracker.app().uploading());
+        }
+        held
     }
 
     /// Adds this worker's counts. Of the packets that every worker takes apart the first one's word counts.

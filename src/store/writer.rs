@@ -42,6 +42,10 @@ pub struct WriterCounters {
     pub pruned_uploads: u64,
     /// Rows of the baseline deleted, as nothing was seen of them for too long.
     pub pruned_baseline: u64,
+    /// Bytes of the documents of all alerts that are kept.
+    pub documents: u64,
+    /// Batches that wait to be written.
+    pub waiting: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +60,7 @@ struct Board {
     pruned_waiting: AtomicU64,
     pruned_uploads: AtomicU64,
     pruned_baseline: AtomicU64,
+    documents: AtomicU64,
 }
 
 /// The writer at work.
@@ -79,7 +84,8 @@ impl Writer {
         stored: impl Fn() + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (to, from) = bounded(queue);
-        let board = Arc::new(Board { pruned_baseline: AtomicU64::new(store.forgotten), ..Board::default() });
+        let (forgotten, documents) = (AtomicU64::new(store.forgotten), AtomicU64::new(store.bytes));
+        let board = Arc::new(Board { pruned_baseline: forgotten, documents, ..Board::default() });
         let shared = Arc::clone(&board);
         let work = Work { store, bounds, queue, board: shared, batch: Batch::default() };
         let thread = std::thread::Builder::new()
@@ -113,7 +119,7 @@ impl Writer {
 
     /// What was counted so far.
     pub fn counters(&self) -> WriterCounters {
-        counters(&self.board)
+        WriterCounters { waiting: self.to.len() as u64, ..counters(&self.board) }
     }
 
     /// Writes what is in the queue, and ends.
@@ -138,6 +144,8 @@ fn counters(board: &Board) -> WriterCounters {
         pruned_waiting: read(&board.pruned_waiting),
         pruned_uploads: read(&board.pruned_uploads),
         pruned_baseline: read(&board.pruned_baseline),
+        documents: read(&board.documents),
+        waiting: 0,
     }
 }
 
@@ -197,6 +205,7 @@ impl Work {
                 self.board.pruned.fetch_add(pruned.alerts, Ordering::Relaxed);
                 self.board.pruned_waiting.fetch_add(pruned.waiting, Ordering::Relaxed);
                 self.board.pruned_uploads.fetch_add(pruned.uploads, Ordering::Relaxed);
+                self.board.documents.store(self.store.bytes, Ordering::Relaxed);
                 self.batch = Batch::default();
                 stored();
             }

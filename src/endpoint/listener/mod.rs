@@ -169,6 +169,8 @@ pub struct ListenerCounters {
     pub restored: u64,
     /// Memory for lines that are not complete, in bytes.
     pub lines_memory: u64,
+    /// Bytes in the queues to the history and to the journal.
+    pub queued: u64,
     /// The journal.
     pub journal: JournalCounters,
 }
@@ -303,6 +305,7 @@ impl Listener {
             paced: count(&shared.paced),
             restored: count(&tally.restored),
             lines_memory: shared.pool.used(),
+            queued: shared.events.used() + shared.requests.used(),
             journal: shared.journal(),
         }
     }

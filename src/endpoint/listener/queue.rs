@@ -39,6 +39,11 @@ impl<T> Sender<T> {
         u32::try_from(bytes.saturating_add(EACH).min(self.most)).unwrap_or(u32::MAX)
     }
 
+    /// Bytes in the queue, as it counts them.
+    pub(super) fn used(&self) -> u64 {
+        self.most.saturating_sub(self.room.available_permits()) as u64
+    }
+
     /// Waits for room, for so long.
     pub(super) async fn reserve(&self, bytes: usize, wait: Duration) -> Option<Room> {
         let room = Arc::clone(&self.room).acquire_many_owned(self.permits(bytes));

@@ -134,9 +134,14 @@ impl<A: Application> Tracker<A> {
         true
     }
 
+    /// Bytes that all connections take, with their places.
+    pub(super) fn cost(&self) -> usize {
+        self.entries.cost() + self.index.len() * PLACE
+    }
+
     /// Whether the table has room for so many more bytes.
     pub(super) fn has_room(&self, more: usize) -> bool {
-        let bytes = self.entries.cost() + self.index.len() * PLACE;
+        let bytes = self.cost();
         bytes + more <= self.limits.table_memory || self.index.len() < EVICTION_SAMPLE
     }
 

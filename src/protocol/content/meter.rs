@@ -176,6 +176,11 @@ impl Meter {
         self.copies.clone().map(|left| Carving { bytes: Some(Vec::new()), left })
     }
 
+    /// Bytes that are taken.
+    pub(in crate::protocol) fn memory(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Takes memory, if that much is left.
     pub(super) fn take(&self, bytes: u64) -> Option<Share> {
         // Only this lane's thread takes of it: the atomic is for the lane to be handed to that thread.

@@ -21,6 +21,7 @@ use self::ledger::{Ledger, SessionId};
 use self::line::Lines;
 use self::session::{Announcement, Told};
 use super::content::{self, Candidate, Content, Facts, Meter, Piece};
+use super::in_flight::InFlight;
 use super::{Context, Fact, Spans};
 use crate::config;
 use crate::flow::{Both, Data, Gap, Link, Moment, Side, Totals};
@@ -57,6 +58,8 @@ pub(super) struct DataStream {
     /// The transfer that it was reported with.
     held_by: Option<u64>,
     encrypted: bool,
+    /// Once its client sent something.
+    in_flight: Option<InFlight>,
 }
 
 /// FTP's state of one lane.
@@ -131,6 +134,7 @@ impl Desk {
             content: Content::plain(None, meter),
             reported: false,
             held_by: None,
+            in_flight: None,
             encrypted: false,
         })
     }
@@ -206,6 +210,7 @@ impl Desk {
         }
         if stream.first.is_none() {
             stream.first = Some(ts);
+            stream.in_flight = Some(context.in_flight.ftp());
             // A handshake record of TLS (RFC 8446 section 5.1): PROT P without a control connection that tells.
             stream.encrypted = matches!(piece, Piece::Bytes([0x16, 0x03, 0..=4, ..]));
         }

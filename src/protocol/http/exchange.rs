@@ -10,6 +10,7 @@ use crate::net::{Timestamp, without_passwords};
 use crate::protocol::Context;
 use crate::protocol::account::text;
 use crate::protocol::content::{Content, Ending, Piece};
+use crate::protocol::in_flight::InFlight;
 use crate::record::{Body, EventId, FileInfo, Http, NotHashed, Note, Protocol, State, Upload};
 
 /// The longest text that is kept of a request's target or of a header field.
@@ -63,6 +64,8 @@ pub(in crate::protocol) struct Exchange {
     pub(in crate::protocol) protocol: Protocol,
     /// The host that a CONNECT before it opened a tunnel to; it goes before the request's own.
     pub(in crate::protocol) tunnel: Option<String>,
+    /// Where it may be an upload.
+    pub(in crate::protocol) in_flight: Option<InFlight>,
     /// Bytes of its texts.
     texts: usize,
     /// What it held when that was last told.
@@ -133,6 +136,7 @@ impl Exchange {
             notes,
             running: false,
             protocol: Protocol::Http,
+            in_flight: None,
             tunnel: None,
             texts: 0,
             charged: 0,

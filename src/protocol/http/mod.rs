@@ -252,6 +252,7 @@ impl Connection {
         self.receiving = has_body || offer == Some(Offer::WebSocket);
         if self.receiving {
             context.begun.on(link);
+            exchange.in_flight = Some(context.in_flight.http());
         }
         exchange.complete = !self.receiving;
         while let Some((status, at, ts)) = self.early.pop_front() {

@@ -246,6 +246,7 @@ impl Connection {
         let start = at.saturating_sub(length as u64);
         context.begun.on(link);
         let mut exchange = Exchange::new(link, head.request, start, at, ts, context.limits);
+        exchange.in_flight = Some(context.in_flight.http());
         exchange.tunnel.clone_from(&self.tunnel);
         if matches!(body, Body::WebSocket(_)) {
             exchange.protocol = Protocol::WebSocket;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
+pub use super::worker::Held;
 use super::worker::Worker;
 use super::{Judgement, Outcome};
 use crate::alert::{Loss, Trouble};

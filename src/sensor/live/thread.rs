@@ -15,7 +15,7 @@ use crate::capture::Packet;
 use crate::capture::live::{self, AT_ONCE, Condition, Feed, FeedCounters, Relief, ReliefCounters, Sink};
 use crate::evidence::{Keeper, KeeperCounters};
 use crate::net::{Span, Timestamp};
-use crate::sensor::worker::{Placed, SensorCounters, Worker};
+use crate::sensor::worker::{Held, Placed, SensorCounters, Worker};
 
 /// How long a thread waits for packets before time moves on without them.
 const WAIT: Duration = Duration::from_millis(100);
@@ -53,6 +53,8 @@ pub struct ThreadCounters {
     pub sensor: SensorCounters,
     /// Of packets that are kept for alerts.
     pub kept: KeeperCounters,
+    /// What the worker holds now.
+    pub held: Held,
     /// Of what was found.
     pub dropped: Dropped,
     /// How many kinds of work are given up.
@@ -242,7 +244,8 @@ impl Thread {
         let relief = self.relief.as_ref().map(Relief::counters).unwrap_or_default();
         let kept = self.keeper.as_ref().map(|keeper| keeper.lock().unwrap_or_else(PoisonError::into_inner).counters());
         let kept = kept.unwrap_or_default();
-        let report = ThreadCounters { feed, relief, sensor, kept, dropped, shed, shed_steps, lag };
+        let held = self.worker.held();
+        let report = ThreadCounters { feed, relief, sensor, kept, held, dropped, shed, shed_steps, lag };
         *self.board.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
