@@ -91,7 +91,7 @@ fn told(lab: &Lab) -> (String, String) {
     let state = lab.folder.path().join("state");
     let config = format!(
         "[join]\ngrace = \"1 s\"\n[listener]\nlocal = [\"127.0.0.1:5514\"]\nstate = \"{}\"\n\
-         [[deliver.syslog]]\naddress = \"127.0.0.1:5140\"\ntransport = \"udp\"\n",
+         [evidence]\ndirectory = \"evidence\"\n[[deliver.syslog]]\naddress = \"127.0.0.1:5140\"\ntransport = \"udp\"\n",
         state.display()
     );
     let config = lab.file("outfall.toml", &config);
@@ -203,6 +203,26 @@ fn promtool(page: &str) {
     let rules = root().join("src/resources/outfall-rules.yml");
     let output = start(&["check", "rules", rules.to_str().unwrap()]).unwrap().wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // Each question of the dashboard as a rule.
+    let text = std::fs::read_to_string(root().join("src/resources/outfall-dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let asked: Vec<Value> = targets
+        .enumerate()
+        .map(|(n, target)| {
+            let expr = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m").replace("$instance", ".*");
+            assert!(!expr.contains('$'), "{expr}");
+            serde_json::json!({ "record": format!("dashboard:{n}"), "expr": expr })
+        })
+        .collect();
+    assert!(asked.len() >= 40, "{}", asked.len());
+    // YAML takes JSON.
+    let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();
+    let groups = serde_json::json!({ "groups": [{ "name": "dashboard", "rules": asked }] });
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    let output = start(&["check", "rules", file.path().to_str().unwrap()]).unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -310,4 +330,52 @@ fn watch_shows_a_running_sensor_and_says_when_it_is_gone() {
     sensor.ends();
     let shown = watch(&["--once"]).exits(1).text().to_owned();
     assert!(shown.contains("does not answer") && shown.contains(&id), "{shown}");
+}
+
+#[test]
+fn uploads_in_flight_are_counted_and_large_ones_listed_until_they_end() {
+    let Some(lab) = lab("inflight") else { return };
+    let (server, mut capture) = ("192.0.2.9:80".parse().unwrap(), common::pcap::Capture::default());
+    let mut one = capture.connect("10.0.0.5:50001".parse().unwrap(), server);
+    one.client("PUT /large.7z HTTP/1.1\r\nHost: drop.example\r\nContent-Length: 20000\r\n\r\n").client([7; 15_000]);
+    let place = one.pause();
+    let mut other = capture.connect("10.0.0.5:50002".parse().unwrap(), server);
+    other.client("PUT /small HTTP/1.1\r\nHost: drop.example\r\nContent-Length: 2000\r\n\r\n").client([7; 1_000]);
+    let other = other.pause();
+    let split = common::pcap::parse(&capture.file()).1.len();
+    let mut rest = common::pcap::Conversation::go_on(&mut capture, place);
+    rest.client([7; 5_000]).server("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").close();
+    common::pcap::Conversation::go_on(&mut capture, other).client([7; 1_000]).close();
+    let path = lab.file("capture.pcap", "");
+    std::fs::write(&path, capture.file()).unwrap();
+    let mut first = lab::frames(&path).0;
+    let last = first.split_off(split);
+    let config = lab.file("outfall.toml", "[protocol]\nrunning_report = \"10 KB\"\n");
+    let sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    let flying = |page: &BTreeMap<String, f64>| sum(page, "outfall_uploads_in_flight");
+    let watch = || {
+        let mut command = lab.command();
+        command.args(["watch", "--once", "--config"]).arg(&config);
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+    };
+    let running = |text: &str| -> String {
+        let from = text.split("Newest uploads running").nth(1).unwrap();
+        from.split("Newest uploads that ended").next().unwrap().lines().skip(1).collect()
+    };
+    lab.send(Instant::now(), &on_tap(first));
+    page_when(&lab, |page| flying(page) == 2);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !running(&watch()).contains("drop.example") {
+        assert!(Instant::now() < until, "{}", watch());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let text = watch();
+    assert!(running(&text).contains("10.0.0.5") && text.contains("ftp 0, http 2"), "{text}");
+    lab.send(Instant::now(), &on_tap(last));
+    page_when(&lab, |page| flying(page) == 0 && sum(page, "outfall_uploads_total") == 2);
+    while running(&watch()).contains("drop.example") {
+        assert!(Instant::now() < until, "{}", watch());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    sensor.ends();
 }

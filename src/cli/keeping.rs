@@ -2,7 +2,7 @@
 
 use crate::detect::Change;
 use crate::sensor::{JoinedUpload, Outcome};
-use crate::store::{Batch, Bounds, Entry, Pruned, Store, StoreError, UploadRow, WriterCounters, latest};
+use crate::store::{Batch, Bounds, Entry, Pruned, Store, StoreError, UploadRow, WriterCounters, latest, over};
 
 /// Uploads and alerts that are written at once.
 const BATCH: usize = 4_096;
@@ -14,11 +14,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// Takes an outcome, if it is an upload that is over.
+    /// Takes an outcome, if it is an upload.
     pub fn put(&mut self, outcome: &Outcome) {
         if let Outcome::Upload(joined) = outcome {
             let JoinedUpload { upload, attribution, outbound, .. } = joined.as_ref();
-            self.batch.uploads.extend(UploadRow::of(upload, attribution, *outbound));
+            self.batch.uploads.push(UploadRow::of(upload, attribution, *outbound));
         }
     }
 
@@ -32,9 +32,9 @@ impl Found {
         !self.batch.alerts.is_empty()
     }
 
-    /// Forgets the uploads; gives their number.
+    /// Forgets the uploads; gives the number of those that are over.
     pub fn forget_uploads(&mut self) -> u64 {
-        self.batch.uploads.drain(..).count() as u64
+        over(&std::mem::take(&mut self.batch.uploads)) as u64
     }
 
     /// Hands everything over by `to`, with what else changed. What is not taken is kept for the next time: of the alerts and
@@ -54,7 +54,7 @@ impl Found {
         let mut batch = *refused;
         let (alerts, uploads) = (batch.alerts.len().saturating_sub(most), batch.uploads.len().saturating_sub(most));
         batch.alerts.drain(..alerts);
-        batch.uploads.drain(..uploads);
+        let uploads = over(batch.uploads.drain(..uploads).as_slice());
         if batch.changes.len() > most {
             batch.changes = latest(batch.changes);
         }
@@ -101,7 +101,7 @@ impl Keeper {
         batch.changes.extend(changes);
         let Pruned { alerts, waiting, uploads } = self.store.append(&batch, self.bounds)?;
         self.counters.stored += batch.alerts.len() as u64;
-        self.counters.uploads += batch.uploads.len() as u64;
+        self.counters.uploads += over(&batch.uploads) as u64;
         self.counters.pruned += alerts;
         self.counters.pruned_waiting += waiting;
         self.counters.pruned_uploads += uploads;

@@ -16,4 +16,4 @@ pub use alerts::{Alerts, BUCKETS, Latency};
 pub use condition::Condition;
 pub use exposition::text;
 pub use sample::{Level, Process, Sample, ThreadSample};
-pub use server::{Bound, MetricsError, Server, ServerCounters};
+pub use server::{Bound, MetricsError, Server, ServerCounters, answer_to};

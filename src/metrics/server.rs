@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle as Task;
 
@@ -211,7 +211,7 @@ async fn accept(listener: tokio::net::TcpListener, most: usize, timeout: Duratio
     }
 }
 
-async fn serve(stream: TcpStream, timeout: Duration, shared: Arc<Shared>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, timeout: Duration, shared: Arc<Shared>) {
     let answer = |request: Request<Incoming>| {
         let response = shared.answer(request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
@@ -227,6 +227,29 @@ async fn serve(stream: TcpStream, timeout: Duration, shared: Arc<Shared>) {
         Ok(Err(_)) => shared.dropped("broken"),
         Err(_) => shared.dropped("timeout"),
     }
+}
+
+/// What a client gets that sends these bytes, of an endpoint that knows this much, and what was counted of it; no socket is needed.
+///
+/// # Errors
+/// If there can be no event loop.
+pub fn answer_to(sent: &[u8], sample: Option<Sample>) -> io::Result<(Vec<u8>, ServerCounters)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let shared = Arc::new(Shared::default());
+    *held(&shared.known) = sample.map(|sample| Known { sample: Arc::new(sample), since: Instant::now(), page: None });
+    let (mut client, server) = tokio::io::duplex(2 * HEAD);
+    let answered = runtime.block_on(async {
+        let served = tokio::spawn(serve(server, Duration::from_secs(5), Arc::clone(&shared)));
+        let mut answer = Vec::new();
+        // Who is refused before all was said still gets an answer.
+        let _ = client.write_all(sent).await;
+        let _ = client.shutdown().await;
+        let _ = client.read_to_end(&mut answer).await;
+        let _ = served.await;
+        answer
+    });
+    let counters = held(&shared.counters).clone();
+    Ok((answered, counters))
 }
 
 impl Shared {

@@ -32,8 +32,8 @@ pub use report::{
     Timeline,
 };
 pub use uploads::UploadRow;
-pub(crate) use writer::latest;
 pub use writer::{Writer, WriterCounters};
+pub(crate) use writer::{latest, over};
 
 /// How long one connection waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ impl Location {
 pub struct Batch {
     /// Alerts, each with the places that it goes to.
     pub alerts: Vec<(Entry, Vec<String>)>,
-    /// Uploads that are over.
+    /// Uploads; those that still run are listed apart, until they are over.
     pub uploads: Vec<UploadRow>,
     /// What these and earlier uploads changed of what is normal here.
     pub changes: Vec<Change>,
@@ -255,6 +255,15 @@ impl Store {
         transaction.commit()?;
         self.bytes = bytes;
         Ok(pruned)
+    }
+
+    /// Forgets which uploads were running: whoever listed them has ended.
+    ///
+    /// # Errors
+    /// If the disk or the database refuses.
+    pub fn forget_running(&self) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM running", [])?;
+        Ok(())
     }
 
     /// The alerts that wait for a place and have a greater number than `after`, oldest first.

@@ -10,6 +10,8 @@ pub struct Newest {
     pub alerts: Vec<NewestAlert>,
     /// Uploads that are over.
     pub uploads: Vec<NewestUpload>,
+    /// Uploads that run, the largest first: by what was reported of each when it passed `protocol.running_report`.
+    pub running: Vec<NewestUpload>,
 }
 
 /// An alert in short.
@@ -43,7 +45,7 @@ pub struct NewestUpload {
 }
 
 impl Reading {
-    /// The newest alerts and uploads, at most so many of each; an alert that was told anew is there once.
+    /// The newest alerts and uploads, and those that run, at most so many of each; an alert that was told anew is there once.
     ///
     /// # Errors
     /// If the database fails.
@@ -62,10 +64,15 @@ impl Reading {
             Ok(NewestAlert { id, time, severity, text: text.unwrap_or_default() })
         })?;
         let alerts = alerts.collect::<Result<_, _>>()?;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT time, protocol, bytes, coalesce(host, source), process, destination FROM uploads
-             ORDER BY number DESC LIMIT ?",
-        )?;
+        let finished = "SELECT time, protocol, bytes, coalesce(host, source), process, destination FROM uploads
+             ORDER BY number DESC LIMIT ?";
+        let running =
+            "SELECT time, protocol, bytes, host, process, destination FROM running ORDER BY bytes DESC, number LIMIT ?";
+        Ok(Newest { alerts, uploads: self.uploads(finished, most)?, running: self.uploads(running, most)? })
+    }
+
+    fn uploads(&self, query: &str, most: i64) -> Result<Vec<NewestUpload>, StoreError> {
+        let mut statement = self.connection.prepare_cached(query)?;
         let uploads = statement.query_map([most], |row| {
             let (time, protocol, bytes) = (row.get(0)?, row.get(1)?, count(row.get(2)?));
             Ok(NewestUpload {
@@ -77,6 +84,6 @@ impl Reading {
                 destination: row.get(5)?,
             })
         })?;
-        Ok(Newest { alerts, uploads: uploads.collect::<Result<_, _>>()? })
+        Ok(uploads.collect::<Result<_, _>>()?)
     }
 }

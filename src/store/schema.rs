@@ -88,6 +88,18 @@ const MIGRATIONS: &[&str] = &[
         FROM baseline WHERE kind IN ('process-protocol', 'process-destination', 'parent-child');
 ",
     super::exceptions::TABLES,
+    "
+    CREATE TABLE running (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        time TEXT NOT NULL,
+        protocol TEXT NOT NULL,
+        host TEXT NOT NULL,
+        process TEXT,
+        destination TEXT NOT NULL,
+        bytes INTEGER NOT NULL
+    );
+",
 ];
 
 /// Why a file cannot be used.

@@ -112,3 +112,36 @@ fn what_the_disk_does_not_take_is_counted_and_nobody_waits() {
     assert!(counted.queue_full > 0 && counted.failed > 0, "{counted:?}");
     assert_eq!((counted.stored, counted.queue_full + counted.failed), (0, 10));
 }
+
+#[test]
+fn uploads_that_run_are_listed_until_they_end_or_who_listed_them_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    let mut store = Store::open(&path).unwrap();
+    let row = |id: u64, bytes: u64, state| UploadRow {
+        event_id: format!("u{id}"),
+        source: "10.0.0.5".into(),
+        protocol: "http",
+        bytes,
+        state,
+        ..UploadRow::default()
+    };
+    let listed = || -> Vec<(u64, usize)> {
+        let newest = Reading::open(&path).unwrap().newest(5_000).unwrap();
+        newest.running.iter().map(|upload| (upload.bytes, newest.uploads.len())).collect()
+    };
+    let uploads = vec![row(1, 10, "running"), row(2, 30, "running"), row(3, 5, "complete")];
+    store.append(&Batch { uploads, ..Batch::default() }, WIDE).unwrap();
+    assert_eq!(listed(), [(30, 1), (10, 1)]);
+    let uploads = vec![row(1, 20, "running"), row(2, 40, "partial")];
+    store.append(&Batch { uploads, ..Batch::default() }, WIDE).unwrap();
+    assert_eq!(listed(), [(20, 2)]);
+    let uploads = (10..2_010).map(|n| row(n, n, "running")).collect();
+    store.append(&Batch { uploads, ..Batch::default() }, WIDE).unwrap();
+    assert_eq!(listed().len(), 1_000);
+    let writer = Writer::start(store, WIDE, 10, || ()).unwrap();
+    assert!(listed().is_empty());
+    writer.put(Batch { uploads: vec![row(1, 50, "running"), row(9, 50, "complete")], ..Batch::default() }).unwrap();
+    assert_eq!(writer.finish().uploads, 1, "one is over");
+    assert_eq!(listed(), [(50, 3)]);
+}

@@ -48,7 +48,7 @@ pub struct UploadRow {
     pub bytes: u64,
     /// Of those, how many the tap did not deliver.
     pub missing: u64,
-    /// `complete` or `partial`.
+    /// `complete`, `partial` or `running`.
     pub state: &'static str,
     /// The name of the first file.
     pub file: Option<String>,
@@ -59,11 +59,13 @@ pub struct UploadRow {
 }
 
 impl UploadRow {
-    /// Of an upload that is over; none of one that still runs.
-    pub fn of(upload: &Upload, attribution: &Attribution, outbound: bool) -> Option<Self> {
-        if upload.state == State::Running {
-            return None;
-        }
+    /// Whether the upload is over. One that still runs is kept apart, until it is.
+    pub fn is_over(&self) -> bool {
+        self.state != State::Running.name()
+    }
+
+    /// Of an upload.
+    pub fn of(upload: &Upload, attribution: &Attribution, outbound: bool) -> Self {
         let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
         let process = attribution.process();
         let host = attribution.host().map(|host| host.name.as_ref().unwrap_or(&host.id).to_string());
@@ -73,7 +75,7 @@ impl UploadRow {
             Attribution::Unknown { why, .. } => (None, Some(why.name())),
         };
         let server = upload.connection.server;
-        Some(Self {
+        Self {
             event_id: upload.id.to_string(),
             time: upload.start.to_string(),
             start: i64::try_from(upload.start.0).unwrap_or(i64::MAX),
@@ -97,7 +99,7 @@ impl UploadRow {
             file: file.and_then(|file| file.name.clone()),
             sha256: file.and_then(|file| file.sha256.clone()).or_else(|| upload.body.sha256.clone()),
             outbound,
-        })
+        }
     }
 }
 
@@ -117,7 +119,26 @@ pub(super) fn write(connection: &Connection, rows: &[UploadRow], now: i64) -> Re
              unknown = excluded.unknown, bytes = excluded.bytes, missing = excluded.missing, state = excluded.state,
              file = excluded.file, sha256 = excluded.sha256, outbound = excluded.outbound",
     )?;
+    let mut run = connection.prepare_cached(
+        "INSERT INTO running (event_id, time, protocol, host, process, destination, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (event_id) DO UPDATE SET process = excluded.process, bytes = excluded.bytes",
+    )?;
+    let mut end = connection.prepare_cached("DELETE FROM running WHERE event_id = ?")?;
     for row in rows {
+        if !row.is_over() {
+            let host = row.host.as_ref().unwrap_or(&row.source);
+            run.execute(params![
+                row.event_id,
+                row.time,
+                row.protocol,
+                host,
+                row.process,
+                row.destination,
+                whole(row.bytes)
+            ])?;
+            continue;
+        }
+        end.execute([&row.event_id])?;
         put.execute(params![
             row.event_id,
             row.time,
@@ -148,6 +169,9 @@ pub(super) fn write(connection: &Connection, rows: &[UploadRow], now: i64) -> Re
     Ok(())
 }
 
+/// Uploads that run and are listed. Beyond, the oldest are not.
+const RUNNING: i64 = 1_000;
+
 /// Deletes the oldest rows until both bounds hold, and says how many.
 pub(super) fn prune(connection: &Connection, now: i64, age: Span, most: u64) -> Result<u64, rusqlite::Error> {
     let oldest = now.saturating_sub(i64::try_from(age.0 / 1_000_000_000).unwrap_or(i64::MAX));
@@ -157,5 +181,8 @@ pub(super) fn prune(connection: &Connection, now: i64, age: Span, most: u64) -> 
              OR (number < (SELECT min(number) FROM uploads) + 4096 AND stored < ?2)",
         )?
         .execute(params![whole(most), oldest])?;
+    connection
+        .prepare_cached("DELETE FROM running WHERE number <= (SELECT max(number) FROM running) - ?")?
+        .execute([RUNNING])?;
     Ok(old as u64)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{Batch, Bounds, Store, StoreError};
+use super::{Batch, Bounds, Store, StoreError, UploadRow};
 use crate::detect::Change;
 
 /// Batches that are written in one transaction.
@@ -83,6 +83,8 @@ impl Writer {
         queue: usize,
         stored: impl Fn() + Send + 'static,
     ) -> Result<Self, StoreError> {
+        // A list of the last run; where it cannot be written, the transactions will say so.
+        let _ = store.forget_running();
         let (to, from) = bounded(queue);
         let (forgotten, documents) = (AtomicU64::new(store.forgotten), AtomicU64::new(store.bytes));
         let board = Arc::new(Board { pruned_baseline: forgotten, documents, ..Board::default() });
@@ -113,7 +115,7 @@ impl Writer {
     /// As [`Writer::put`], but waits where the queue is full; for a replay, which loses nothing by it.
     pub fn put_patiently(&self, batch: Batch) {
         if let Err(refused) = self.to.send(batch) {
-            self.lost(refused.0.alerts.len() as u64, refused.0.uploads.len() as u64);
+            self.lost(refused.0.alerts.len() as u64, over(&refused.0.uploads) as u64);
         }
     }
 
@@ -201,7 +203,7 @@ impl Work {
         match self.store.append(&self.batch, self.bounds) {
             Ok(pruned) => {
                 add(&self.board.stored, self.batch.alerts.len());
-                add(&self.board.uploads, self.batch.uploads.len());
+                add(&self.board.uploads, over(&self.batch.uploads));
                 self.board.pruned.fetch_add(pruned.alerts, Ordering::Relaxed);
                 self.board.pruned_waiting.fetch_add(pruned.waiting, Ordering::Relaxed);
                 self.board.pruned_uploads.fetch_add(pruned.uploads, Ordering::Relaxed);
@@ -214,7 +216,8 @@ impl Work {
                 // The latest alerts and uploads are kept for when the disk takes them; of the baseline, the last change of each row.
                 let Batch { alerts, uploads, changes } = &mut self.batch;
                 add(&self.board.failed, drop_first(alerts, self.queue));
-                add(&self.board.uploads_lost, drop_first(uploads, self.queue));
+                let most = uploads.len().saturating_sub(self.queue);
+                add(&self.board.uploads_lost, over(uploads.drain(..most).as_slice()));
                 if changes.len() > self.queue {
                     *changes = latest(std::mem::take(changes));
                 }
@@ -231,8 +234,13 @@ impl Work {
             self.write(stored);
         }
         self.board.failed.fetch_add(self.batch.alerts.len() as u64, Ordering::Relaxed);
-        self.board.uploads_lost.fetch_add(self.batch.uploads.len() as u64, Ordering::Relaxed);
+        self.board.uploads_lost.fetch_add(over(&self.batch.uploads) as u64, Ordering::Relaxed);
     }
+}
+
+/// How many of these uploads are over: of one that runs, more comes.
+pub(crate) fn over(uploads: &[UploadRow]) -> usize {
+    uploads.iter().filter(|row| row.is_over()).count()
 }
 
 fn drop_first<T>(all: &mut Vec<T>, most: usize) -> usize {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
@@ -169,19 +169,25 @@ fn draw(frame: &mut Frame<'_>, view: &View, scroll: u16) {
     frame.render_widget(keys, foot);
 }
 
+/// Never by colour alone: such lines begin with a mark or a letter, too.
+fn style(tone: Tone, colours: bool) -> Style {
+    let (style, colour) = match tone {
+        Tone::Plain => (Style::new(), None),
+        Tone::Worst => (Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD), Some(Color::Red)),
+        Tone::Bad => (Style::new().add_modifier(Modifier::REVERSED), Some(Color::LightRed)),
+        Tone::Warn => (Style::new().add_modifier(Modifier::BOLD), Some(Color::Yellow)),
+        Tone::Quiet => (Style::new().add_modifier(Modifier::DIM), None),
+    };
+    colour.filter(|_| colours).map_or(style, |colour| style.fg(colour))
+}
+
 fn column(frame: &mut Frame<'_>, area: Rect, sections: &[Section], scroll: u16) {
+    // See no-color.org.
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut lines = Vec::new();
     for section in sections {
         lines.push(Line::styled(section.title, Style::new().add_modifier(Modifier::BOLD)));
-        lines.extend(section.lines.iter().map(|(tone, text)| {
-            let style = match tone {
-                Tone::Plain => Style::new(),
-                // Not by colour: such lines begin with a mark or a letter, too.
-                Tone::Bad => Style::new().add_modifier(Modifier::REVERSED),
-                Tone::Quiet => Style::new().add_modifier(Modifier::DIM),
-            };
-            Line::styled(format!("  {text}"), style)
-        }));
+        lines.extend(section.lines.iter().map(|(tone, text)| Line::styled(format!("  {text}"), style(*tone, colours))));
     }
     let most = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_sub(area.height);
     frame.render_widget(Paragraph::new(lines).scroll((scroll.min(most), 0)), area);
@@ -195,11 +201,26 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     #[test]
+    fn how_bad_it_is_shows_with_colours_and_without() {
+        let all = [Tone::Plain, Tone::Worst, Tone::Bad, Tone::Warn, Tone::Quiet];
+        for colours in [true, false] {
+            let mut styles: Vec<Style> = all.map(|tone| style(tone, colours)).to_vec();
+            assert!(styles.iter().all(|style| colours || style.fg.is_none()));
+            styles.dedup();
+            assert_eq!(styles.len(), all.len());
+        }
+    }
+
+    #[test]
     fn a_small_terminal_and_a_wide_one_show_what_matters_without_scrolling() {
         let alert = NewestAlert { text: "an alert".to_owned(), severity: 73, ..NewestAlert::default() };
         let view = View {
             now: Some(scrape::Samples::read("outfall_build_info 1\noutfall_kernel_dropped_packets_total 7\n")),
-            newest: Some(Ok(Newest { alerts: vec![alert; NEWEST], uploads: vec![NewestUpload::default(); NEWEST] })),
+            newest: Some(Ok(Newest {
+                alerts: vec![alert; NEWEST],
+                uploads: vec![NewestUpload::default(); NEWEST],
+                running: vec![NewestUpload::default(); NEWEST],
+            })),
             ..View::default()
         };
         for (width, height) in [(80, 24), (200, 50), (20, 5), (1, 1)] {

@@ -6,14 +6,18 @@ use super::scrape::Samples;
 use crate::detect::Severity;
 use crate::endpoint::{printable, shortened};
 use crate::net::{ByteSize, group_digits};
-use crate::store::Newest;
+use crate::store::{Newest, NewestUpload};
 
 /// How a line is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
+    /// As bad as it gets.
+    Worst,
     /// Something was lost, or is amiss.
     Bad,
+    /// Worth a look.
+    Warn,
     /// Nothing to see.
     Quiet,
 }
@@ -79,10 +83,13 @@ impl View {
 
     /// Everything, in the order of its weight.
     pub(super) fn sections(&self) -> Vec<Section> {
+        let mut stored = self.newest.iter().flat_map(stored);
         let mut all = vec![self.sensor()];
-        all.extend(self.newest.iter().flat_map(stored));
+        all.extend(stored.next());
+        all.extend(self.now.as_ref().map(|now| self.losses(now)));
+        all.extend(stored);
         if let Some(now) = &self.now {
-            all.extend([self.rates(), self.losses(now), attribution(now), queues(now)]);
+            all.extend([self.rates(), attribution(now), queues(now)]);
         }
         all
     }
@@ -113,7 +120,7 @@ impl View {
     }
 
     fn rates(&self) -> Section {
-        let lines = vec![
+        let mut lines = vec![
             self.rated("packets", "outfall_capture_packets_total"),
             self.rated("bytes", "outfall_capture_bytes_total"),
             self.rated("connections", "outfall_flows_total"),
@@ -122,6 +129,7 @@ impl View {
             self.rated("endpoint events", "outfall_endpoint_events_total"),
             self.rated("alerts", "outfall_alerts_total"),
         ];
+        lines.extend(self.now.as_ref().map(in_flight));
         Section { title: "Rates and totals", lines }
     }
 
@@ -141,6 +149,14 @@ impl View {
         }
         Section { title: "Lost, at every layer (! grows now)", lines }
     }
+}
+
+/// Uploads under way.
+fn in_flight(now: &Samples) -> (Tone, String) {
+    let by = now.of("outfall_uploads_in_flight");
+    let by: Vec<String> = by.map(|(labels, count)| format!("{} {count}", printable(value(labels)))).collect();
+    let all = group_digits(whole(now.sum("outfall_uploads_in_flight")));
+    (Tone::Plain, format!("{:<18} {all:>14}  {:>18}", "uploads in flight", by.join(", ")))
 }
 
 fn attribution(now: &Samples) -> Section {
@@ -192,15 +208,14 @@ fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
             return vec![Section { title: "Alerts", lines: vec![(Tone::Bad, line)] }];
         }
     };
-    let day = |time: &str| printable(time).chars().take(19).collect::<String>().replace('T', " ");
     let mut alerts: Vec<_> = newest
         .alerts
         .iter()
         .map(|alert| {
             let (tone, letter) = match Severity::of(alert.severity) {
-                Severity::Critical => (Tone::Bad, 'C'),
+                Severity::Critical => (Tone::Worst, 'C'),
                 Severity::High => (Tone::Bad, 'H'),
-                Severity::Medium => (Tone::Plain, 'M'),
+                Severity::Medium => (Tone::Warn, 'M'),
                 Severity::Low => (Tone::Quiet, 'L'),
             };
             let text = shortened(&alert.text, 96);
@@ -210,8 +225,22 @@ fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
     if alerts.is_empty() {
         alerts.push((Tone::Quiet, "none".to_owned()));
     }
-    let mut uploads: Vec<_> = newest
-        .uploads
+    vec![
+        Section { title: "Newest alerts (C critical, H high, M medium, L low)", lines: alerts },
+        Section {
+            title: "Newest uploads running, by what was seen of them when they grew large",
+            lines: uploads(&newest.running),
+        },
+        Section { title: "Newest uploads that ended", lines: uploads(&newest.uploads) },
+    ]
+}
+
+fn day(time: &str) -> String {
+    printable(time).chars().take(19).collect::<String>().replace('T', " ")
+}
+
+fn uploads(all: &[NewestUpload]) -> Vec<(Tone, String)> {
+    let mut lines: Vec<_> = all
         .iter()
         .map(|upload| {
             let process =
@@ -228,13 +257,10 @@ fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
             (Tone::Plain, text)
         })
         .collect();
-    if uploads.is_empty() {
-        uploads.push((Tone::Quiet, "none".to_owned()));
+    if lines.is_empty() {
+        lines.push((Tone::Quiet, "none".to_owned()));
     }
-    vec![
-        Section { title: "Newest alerts (C critical, H high, M medium, L low)", lines: alerts },
-        Section { title: "Newest uploads", lines: uploads },
-    ]
+    lines
 }
 
 #[cfg(test)]
@@ -266,7 +292,7 @@ mod tests {
             now: Some(text(3_000, 7)),
             before: Some((text(1_000, 5), Duration::from_secs(2))),
             gone: None,
-            newest: Some(Ok(Newest { alerts: vec![alert], uploads: vec![upload] })),
+            newest: Some(Ok(Newest { alerts: vec![alert], uploads: vec![upload.clone()], running: vec![upload] })),
         }
     }
 
