@@ -39,6 +39,9 @@ pub(super) fn document(alert: &Alert) -> Document {
         document.set_some("destination.as.organization.name", place.organization.as_deref());
         document.set_some("destination.geo.country_iso_code", place.country.as_deref());
     }
+    if alert.told > 1 {
+        document.set("outfall.alert.told", alert.told);
+    }
     if let Some(story) = &alert.story {
         story.write(&mut document);
     }

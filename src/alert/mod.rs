@@ -37,6 +37,8 @@ pub struct Alert {
     pub loss: Option<Loss>,
     /// The uploads that it stands for, if there are several.
     pub story: Option<Box<Story>>,
+    /// How many times it was told, this one included; 0 before it is.
+    pub told: u64,
     /// The exception that covers it, such as `EX-0007`: it is kept and counted, and delivered to nobody.
     pub suppressed: Option<String>,
     /// What to do now, step by step, with the alert's own facts.
@@ -72,6 +74,7 @@ impl Alert {
             verdict,
             loss: None,
             story: None,
+            told: 0,
             suppressed: None,
             playbook: Vec::new(),
         }

@@ -35,7 +35,10 @@ pub fn event(document: &Object, sensor: &str) -> Object {
     let mut left = document.clone();
     let is_finding = json::text(document, "event.dataset") == Some("outfall.alert");
     let mut event = Object::new();
-    let (category, class, activity) = if is_finding { (2, 2_004, 1) } else { (0, 0, 99) };
+    let told = json::at(document, "outfall.alert.told").and_then(Value::as_u64).unwrap_or(1);
+    // 1: created, 2: updated. Nobody here closes a finding.
+    let activity = if told > 1 { 2 } else { 1 };
+    let (category, class, activity) = if is_finding { (2, 2_004, activity) } else { (0, 0, 99) };
     for (path, value) in [
         ("activity_id", activity),
         ("category_uid", category),
@@ -58,7 +61,13 @@ pub fn event(document: &Object, sensor: &str) -> Object {
     if !sensor.is_empty() {
         put(&mut event, "metadata.loggers", json!([{ "name": sensor }]));
     }
-    set(&mut event, "metadata.uid", &mut left, "event.id");
+    let id = take(&mut left, "event.id").unwrap_or_default();
+    if let (Some(id), 2..) = (id.as_str(), told) {
+        // An update is an event of its own, of the same finding.
+        put(&mut event, "metadata.uid", format!("{id}-{told}").into());
+    } else {
+        put(&mut event, "metadata.uid", id.clone());
+    }
     set(&mut event, "message", &mut left, "message");
     for known in ["event.severity", "event.dataset", "event.kind"] {
         take(&mut left, known);
@@ -67,7 +76,13 @@ pub fn event(document: &Object, sensor: &str) -> Object {
         put(&mut event, "is_alert", true.into());
         // New: nobody has looked at it yet.
         put(&mut event, "status_id", 1.into());
+        put(&mut event, "finding_info.uid", id);
         finding(&mut event, &mut left);
+        let confidence = json::text(&left, "outfall.alert.confidence").and_then(confidence);
+        if let Some(confidence) = confidence {
+            take(&mut left, "outfall.alert.confidence");
+            put(&mut event, "confidence_id", confidence.into());
+        }
         let evidence = evidence(&mut left);
         if !evidence.is_empty() {
             put(&mut event, "evidences", Value::Array(vec![evidence.into()]));
@@ -80,8 +95,6 @@ pub fn event(document: &Object, sensor: &str) -> Object {
 }
 
 fn finding(event: &mut Object, left: &mut Object) {
-    let id = json::at(event, "metadata.uid").cloned().unwrap_or_default();
-    put(event, "finding_info.uid", id);
     let title = json::text(left, "rule.name").unwrap_or("alert").to_owned();
     put(event, "finding_info.title", title.into());
     take(left, "rule.name");
@@ -223,6 +236,11 @@ fn severity(event: u64) -> u64 {
     }
 }
 
+/// How sure the verdict is.
+fn confidence(name: &str) -> Option<u64> {
+    ["low", "medium", "high"].iter().position(|known| *known == name).map(|place| place as u64 + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,31 +273,231 @@ mod tests {
         }))
     }
 
-    /// What the schema requires of an object, by where it stands.
+    /// What stands where, by the schema: the type of each attribute that is written, whether it is required, and for an
+    /// identifier which values there are.
+    #[derive(Clone, Copy)]
+    enum Is {
+        Text,
+        Number,
+        /// Milliseconds since the Unix epoch.
+        Time,
+        Flag,
+        /// One of these.
+        Of(&'static [u64]),
+        An(&'static str),
+        ListOf(&'static str),
+        /// Anything.
+        Any,
+    }
+
+    use Is::{An, Any, Flag, ListOf, Number, Of, Text, Time};
+
+    type Attributes = &'static [(&'static str, Is)];
+
+    /// Of each object: attributes, of which those are required, and of which there has to be one.
+    fn schema(name: &str) -> (Attributes, &'static [&'static str], &'static [&'static str]) {
+        match name {
+            "base_event" => (
+                &[
+                    ("activity_id", Of(&[0, 99])),
+                    ("activity_name", Text),
+                    ("category_uid", Of(&[0])),
+                    ("class_uid", Of(&[0])),
+                    ("type_uid", Of(&[0, 99])),
+                    ("severity_id", Of(&[0, 1, 2, 3, 4, 5, 6, 99])),
+                    ("time", Time),
+                    ("start_time", Time),
+                    ("end_time", Time),
+                    ("metadata", An("metadata")),
+                    ("message", Text),
+                    ("unmapped", Any),
+                ],
+                &["activity_id", "category_uid", "class_uid", "type_uid", "severity_id", "time", "metadata"],
+                &[],
+            ),
+            "detection_finding" => (
+                &[
+                    ("activity_id", Of(&[0, 1, 2, 3, 99])),
+                    ("category_uid", Of(&[2])),
+                    ("class_uid", Of(&[2_004])),
+                    ("type_uid", Of(&[200_400, 200_401, 200_402, 200_403, 200_499])),
+                    ("severity_id", Of(&[0, 1, 2, 3, 4, 5, 6, 99])),
+                    ("confidence_id", Of(&[0, 1, 2, 3, 99])),
+                    ("status_id", Of(&[0, 1, 2, 3, 4, 5, 6, 99])),
+                    ("is_alert", Flag),
+                    ("time", Time),
+                    ("start_time", Time),
+                    ("end_time", Time),
+                    ("metadata", An("metadata")),
+                    ("finding_info", An("finding_info")),
+                    ("evidences", ListOf("evidences")),
+                    ("message", Text),
+                    ("unmapped", Any),
+                ],
+                &[
+                    "activity_id",
+                    "category_uid",
+                    "class_uid",
+                    "type_uid",
+                    "severity_id",
+                    "time",
+                    "metadata",
+                    "finding_info",
+                ],
+                &[],
+            ),
+            "metadata" => (
+                &[("version", Text), ("uid", Text), ("product", An("product")), ("loggers", ListOf("logger"))],
+                &["version", "product"],
+                &[],
+            ),
+            "product" => (&[("name", Text), ("vendor_name", Text), ("version", Text)], &[], &["name", "uid"]),
+            "logger" => (&[("name", Text)], &[], &["name", "uid"]),
+            "finding_info" => (
+                &[("uid", Text), ("title", Text), ("analytic", An("analytic")), ("attacks", ListOf("attack"))],
+                &["uid"],
+                &[],
+            ),
+            "analytic" => (
+                &[("type_id", Of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 99])), ("uid", Text), ("name", Text)],
+                &["type_id"],
+                &["name", "uid"],
+            ),
+            "attack" => (
+                &[("tactic", An("tactic")), ("technique", An("technique")), ("sub_technique", An("technique"))],
+                &[],
+                &["tactic", "technique", "sub_technique"],
+            ),
+            "tactic" | "technique" => (&[("uid", Text), ("name", Text)], &[], &["name", "uid"]),
+            "evidences" => (
+                &[
+                    ("src_endpoint", An("network_endpoint")),
+                    ("dst_endpoint", An("network_endpoint")),
+                    ("connection_info", An("network_connection_info")),
+                    ("device", An("device")),
+                    ("actor", An("actor")),
+                    ("file", An("file")),
+                    ("url", An("url")),
+                    ("http_request", An("http_request")),
+                    ("http_response", An("http_response")),
+                ],
+                &[],
+                &["actor", "connection_info", "device", "dst_endpoint", "file", "src_endpoint", "url"],
+            ),
+            "network_endpoint" => (
+                &[("ip", Text), ("port", Number), ("hostname", Text), ("svc_name", Text)],
+                &[],
+                &["ip", "uid", "name", "hostname", "svc_name"],
+            ),
+            "network_connection_info" => (
+                &[("direction_id", Of(&[0, 1, 2, 3, 4, 99])), ("protocol_name", Text), ("community_uid", Text)],
+                &["direction_id"],
+                &[],
+            ),
+            "device" => (
+                &[("type_id", Of(&[0, 1, 2, 3, 99])), ("uid", Text), ("hostname", Text), ("domain", Text)],
+                &["type_id"],
+                &["ip", "uid", "name", "hostname"],
+            ),
+            "actor" => (&[("process", An("process")), ("user", An("user"))], &[], &["process", "user"]),
+            "process" => (
+                &[
+                    ("pid", Number),
+                    ("name", Text),
+                    ("cmd_line", Text),
+                    ("created_time", Time),
+                    ("file", An("file")),
+                    ("parent_process", An("process")),
+                ],
+                &[],
+                &["pid", "uid"],
+            ),
+            "file" => (
+                &[
+                    ("name", Text),
+                    ("type_id", Of(&[0, 1, 2, 3, 4, 5, 6, 7, 99])),
+                    ("path", Text),
+                    ("size", Number),
+                    ("mime_type", Text),
+                    ("hashes", ListOf("fingerprint")),
+                ],
+                &["name", "type_id"],
+                &[],
+            ),
+            "fingerprint" => (
+                &[("algorithm_id", Of(&[0, 1, 2, 3, 4, 5, 6, 7, 99])), ("algorithm", Text), ("value", Text)],
+                &["algorithm_id", "value"],
+                &[],
+            ),
+            "user" => (&[("name", Text), ("domain", Text), ("uid", Text)], &[], &["account", "name", "uid"]),
+            "url" => (&[("url_string", Text)], &[], &["url_string", "path"]),
+            "http_request" => (&[("http_method", Text), ("user_agent", Text), ("version", Text)], &[], &[]),
+            "http_response" => (&[("code", Number)], &["code"], &[]),
+            other => panic!("{other}: not in the table"),
+        }
+    }
+
+    /// Whether a value is what the schema says of it.
+    fn check(value: &Value, is: Is, at: &str) {
+        let fits = match is {
+            Text => value.as_str().is_some_and(|text| !text.is_empty()),
+            Number => value.is_u64(),
+            Time => value.as_u64().is_some_and(|time| (1_000_000_000_000..10_000_000_000_000).contains(&time)),
+            Flag => value.is_boolean(),
+            Of(known) => value.as_u64().is_some_and(|id| known.contains(&id)),
+            An(name) => return check_object(value.as_object().unwrap_or_else(|| panic!("{at}: {value}")), name, at),
+            ListOf(name) => {
+                let list = value.as_array().filter(|list| !list.is_empty()).unwrap_or_else(|| panic!("{at}: {value}"));
+                return list.iter().for_each(|item| check(item, An(name), at));
+            }
+            Any => true,
+        };
+        assert!(fits, "{at}: {value}");
+    }
+
+    fn check_object(object: &Object, name: &str, at: &str) {
+        let (attributes, required, one_of) = schema(name);
+        for (key, value) in object {
+            let is = attributes.iter().find(|(known, _)| known == key);
+            check(value, is.unwrap_or_else(|| panic!("{at}: {name} has no {key}")).1, &format!("{at}.{key}"));
+        }
+        required.iter().for_each(|key| assert!(object.contains_key(*key), "{at}: {name} lacks {key}"));
+        assert!(one_of.is_empty() || one_of.iter().any(|key| object.contains_key(*key)), "{at}: {name} is empty");
+    }
+
+    /// What the schema says of an event, its classes and objects as far as they are written here.
     fn required(event: &Object) {
         let number = |path: &str| json::at(event, path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path}"));
-        let text = |path: &str| json::text(event, path).unwrap_or_else(|| panic!("{path}"));
         assert_eq!(number("type_uid"), number("class_uid") * 100 + number("activity_id"));
-        assert!(number("category_uid") <= 8 && number("severity_id") <= 6 && number("time") > 1_000_000_000_000);
-        assert_eq!(text("metadata.version"), VERSION);
-        assert_eq!((text("metadata.product.name"), text("metadata.product.vendor_name")), ("Outfall", "Outfall"));
-        if number("class_uid") == 2_004 {
-            assert!(!text("finding_info.uid").is_empty() && !text("finding_info.title").is_empty());
+        assert_eq!(json::text(event, "metadata.version"), Some(VERSION));
+        let class = if number("class_uid") == 2_004 { "detection_finding" } else { "base_event" };
+        check_object(event, class, class);
+    }
+
+    #[test]
+    fn what_is_left_where_there_is_no_room_is_what_the_schema_requires() {
+        let whole = event(&alert(), "sensor-1");
+        let mut left = Object::new();
+        for path in LEAST {
+            put(&mut left, path, json::at(&whole, path).unwrap().clone());
         }
-        for (path, needs) in [
-            ("finding_info.analytic", &["type_id"][..]),
-            ("connection_info", &["direction_id"]),
-            ("device", &["type_id"]),
-            ("file", &["name", "type_id"]),
-            ("actor.process", &["pid"]),
-            ("actor.process.file", &["name", "type_id"]),
-        ] {
-            let evidence = event.get("evidences").and_then(|list| list[0].as_object());
-            let places = [Some(event), evidence].into_iter().flatten().filter_map(|object| json::at(object, path));
-            for place in places {
-                needs.iter().for_each(|need| assert!(place.get(need).is_some(), "{path}.{need}"));
-            }
-        }
+        required(&left);
+    }
+
+    #[test]
+    fn an_alert_that_is_told_anew_updates_its_finding() {
+        let mut document = alert();
+        put(&mut document, "outfall.alert.told", 3.into());
+        put(&mut document, "outfall.alert.confidence", "high".into());
+        let event = event(&document, "");
+        required(&event);
+        assert_eq!(
+            (&event["activity_id"], &event["type_uid"], &event["confidence_id"]),
+            (&2.into(), &200_402.into(), &3.into())
+        );
+        assert_eq!(json::text(&event, "finding_info.uid"), Some("0123"));
+        assert_eq!(json::text(&event, "metadata.uid"), Some("0123-3"), "an event of its own");
+        assert!(json::at(&event, "unmapped.outfall.alert.confidence").is_none());
     }
 
     #[test]

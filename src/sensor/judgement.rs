@@ -222,7 +222,7 @@ impl Judgement {
                 if !self.live {
                     self.judge_waiting(now, sink);
                 }
-                let alert = due.and_then(|due| self.judge(*due, sink));
+                let alert = due.and_then(|due| self.judge(*due, 0, sink));
                 if let Some(unanswered) = self.unanswered.back_mut().filter(|_| asked) {
                     unanswered.alert = alert;
                 }
@@ -271,11 +271,9 @@ impl Judgement {
             self.counters.corrected += 1;
             sink(Outcome::Upload(Box::new(joined.clone())));
             // What was an alert before is the same one, told anew.
-            if let Some(old) = alert {
-                self.stories.withdraw(&old);
-            }
+            let told = if let Some(old) = &alert { self.stories.withdraw(old) } else { 0 };
             if joined.outbound {
-                self.judge(joined, sink);
+                self.judge(joined, told, sink);
             }
         }
     }
@@ -337,7 +335,7 @@ impl Judgement {
     fn judge_waiting(&mut self, now: Timestamp, sink: &mut impl FnMut(Outcome)) {
         while self.waiting.front().is_some_and(|joined| joined.upload.end.after(self.hindsight) < now) {
             if let Some(joined) = self.waiting.pop_front() {
-                self.judge(*joined, sink);
+                self.judge(*joined, 0, sink);
             }
         }
     }
@@ -346,13 +344,13 @@ impl Judgement {
     pub fn finish(&mut self, sink: &mut impl FnMut(Outcome)) {
         self.join_unjoined(sink);
         while let Some(joined) = self.waiting.pop_front() {
-            self.judge(*joined, sink);
+            self.judge(*joined, 0, sink);
         }
         self.stories.end_all(&mut |alert| sink(told(&self.playbook, alert)));
     }
 
-    /// The alert, if it is one. What is over then teaches what is normal.
-    fn judge(&mut self, joined: JoinedUpload, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
+    /// The alert, if it is one, which was told so many times `before`. What is over then teaches what is normal.
+    fn judge(&mut self, joined: JoinedUpload, before: u64, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
         let JoinedUpload { upload, attribution, links, corrected, .. } = joined;
         let at = upload.end;
         if self.live {
@@ -380,7 +378,7 @@ impl Judgement {
         self.counters.held += u64::from(verdict.held);
         let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
         let suppressed = excepted.map(|id| id.to_string());
-        let alert = Alert { loss, suppressed, ..Alert::new(upload, attribution, links, verdict) };
+        let alert = Alert { loss, suppressed, told: before, ..Alert::new(upload, attribution, links, verdict) };
         let mut tell = |alert| sink(told(&self.playbook, alert));
         if alert.suppressed.is_some() {
             // It belongs to no story: nobody is told.

@@ -69,7 +69,7 @@ impl Stories {
     pub fn take(&mut self, alert: Alert, sink: &mut impl FnMut(Alert)) {
         if self.window == Span(0) {
             self.counters.stories += 1;
-            return sink(alert);
+            return sink(Alert { told: alert.told + 1, ..alert });
         }
         let key = key(&alert);
         let at = alert.upload.start;
@@ -105,16 +105,20 @@ impl Stories {
         self.next += 1;
     }
 
-    /// An upload is judged anew with its process, by which it may belong elsewhere: a story of it alone is taken back.
-    pub fn withdraw(&mut self, old: &Alert) {
-        let Some(number) = self.by_key.get(&key(old)).copied() else { return };
+    /// An upload is judged anew with its process, by which it may belong elsewhere: a story of it alone is taken back. Says how
+    /// many times that upload's alert was told.
+    pub fn withdraw(&mut self, old: &Alert) -> u64 {
+        let Some(number) = self.by_key.get(&key(old)).copied() else { return 1 };
         let alone = |open: &Open| open.story.uploads == 1 && open.alert.upload.id == old.upload.id;
         if self.open.get(&number).is_some_and(alone)
             && let Some(open) = self.open.remove(&number)
         {
             self.by_key.remove(&open.key);
             self.counters.stories -= 1;
+            return open.alert.told;
         }
+        // As one of a story that goes on under another identifier, unless it was its first.
+        u64::from(self.open.get(&number).is_none_or(|open| open.alert.id == old.id))
     }
 
     /// Ends the stories that are over at that time.
@@ -155,7 +159,7 @@ impl Open {
         self.untold = true;
         if again || alert.verdict.severity > self.alert.verdict.severity {
             // The first alert's identifier is the story's.
-            *self.alert = Alert { id: self.alert.id, ..alert };
+            *self.alert = Alert { id: self.alert.id, told: self.alert.told, ..alert };
             if again {
                 // An upload that ended, or whose process became known, is told whatever changed.
                 self.reasons.clear();
@@ -173,6 +177,7 @@ impl Open {
         self.told = self.alert.verdict.severity;
         self.reasons.extend(self.alert.verdict.reasons.iter().map(|reason| reason.id()));
         self.untold = false;
+        self.alert.told += 1;
         let story = (self.story.uploads > 1).then(|| Box::new(self.story.clone()));
         sink(Alert { story, ..(*self.alert).clone() });
     }
