@@ -171,3 +171,30 @@ fn a_browser_has_nothing_to_say_about_it() {
     std::fs::write(&bad, page.replacen("<style>", "<style> ", 1)).unwrap();
     assert_ne!(console(&bad, &folder.path().join("bad")), "");
 }
+
+/// What a live sensor lost is in the database, and in the report of it, as its closing summary said it.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_live_sensor_lost_is_in_the_report_of_its_database() {
+    use common::lab::{self, Lab};
+    let Ok(lab) = Lab::new("reported", 1).map_err(|reason| skip("reported", &reason)) else { return };
+    let config = lab.file("outfall.toml", "");
+    let sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+    let (frames, _) = lab::frames(&common::Story::named("http-multipart").capture());
+    // Without one in the middle of the body.
+    let missing = frames.iter().enumerate().filter(|(_, (_, frame))| frame.len() > 1_000).nth(5).unwrap().0;
+    let sent: Vec<_> =
+        frames.into_iter().enumerate().filter(|(n, _)| *n != missing).map(|(_, timed)| (0, timed)).collect();
+    lab.send(std::time::Instant::now(), &sent);
+    let (_, said) = sensor.ends();
+    let database = config.with_file_name("outfall.db");
+    let page = report(&["--state", database.to_str().unwrap()], lab.folder.path());
+    let losses = table(&page, "losses");
+    let plain: Vec<Vec<String>> = losses.iter().map(|row| vec![row[0].clone(), row[1].replace(',', "")]).collect();
+    assert_eq!(plain, sql(&database, "SELECT what, count FROM losses WHERE what != '' ORDER BY rowid"));
+    assert!(losses.iter().any(|row| row[0] == "gaps in streams that the tap lost" && row[1] == "1"), "{losses:?}");
+    for row in &losses {
+        assert!(said.contains(&format!("{} {}", row[1], row[0])), "{row:?}: {said}");
+    }
+    assert!(page.contains("by all that 1 run of the sensor counted"));
+}

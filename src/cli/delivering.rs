@@ -9,7 +9,7 @@ use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Opened
 use crate::detect::{Change, Row};
 use crate::net::group_digits;
 use crate::sensor::Outcome;
-use crate::store::Location;
+use crate::store::{Location, Losses};
 
 /// The store and delivery at work, if anything is kept.
 pub struct Delivering {
@@ -72,6 +72,23 @@ impl Delivering {
     /// How often the store could not be written to.
     pub fn refused(&self) -> u64 {
         self.delivery.as_ref().map_or(0, |delivery| delivery.writer().counters().refused)
+    }
+
+    /// Alerts and deliveries of alerts that were given up.
+    pub fn given_up(&self) -> u64 {
+        let of = |counted: Counters| {
+            let store = counted.store;
+            let fits: u64 = counted.collectors.iter().map(|collector| collector.dropped).sum();
+            store.queue_full + store.failed + store.pruned_waiting + fits
+        };
+        self.counters().map_or(0, of)
+    }
+
+    /// Keeps what was lost so far in the run that began at this time.
+    pub fn keep_losses(&mut self, run: i64, losses: Vec<(&'static str, u64)>) {
+        if self.keeps {
+            self.found.losses(Losses { run, counts: losses });
+        }
     }
 
     /// Says where alerts go.

@@ -2,7 +2,7 @@
 
 use crate::detect::Change;
 use crate::sensor::{JoinedUpload, Outcome};
-use crate::store::{Batch, Bounds, Entry, Pruned, Store, StoreError, UploadRow, WriterCounters, latest, over};
+use crate::store::{Batch, Bounds, Entry, Losses, Pruned, Store, StoreError, UploadRow, WriterCounters, latest, over};
 
 /// Uploads and alerts that are written at once.
 const BATCH: usize = 4_096;
@@ -27,6 +27,11 @@ impl Found {
         self.batch.alerts.push((entry, destinations));
     }
 
+    /// Takes what was lost so far; it takes the place of what was told before.
+    pub fn losses(&mut self, losses: Losses) {
+        self.batch.losses = Some(losses);
+    }
+
     /// Whether there are alerts, which should not wait.
     pub fn is_urgent(&self) -> bool {
         !self.batch.alerts.is_empty()
@@ -46,8 +51,8 @@ impl Found {
         to: impl FnOnce(Batch) -> Result<(), Box<Batch>>,
     ) -> (u64, u64) {
         self.batch.changes.extend(changes);
-        let Batch { alerts, uploads, changes } = &self.batch;
-        if alerts.is_empty() && uploads.is_empty() && changes.is_empty() {
+        let Batch { alerts, uploads, changes, losses } = &self.batch;
+        if alerts.is_empty() && uploads.is_empty() && changes.is_empty() && losses.is_none() {
             return (0, 0);
         }
         let Err(refused) = to(std::mem::take(&mut self.batch)) else { return (0, 0) };

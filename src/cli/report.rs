@@ -132,13 +132,19 @@ fn read(
     args: &ReportArgs,
     path: &Path,
     sources: Vec<String>,
-    losses: Option<Vec<(String, u64)>>,
+    mut losses: Option<Vec<(String, u64)>>,
 ) -> anyhow::Result<ReportData> {
     let whole = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     let reading = Reading::open(path)?;
     let digest = reading.digest(&DigestBounds { alerts: whole(args.alerts), named: whole(args.top), slots: SLOTS })?;
     let reviewed = args.at.or(digest.span.map(|(_, end)| end)).unwrap_or_default();
     let bounds = ReviewBounds { now: reviewed, soon: SOON, unused: UNUSED, wide: WIDE };
+    let mut runs = 0;
+    if losses.is_none() {
+        let (counted, of) = reading.losses()?;
+        runs = of;
+        losses = (runs > 0).then_some(counted);
+    }
     let all = reading.into_exceptions()?;
     let exceptions = all.len() as u64;
     let due = all.into_iter().map(|(exception, usage)| {
@@ -146,7 +152,7 @@ fn read(
         Due { exception, findings }
     });
     let due = due.filter(|due| !due.findings.is_empty()).collect();
-    Ok(ReportData { sources, digest, reviewed, exceptions, due, losses })
+    Ok(ReportData { sources, digest, reviewed, exceptions, due, losses, runs })
 }
 
 /// Beside its place first: who looks meanwhile sees the old file or the new one.

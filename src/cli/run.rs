@@ -26,7 +26,7 @@ use crate::config::{Config, is_interface};
 use crate::deliver::{self, Opened, Prepared};
 use crate::detect::Places;
 use crate::endpoint::listener::{Bound, ListenerCounters};
-use crate::endpoint::{History, printable};
+use crate::endpoint::{self, History, printable};
 use crate::evidence::WriterCounters;
 use crate::metrics::ServerCounters;
 use crate::sensor::live::{Live, LiveCounters};
@@ -146,7 +146,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         judgement.restore(rows);
     }
     excepting.follow(&mut judgement, &mut |line| log(&line));
-    let (mut stuck, mut journal_refused, mut store_refused) = (Vec::new(), 0, 0);
+    let (mut stuck, mut journal_refused, mut store_refused, mut given_up) = (Vec::new(), 0, 0, 0);
+    let started = i64::try_from(live::now().0 / 1_000_000_000).unwrap_or(i64::MAX);
     let put = |outcome: Outcome,
                output: &mut Output<Target>,
                delivering: &mut Delivering,
@@ -189,6 +190,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             put(outcome, &mut output, &mut delivering, &mut metering, &mut evidencing)
         });
         delivering.keep(judgement.changes());
+        let dropped = delivering.given_up();
+        sensor.alerts_dropped(dropped.saturating_sub(std::mem::replace(&mut given_up, dropped)));
         let refused = delivering.refused();
         sensor.store_refused(refused.saturating_sub(std::mem::replace(&mut store_refused, refused)));
         if delivering.is_without_store() {
@@ -215,7 +218,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
             reported = Instant::now();
-            counters::lines(&sensor.counters()).iter().for_each(|line| log(line));
+            let counted = Counted {
+                live: sensor.counters(),
+                listened: listening.as_ref().map(Listening::counters),
+                delivered: delivering.counters(),
+                shelved: evidencing.counters(),
+                asked: None,
+            };
+            counters::lines(&counted.live).iter().for_each(|line| log(line));
+            delivering.keep_losses(started, lost(&counted, &judgement, &events));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
             delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
         }
@@ -250,9 +261,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     delivering.keep(judgement.changes());
     evidencing.keep(judgement.history(), &mut |line| log(&line));
     let shelved = evidencing.finish(&mut |line| log(&line));
-    let delivered = delivering.finish(&mut |line| log(&line));
     let asked = metering.finish();
-    let counted = Counted { live: finished?, listened, delivered, shelved, asked };
+    let live = match finished {
+        Ok(live) => live,
+        Err(error) => {
+            delivering.finish(&mut |line| log(&line));
+            return Err(error.into());
+        }
+    };
+    let mut counted = Counted { live, listened, delivered: delivering.counters(), shelved, asked };
+    delivering.keep_losses(started, lost(&counted, &judgement, &events));
+    delivering.keep(Vec::new());
+    counted.delivered = delivering.finish(&mut |line| log(&line));
     counters::lines(&counted.live).iter().for_each(|line| log(line));
     close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
@@ -383,15 +403,9 @@ struct Counted {
     asked: Option<ServerCounters>,
 }
 
-fn close(
-    args: &RunArgs,
-    mut output: Output<Target>,
-    counted: &Counted,
-    judgement: &Judgement,
-    events: &Events,
-) -> anyhow::Result<()> {
+/// What endpoints said, and what was lost anywhere but in the capture threads.
+fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<(&'static str, u64)>) {
     let Counted { live, listened, delivered, shelved, asked } = counted;
-    let (capture, sensor) = counters::totals(live);
     let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
         intake.add(&listened.intake);
@@ -400,8 +414,29 @@ fn close(
     losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
     losses.extend(shelved.as_ref().map(evidencing::losses).unwrap_or_default());
     losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
+    (intake, losses)
+}
+
+/// Everything that was lost, as far as it happened.
+fn lost(counted: &Counted, judgement: &Judgement, events: &Events) -> Vec<(&'static str, u64)> {
+    let (capture, sensor) = counters::totals(&counted.live);
+    let (intake, beside) = lost_beside(counted, events);
+    let mut losses = summary::losses(&capture, &sensor, judgement, &intake);
+    losses.extend(beside.into_iter().filter(|(_, count)| *count > 0));
+    losses
+}
+
+fn close(
+    args: &RunArgs,
+    mut output: Output<Target>,
+    counted: &Counted,
+    judgement: &Judgement,
+    events: &Events,
+) -> anyhow::Result<()> {
+    let (capture, sensor) = counters::totals(&counted.live);
+    let (intake, losses) = lost_beside(counted, events);
     let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
-    text.push_str(&delivered.as_ref().map(delivering::summary).unwrap_or_default());
+    text.push_str(&counted.delivered.as_ref().map(delivering::summary).unwrap_or_default());
     if args.json {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());

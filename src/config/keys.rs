@@ -339,25 +339,27 @@ settings! {
 
     /// Evidence of alerts, as `outfall evidence` writes it, and `outfall run` by itself where it has a directory.
     evidence: Evidence {
-        /// Where `outfall run` writes the evidence of each alert by itself, a folder for each; if the path is relative, then to
-        /// this file's directory. The sensor has to be able to write there. Empty: it writes none, and keeps no packets.
+        /// Where `outfall run` writes the evidence of each alert by itself, a folder for each; if the path is relative,
+        /// then to this file's directory. The sensor has to be able to write there. Empty: it writes none, and keeps no
+        /// packets.
         directory: String = String::new(), NEW_OR_NONE;
         /// Of which alerts: `low`, `medium`, `high` or `critical`, and those above.
         minimum_severity: String = "low".to_owned(), SEVERITY;
         /// What may lie in the directory. Reached: the oldest evidence is deleted, and counted.
         max_disk: ByteSize = ByteSize(GIB), ByteSize(MIB)..=ByteSize(TIB);
-        /// What stays free on its disk. Reached: the oldest evidence is deleted; when there is none left, none is written, and
-        /// both are counted.
+        /// What stays free on its disk. Reached: the oldest evidence is deleted; when there is none left, none is written,
+        /// and both are counted.
         min_free: ByteSize = ByteSize(GIB), ByteSize(0)..=ByteSize(TIB);
         /// Alerts that may wait for their evidence to be written. Reached: a further one gets none, and is counted.
         queue: u64 = 64, 1..=10_000;
-        /// For packets that an alert may want, with a directory, all capture threads together. Reached: the connection that was
-        /// silent the longest is forgotten, and counted.
+        /// For packets that an alert may want, with a directory, all capture threads together. Reached: the connection that
+        /// was silent the longest is forgotten, and counted.
         memory: ByteSize = ByteSize(64 * MIB), ByteSize(MIB)..=ByteSize(TIB);
-        /// Of it, packets of one connection. Reached: half of it stays with the first ones, half goes to the most recent ones, and
-        /// the manifest says how many between are gone.
+        /// Of it, packets of one connection. Reached: half of it stays with the first ones, half goes to the most recent
+        /// ones, and the manifest says how many between are gone.
         per_connection: ByteSize = ByteSize(MIB), ByteSize(8 * KIB)..=ByteSize(TIB);
-        /// Events of an alert's host that are told anew in it. Reached: the latest ones are left out, which the manifest says.
+        /// Events of an alert's host that are told anew in it. Reached: the latest ones are left out, which the manifest
+        /// says.
         max_events: u64 = 10_000, 1..=10_000_000;
         /// Put the uploaded files themselves into the evidence, if they were seen whole and hashed.
         carve: bool = false, ();

@@ -219,6 +219,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, timeout: Duration, s
     // One request is all that a connection is for, so that its time is bounded by the request's.
     let connection = http1::Builder::new()
         .keep_alive(false)
+        // Who has said all, and says so, still gets an answer.
+        .half_close(true)
         .max_buf_size(HEAD)
         .max_headers(FIELDS)
         .serve_connection(TokioIo::new(stream), service_fn(answer));
@@ -310,4 +312,25 @@ impl Shared {
 
 fn said((fine, text): (bool, String)) -> (StatusCode, &'static str, String) {
     (if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, PLAIN, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_that_there_is_no_more_to_come_is_answered() {
+        for (request, begins, code) in [
+            ("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.0 200", 200),
+            ("HEAD /metrics HTTP/1.1\r\nHost: s\r\n\r\n", "HTTP/1.1 200", 200),
+            ("POST /metrics HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405", 405),
+        ] {
+            let (answer, counters) = answer_to(request.as_bytes(), Some(Sample::default())).unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(begins), "{request}: {answer}");
+            assert_eq!((counters.answered[&code], counters.all_dropped()), (1, 0), "{request}");
+        }
+        let (answer, counters) = answer_to(b"GET /metr", None).unwrap();
+        assert_eq!((answer.len(), counters.dropped["broken"]), (0, 1));
+    }
 }

@@ -40,6 +40,8 @@ pub struct ReportData {
     pub due: Vec<Due>,
     /// What a replay lost, and where; none if the database alone was read, which does not hold that.
     pub losses: Option<Vec<(String, u64)>>,
+    /// How many runs of a live sensor counted these; 0 of a replay.
+    pub runs: u64,
 }
 
 /// The whole file.

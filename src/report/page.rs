@@ -350,12 +350,15 @@ fn health(data: &ReportData) -> Markup {
         }
         @match &data.losses {
             None => p.note {
-                "What was lost elsewhere is counted by the running sensor (its metrics and its closing summary), not in the database. "
-                "Its alerts on itself are below."
+                "No run of a live sensor has kept in this database what it lost: its closing summary says so."
             },
-            Some(losses) if losses.is_empty() => p { "Nothing was lost on the way from the capture to this report." },
+            Some(losses) if losses.is_empty() && data.runs == 0 => p { "Nothing was lost on the way from the capture to this report." },
+            Some(losses) if losses.is_empty() => p { (counted(data.runs, "run")) " of the sensor lost nothing." },
             Some(losses) => div.wide role="region" tabindex="0" aria-label="Losses" { table id="losses" {
-                caption { "What was lost or could not be read" }
+                caption {
+                    "What was lost or could not be read"
+                    @if data.runs > 0 { ", by all that " (counted(data.runs, "run")) " of the sensor counted" }
+                }
                 thead { tr { th scope="col" { "What" } th.number scope="col" { "How many" } } }
                 tbody { @for (what, count) in losses { tr { th scope="row" { (shown(what)) } td.number { (group_digits(*count)) } } } }
             } },

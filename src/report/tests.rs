@@ -46,6 +46,7 @@ fn hostile() -> ReportData {
         sources: vec![HOSTILE.to_owned()],
         digest,
         losses: Some(vec![(HOSTILE.to_owned(), 1)]),
+        runs: 2,
         ..ReportData::default()
     }
 }

@@ -8,6 +8,7 @@
 mod baseline;
 mod case;
 mod exceptions;
+mod losses;
 mod newest;
 mod reading;
 mod report;
@@ -25,6 +26,7 @@ use crate::detect::Change;
 use crate::net::{ByteSize, Span};
 use crate::record::Document;
 pub use exceptions::{Act, ExceptionWatch, HistoryEntry, Kept};
+pub use losses::Losses;
 pub use newest::{Newest, NewestAlert, NewestUpload};
 pub use reading::{BaselineStatus, InventoryRow, KindStatus, Maturity, Reading, Since};
 pub use report::{
@@ -143,6 +145,8 @@ pub struct Batch {
     pub uploads: Vec<UploadRow>,
     /// What these and earlier uploads changed of what is normal here.
     pub changes: Vec<Change>,
+    /// What was lost so far, if that is to be kept.
+    pub losses: Option<Losses>,
 }
 
 /// What the store may take.
@@ -250,6 +254,9 @@ impl Store {
         }
         uploads::write(&transaction, &batch.uploads, now)?;
         baseline::write(&transaction, &batch.changes)?;
+        if let Some(losses) = &batch.losses {
+            losses::write(&transaction, losses, now, bounds.age)?;
+        }
         let mut pruned = prune(&transaction, &mut bytes, now, bounds)?;
         pruned.uploads = uploads::prune(&transaction, now, bounds.age, bounds.uploads)?;
         transaction.commit()?;

@@ -290,7 +290,7 @@ mod tests {
                 upload(3, None, true),
                 upload(4, None, false),
             ],
-            changes: Vec::new(),
+            ..Batch::default()
         };
         let (_folder, reading) = kept(&batch);
         let all = reading.inventory(&Since::Ever, 10).unwrap();

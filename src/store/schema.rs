@@ -99,6 +99,13 @@ const MIGRATIONS: &[&str] = &[
         destination TEXT NOT NULL,
         bytes INTEGER NOT NULL
     );
+    CREATE TABLE losses (
+        run INTEGER NOT NULL,
+        what TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        PRIMARY KEY (run, what)
+    );
 ",
 ];
 

@@ -188,14 +188,15 @@ impl Work {
     }
 
     fn is_empty(&self) -> bool {
-        let Batch { alerts, uploads, changes } = &self.batch;
-        alerts.is_empty() && uploads.is_empty() && changes.is_empty()
+        let Batch { alerts, uploads, changes, losses } = &self.batch;
+        alerts.is_empty() && uploads.is_empty() && changes.is_empty() && losses.is_none()
     }
 
     fn take(&mut self, batch: Batch) {
         self.batch.alerts.extend(batch.alerts);
         self.batch.uploads.extend(batch.uploads);
         self.batch.changes.extend(batch.changes);
+        self.batch.losses = batch.losses.or(self.batch.losses.take());
     }
 
     fn write(&mut self, stored: &impl Fn()) {
@@ -214,7 +215,7 @@ impl Work {
             Err(_) => {
                 add(&self.board.refused, 1);
                 // The latest alerts and uploads are kept for when the disk takes them; of the baseline, the last change of each row.
-                let Batch { alerts, uploads, changes } = &mut self.batch;
+                let Batch { alerts, uploads, changes, .. } = &mut self.batch;
                 add(&self.board.failed, drop_first(alerts, self.queue));
                 let most = uploads.len().saturating_sub(self.queue);
                 add(&self.board.uploads_lost, over(uploads.drain(..most).as_slice()));

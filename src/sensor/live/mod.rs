@@ -164,6 +164,11 @@ impl Live {
         self.watch.store_refused(times, &mut self.said);
     }
 
+    /// So many alerts more were given up on their way; the next [`Live::turn`] says so.
+    pub fn alerts_dropped(&mut self, count: u64) {
+        self.watch.alerts_dropped(count, &mut self.said);
+    }
+
     /// The store could not be opened at the start, and so is still missing.
     pub fn store_missing(&mut self) {
         self.watch.store_missing(&mut self.said);

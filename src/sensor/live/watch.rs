@@ -101,6 +101,12 @@ impl Watch {
         self.counted("store", line, Trouble::StoreNotWritten, count, said);
     }
 
+    /// So many alerts since the last look were given up on their way.
+    pub(super) fn alerts_dropped(&mut self, count: u64, said: &mut Said) {
+        let line = "alerts are given up: they are not stored or delivered before there is no room for them";
+        self.counted("alerts", line, Trouble::AlertsDropped, count, said);
+    }
+
     /// The store could not be opened, and still is not.
     pub(super) fn store_missing(&mut self, said: &mut Said) {
         match self.troubles.get_mut("store") {
@@ -117,7 +123,10 @@ impl Watch {
             Some(Lasting {
                 last,
                 trouble:
-                    Trouble::UploadsDropped(so_far) | Trouble::JournalNotWritten(so_far) | Trouble::StoreNotWritten(so_far),
+                    Trouble::UploadsDropped(so_far)
+                    | Trouble::JournalNotWritten(so_far)
+                    | Trouble::StoreNotWritten(so_far)
+                    | Trouble::AlertsDropped(so_far),
                 ..
             }) => {
                 *last = Instant::now();
@@ -132,7 +141,7 @@ impl Watch {
 
     /// Says what is over.
     pub(super) fn look(&mut self, said: &mut Said) {
-        for key in ["loss", "uploads", "journal", "store"] {
+        for key in ["loss", "uploads", "journal", "store", "alerts"] {
             if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
                 if let Some(lasting) = self.troubles.get(key) {
                     let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
@@ -215,6 +224,19 @@ mod tests {
         watch.look(&mut said);
         let end = said.alerts.last().unwrap();
         assert_eq!((&end.trouble, end.end.is_some()), (&Trouble::JournalNotWritten(5), true));
+    }
+
+    #[test]
+    fn alerts_that_were_given_up_raise_one_alert_that_says_how_many() {
+        let (mut watch, mut said) = (watch(0), Said::default());
+        for count in [0, 7, 5] {
+            watch.alerts_dropped(count, &mut said);
+        }
+        assert_eq!((said.alerts.len(), said.lines.len()), (1, 1));
+        watch.look(&mut said);
+        let over = said.alerts.last().unwrap();
+        assert_eq!(over.trouble, Trouble::AlertsDropped(12));
+        assert!(over.line().contains("12 alerts or deliveries"), "{}", over.line());
     }
 
     #[test]
