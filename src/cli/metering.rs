@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::counters;
+use super::counters::{self, line};
 use super::delivering::Delivering;
 use super::events::Events;
 use super::evidencing::Evidencing;
@@ -234,6 +234,7 @@ fn sample(parts: Parts<'_>, config: &Config) -> Sample {
         baseline: judgement.baseline(),
         memory,
         disk,
+        tables: tables(judgement, config),
         uploading,
         evidence,
         ..Sample::default()
@@ -251,6 +252,22 @@ fn thread(counted: &ThreadCounters) -> ThreadSample {
         shed_steps: *shed_steps,
         lag: *lag,
     }
+}
+
+/// How full the tables are that are bounded in entries.
+fn tables(judgement: &Judgement, config: &Config) -> Vec<Level> {
+    let detect = &config.detect;
+    let limits = [detect.destinations, detect.processes, detect.pairs, detect.volumes, config.protocol.names];
+    let remembered = judgement.remembered().into_iter().zip(limits);
+    remembered.map(|((bound, used), limit)| Level { bound, used: used as u64, limit }).collect()
+}
+
+/// Lines for the log: what is held under each bound.
+pub fn levels(parts: Parts<'_>, config: &Config) -> Vec<String> {
+    let Sample { memory, disk, tables, .. } = sample(parts, config);
+    let kinds = [("memory", memory), ("disk", disk), ("tables", tables), ("queues", queues(parts, config))];
+    let told = kinds.into_iter().filter(|(_, levels)| !levels.is_empty());
+    told.map(|(about, levels)| line(about, levels.iter().map(|level| (level.bound, level.used)))).collect()
 }
 
 fn queues(parts: Parts<'_>, config: &Config) -> Vec<Level> {

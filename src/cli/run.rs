@@ -229,6 +229,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             delivering.keep_losses(started, lost(&counted, &judgement, &events));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
             delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
+            let parts = Parts {
+                sensor: &sensor,
+                judgement: &judgement,
+                events: &events,
+                listening: listening.as_ref(),
+                delivering: &delivering,
+                evidencing: &evidencing,
+            };
+            metering::levels(parts, &config).iter().for_each(|line| log(line));
         }
         let now_stuck = sensor.stuck();
         if now_stuck.is_empty() {

@@ -527,6 +527,13 @@ fn bounds(to: &mut Families, sample: &Sample) {
     );
     to.gauges("outfall_memory_limit_bytes", "How much memory a bound allows.", label, memory.iter().map(limit));
     to.gauges(
+        "outfall_table_entries",
+        "Entries of a table; the label is the configuration key of its bound. Of several tables with one, the fullest counts.",
+        label,
+        sample.tables.iter().map(used),
+    );
+    to.gauges("outfall_table_limit", "How many entries a table may have.", label, sample.tables.iter().map(limit));
+    to.gauges(
         "outfall_disk_bytes",
         "Bytes on a disk under a bound; of the store, those of the documents of alerts.",
         label,

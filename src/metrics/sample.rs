@@ -108,6 +108,8 @@ pub struct Sample {
     pub queues: Vec<Level>,
     /// Memory, in bytes, by its bound.
     pub memory: Vec<Level>,
+    /// Entries of tables that are bounded by their number.
+    pub tables: Vec<Level>,
     /// Bytes on disks, by their bound.
     pub disk: Vec<Level>,
     /// Uploads that are under way.

@@ -417,6 +417,18 @@ impl Judgement {
         self.detector.baseline().counters()
     }
 
+    /// How much is remembered, each with the configuration key of its bound.
+    pub fn remembered(&self) -> [(&'static str, usize); 5] {
+        let (destinations, processes, pairs) = self.detector.baseline().size();
+        [
+            ("detect.destinations", destinations),
+            ("detect.processes", processes),
+            ("detect.pairs", pairs),
+            ("detect.volumes", self.detector.volumes().size()),
+            ("protocol.names", self.names.len()),
+        ]
+    }
+
     /// The counts so far.
     pub fn counters(&self) -> &JudgementCounters {
         &self.counters

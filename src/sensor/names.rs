@@ -22,6 +22,11 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.told.len()
+    }
+
     pub(super) fn new(limits: &config::Protocol) -> Self {
         let most = usize::try_from(limits.names).unwrap_or(usize::MAX);
         let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);

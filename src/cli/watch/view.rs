@@ -176,6 +176,7 @@ fn attribution(now: &Samples) -> Section {
 
 fn queues(now: &Samples) -> Section {
     let mut lines = levels(now, "outfall_queue", "length", "limit", group_digits);
+    lines.extend(levels(now, "outfall_table", "entries", "limit", group_digits));
     lines.extend(levels(now, "outfall_memory", "bytes", "limit_bytes", |bytes| ByteSize(bytes).to_string()));
     for (labels, waiting) in now.of("outfall_outbox_waiting_alerts").filter(|(_, waiting)| *waiting > 0.0) {
         let waiting = group_digits(whole(waiting));

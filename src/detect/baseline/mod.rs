@@ -367,9 +367,10 @@ impl Baseline {
         }
     }
 
-    /// Destinations and processes that are known.
-    pub fn size(&self) -> (usize, usize) {
-        (self.destinations.len(), self.programs.len())
+    /// Destinations and processes that are known, and pairs: of tables that share a bound, the fuller one.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let processes = self.programs.len().max(self.contents.len()).max(self.protocols.len());
+        (self.destinations.len(), processes, self.reached.len().max(self.parents.len()))
     }
 }
 

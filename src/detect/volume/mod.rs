@@ -181,6 +181,12 @@ impl Volumes {
         self.tables().into_iter().for_each(|table| table.hold(detect.volumes));
     }
 
+    /// The most that one of the tables remembers.
+    pub fn size(&self) -> usize {
+        let tables = [&self.hosts, &self.users, &self.processes, &self.destinations, &self.pairs];
+        tables.into_iter().map(Table::len).max().unwrap_or(0)
+    }
+
     fn tables(&mut self) -> [&mut Table<Habit>; 5] {
         [&mut self.hosts, &mut self.users, &mut self.processes, &mut self.destinations, &mut self.pairs]
     }
