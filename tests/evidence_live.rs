@@ -145,8 +145,7 @@ fn the_evidence_of_every_story_verifies_and_replays_to_its_alert() {
             return Err(format!("{}: {names:?} for {ids:?}\n{said}", story.name));
         }
         ids.dedup();
-        let told =
-            |id: &str| alerts(&records).into_iter().filter(|alert| alert["event"]["id"] == id).next_back().cloned();
+        let told = |id: &str| alerts(&records).into_iter().rfind(|alert| alert["event"]["id"] == id).cloned();
         for name in names {
             let folder = directory.join(&name);
             verify(&folder);

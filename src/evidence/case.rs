@@ -95,18 +95,16 @@ fn uploaded(
     }
     let (mut said, mut carved) = (Vec::new(), 0);
     for found in carve(packets, &wanted.uploads, config)? {
-        let mut entry = json!({ "upload": found.upload, "file": found.name });
-        let (key, value) = match found.content {
+        let (upload, file) = (found.upload, found.name);
+        let entry = match found.content {
             Ok((sha256, content)) => {
                 carved += 1;
                 let name = format!("upload-{carved:03}.bin");
                 bundle.put(&name, &content.0)?;
-                entry["sha256"] = sha256.into();
-                ("name", name)
+                json!({ "upload": upload, "file": file, "name": name, "sha256": sha256 })
             }
-            Err(why) => ("not_carved", why.to_owned()),
+            Err(why) => json!({ "upload": upload, "file": file, "not_carved": why }),
         };
-        entry[key] = value.into();
         said.push(entry);
     }
     Ok((said.into(), carved))

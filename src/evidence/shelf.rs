@@ -68,7 +68,7 @@ fn remove(folder: &Path) -> io::Result<()> {
 /// If the system does not say.
 pub fn free(directory: &Path) -> io::Result<u64> {
     let told = nix::sys::statvfs::statvfs(directory)?;
-    Ok(u64::from(told.blocks_available()).saturating_mul(u64::from(told.fragment_size())))
+    Ok(told.blocks_available().saturating_mul(told.fragment_size()))
 }
 
 impl Shelf {
