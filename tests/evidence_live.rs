@@ -102,6 +102,24 @@ fn each_alert_has_its_packets_from_the_first_one_on_and_its_file() {
     assert!(manifest["endpoint_events"].as_u64().unwrap() > 3, "{manifest}");
     assert_eq!(manifest["baseline"], "as the database has it now");
     assert!(read(&folder.join("baseline.json")).as_array().is_some());
+    // Handed out as one file, too.
+    let config = directory.with_file_name("outfall.toml");
+    let output = directory.with_file_name("case.zip");
+    let take = |id: &str| {
+        let args = [
+            "evidence".as_ref(),
+            id.as_ref(),
+            "--config".as_ref(),
+            config.as_os_str(),
+            "-o".as_ref(),
+            output.as_os_str(),
+        ];
+        outfall(args.map(std::ffi::OsStr::to_owned))
+    };
+    take("0123").refuses(&["has no evidence of 0123"]);
+    let text = take(id).exits(0).text().to_owned();
+    assert!(text.contains("as the sensor wrote it"), "{text}");
+    verify(&output);
     // The file itself.
     let carved = manifest["uploaded_files"].as_array().unwrap();
     let [file] = carved.as_slice() else { panic!("{manifest}") };
@@ -170,7 +188,7 @@ fn the_evidence_of_every_story_verifies_and_replays_to_its_alert() {
 }
 
 #[test]
-fn a_directory_that_is_full_loses_its_oldest_and_a_disk_that_is_full_gets_nothing() {
+fn where_the_disk_has_no_room_nothing_is_written_and_that_is_said() {
     let Some(lab) = lab("full") else { return };
     let story = Story::named("ftp-staged-archive");
     let (records, said, directory) = live(&lab, &story, "min_free = \"1 TiB\"", "");

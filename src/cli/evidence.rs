@@ -12,9 +12,9 @@ use super::evidencing::AROUND;
 use super::name_of;
 use super::replay::{Inputs, configured, play};
 use crate::capture::{Batch, Reader};
-use crate::config::Config;
+use crate::config::{Config, beside};
 use crate::endpoint::{Event, Following, Intake, Observation, printable};
-use crate::evidence::{Bundle, Case, Cutter, Made, Verified, Wanted, folder_in, free, verify};
+use crate::evidence::{Bundle, Case, Cutter, Made, Verified, Wanted, copy, folder_in, free, newest_of, verify};
 use crate::net::{ByteSize, group_digits};
 use crate::sensor::Outcome;
 use crate::store::Reading;
@@ -30,8 +30,9 @@ pub struct EvidenceArgs {
     #[arg(required = true, value_name = "ALERT-ID")]
     alert: Option<String>,
 
-    /// Captures of that time (pcap or pcapng, plain or compressed), whose packets of the alert's connections are kept
-    #[arg(required = true, value_name = "CAPTURE")]
+    /// Captures of that time (pcap or pcapng, plain or compressed), whose packets of the alert's connections are kept; without any,
+    /// what the sensor has written by itself (`evidence.directory`) is checked and handed out
+    #[arg(value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
 
     /// Endpoint events of that time, of which those of the alert's host are kept; may be given several times
@@ -116,6 +117,9 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     let shown = printable(&shown);
     ensure!(output.symlink_metadata().is_err(), "{shown}: is there already; name another with --output");
     let config = configured(&inputs)?;
+    if args.captures.is_empty() {
+        return hand_out(args, id, &config, &output);
+    }
     let reading = args.state.as_deref().map(Reading::open).transpose()?;
     let document = match &reading {
         Some(reading) => reading.alert(id)?.context(format!("{}: the database has no such alert", printable(id)))?,
@@ -123,7 +127,7 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     };
     let alert: Value = serde_json::from_str(&document).context("the alert's document cannot be read")?;
     let wanted = Wanted::of(&alert)?;
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&output);
     let free = free(folder).with_context(|| format!("{shown}: the free space is not known"))?;
     let left = free.saturating_sub(config.evidence.min_free.0);
     ensure!(left > 0, "{shown}: less than `evidence.min_free` is free there");
@@ -138,7 +142,7 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     let made = case.write(place.path(), most, |cutter| packets(cutter, &args.captures))?;
     let Made { manifest, cut, carved } = made;
     ensure!(cut.packets > 0, "the captures hold no packet of the alert's connections");
-    if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) {
+    if is_zip(&output) {
         Bundle::pack(place.path(), &output)?;
     } else {
         std::fs::rename(place.path(), &output).with_context(|| format!("{shown}: cannot be made"))?;
@@ -160,6 +164,48 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     }
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks what the sensor wrote by itself of the alert, and copies it.
+fn hand_out(args: &EvidenceArgs, id: &str, config: &Config, output: &Path) -> anyhow::Result<ExitCode> {
+    let directory = beside(&config.evidence.directory, args.config.as_deref());
+    let directory = directory.context(
+        "name the captures of that time, or the --config of a sensor that writes evidence by itself (`evidence.directory`)",
+    )?;
+    let found = newest_of(&directory, id)?;
+    let found = found.with_context(|| {
+        format!("{}: has no evidence of {}; name the captures of that time", directory.display(), printable(id))
+    })?;
+    let Verified { manifest, faults, .. } = verify(&found)?;
+    ensure!(
+        faults.is_empty(),
+        "{}: is not what was written: see `outfall evidence verify`",
+        printable(&found.display().to_string())
+    );
+    if is_zip(output) {
+        Bundle::pack(&found, output)?;
+    } else {
+        let place = folder_in(folder_of(output))?;
+        copy(&found, place.path())?;
+        std::fs::rename(place.path(), output).with_context(|| format!("{}: cannot be made", output.display()))?;
+        // There is nothing left to remove.
+        let _ = place.keep();
+    }
+    let text = format!(
+        "{}: alert {}, as the sensor wrote it\nmanifest SHA-256 {manifest}\n",
+        printable(&output.display().to_string()),
+        printable(id)
+    );
+    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_zip(output: &Path) -> bool {
+    output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
+}
+
+fn folder_of(output: &Path) -> &Path {
+    output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The last word of a replay on the alert.

@@ -1,6 +1,7 @@
 //! The evidence that a live sensor writes by itself, where it has a directory for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -19,9 +20,8 @@ pub const AROUND: Span = Span::seconds(3_600);
 pub struct Evidencing {
     writer: Option<Writer>,
     alerts: Vec<Value>,
-    least: u64,
-    look_back: Span,
-    max_events: usize,
+    /// In force.
+    config: Arc<Config>,
 }
 
 /// The directory of the configuration, made if it is not there: for the user that the process becomes, and nobody else.
@@ -63,18 +63,17 @@ impl Evidencing {
             let shelf = Shelf::open(directory, &config.evidence)?;
             Writer::start(shelf, keepers, database, config).context("the thread that writes evidence cannot be started")
         };
-        Ok(Self {
-            writer: directory.map(start).transpose()?,
-            alerts: Vec::new(),
-            least: config.evidence.least(),
-            look_back: config.join.look_back,
-            max_events: usize::try_from(config.evidence.max_events).unwrap_or(usize::MAX),
-        })
+        Ok(Self { writer: directory.map(start).transpose()?, alerts: Vec::new(), config: Arc::new(config.clone()) })
     }
 
     /// Whether there is a writer.
     pub fn is_at_work(&self) -> bool {
         self.writer.is_some()
+    }
+
+    /// Takes up another configuration, for alerts to come.
+    pub fn configure(&mut self, config: &Config) {
+        self.config = Arc::new(config.clone());
     }
 
     /// Takes what is an alert that somebody is told of.
@@ -84,7 +83,7 @@ impl Evidencing {
         {
             let document: Value = serde_json::from_str(&alert.document().to_string()).unwrap_or_default();
             let severity = document.pointer("/event/severity").and_then(Value::as_u64);
-            if severity.unwrap_or_default() >= self.least {
+            if severity.unwrap_or_default() >= self.config.evidence.least() {
                 self.alerts.push(document);
             }
         }
@@ -94,8 +93,9 @@ impl Evidencing {
     pub fn keep(&mut self, history: &History, log: &mut impl FnMut(String)) {
         let Some(writer) = &self.writer else { return };
         for alert in self.alerts.drain(..) {
-            let events = told(&alert, history, self.look_back, self.max_events);
-            writer.put(Task { alert, events });
+            let config = Arc::clone(&self.config);
+            let events = told(&alert, history, &config);
+            writer.put(Task { alert, config, events });
         }
         writer.log().into_iter().for_each(log);
     }
@@ -119,7 +119,8 @@ impl Evidencing {
 }
 
 /// What the alert's host reported around it, and how much more there is.
-fn told(alert: &Value, history: &History, look_back: Span, most: usize) -> (Vec<u8>, u64, u64) {
+fn told(alert: &Value, history: &History, config: &Config) -> (Vec<u8>, u64, u64) {
+    let (look_back, most) = (config.join.look_back, usize::try_from(config.evidence.max_events).unwrap_or(usize::MAX));
     let mut text = Vec::new();
     let host = alert.pointer("/host/id").and_then(Value::as_str).and_then(|id| history.host(id));
     let (Some(host), Ok(Wanted { span: (start, end), .. })) = (host, Wanted::of(alert)) else { return (text, 0, 0) };

@@ -211,6 +211,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         metering.gather(parts, &config);
         if signals.reload.swap(false, Ordering::Relaxed) {
             let answer = reload(args, &mut config, &excepting, &mut judgement, &mut output);
+            evidencing.configure(&config);
             say(answer.clone().unwrap_or_else(|refusal| refusal));
             if let Some(running) = &mut running {
                 running.answer(answer, &mut say);

@@ -352,8 +352,8 @@ settings! {
         min_free: ByteSize = ByteSize(GIB), ByteSize(0)..=ByteSize(TIB);
         /// Alerts that may wait for their evidence to be written. Reached: a further one gets none, and is counted.
         queue: u64 = 64, 1..=10_000;
-        /// For packets that an alert may want, with a directory, all capture threads together. Reached: the connection that
-        /// was silent the longest is forgotten, and counted.
+        /// For packets that an alert may want, with a directory, all capture threads together; each takes at least 256 KiB.
+        /// Reached: the connection that was silent the longest is forgotten, and counted.
         memory: ByteSize = ByteSize(64 * MIB), ByteSize(MIB)..=ByteSize(TIB);
         /// Of it, packets of one connection. Reached: half of it stays with the first ones, half goes to the most recent
         /// ones, and the manifest says how many between are gone.

@@ -115,6 +115,23 @@ impl Bundle {
     }
 }
 
+/// Copies the files of a folder that was ended into another, which is there and empty.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn copy(folder: &Path, to: &Path) -> Result<(), EvidenceError> {
+    for name in names(folder)? {
+        let (from, path) = (folder.join(&name), to.join(&name));
+        let copied = File::open(&from).and_then(|mut from| {
+            let mut file = create(&path)?;
+            io::copy(&mut from, &mut file)?;
+            file.sync_all()
+        });
+        copied.map_err(failed(&from, "cannot be copied"))?;
+    }
+    Ok(())
+}
+
 fn fill(folder: &Path, to: &Path, file: File) -> Result<(), EvidenceError> {
     let wrong = |error: zip::result::ZipError| EvidenceError::Zip { path: to.to_owned(), reason: error.to_string() };
     let mut zip = zip::ZipWriter::new(file);

@@ -16,11 +16,11 @@ mod shelf;
 mod slice;
 mod writer;
 
-pub use bundle::{Bundle, Fault, MANIFEST, Verified, verify};
+pub use bundle::{Bundle, Fault, MANIFEST, Verified, copy, verify};
 pub use case::{Case, Made};
 pub use keeper::{Given, Keeper, KeeperCounters, Request};
 pub use pieces::KeptPacket;
-pub use shelf::{Shelf, folder_in, free};
+pub use shelf::{Shelf, folder_in, free, newest_of};
 pub use slice::{Cut, Cutter, Wanted, is_id};
 pub use writer::{Keepers, Task, Writer, WriterCounters};
 

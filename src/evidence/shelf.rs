@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::bundle::failed;
-use super::{EvidenceError, MANIFEST, is_id};
+use super::{EvidenceError, MANIFEST};
 use crate::config;
 
-/// How a folder is called while it is written.
-const UNDER_WAY: &str = ".evidence-";
+/// How a folder is called while a shelf writes it.
+const UNDER_WAY: &str = ".shelf-";
+
+/// Digits of an alert's identifier.
+const ID: usize = 24;
 
 /// Bundles in a directory.
 #[derive(Debug)]
@@ -24,10 +27,27 @@ pub struct Shelf {
     removed: u64,
 }
 
-/// Whether a folder of this name is a bundle of ours: an alert's identifier, and a number if there are several.
-fn is_bundle(name: &str) -> bool {
-    let (id, number) = name.split_once('-').unwrap_or((name, "2"));
-    is_id(id) && number.parse::<u32>().is_ok()
+/// The number among the bundles of its alert, if a folder of this name is one that a shelf wrote: an alert's identifier, and from the
+/// second on the number. Whatever else somebody put there is left alone.
+fn number_of(name: &str, wanted: Option<&str>) -> Option<u32> {
+    let (id, number) = name.split_once('-').unwrap_or((name, "1"));
+    let is_id = id.len() == ID && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let number = number.parse().ok()?;
+    (is_id && wanted.is_none_or(|wanted| wanted == id)).then_some(number)
+}
+
+/// The newest bundle of an alert in a directory that a sensor writes to by itself, if there is one.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn newest_of(directory: &Path, id: &str) -> Result<Option<PathBuf>, EvidenceError> {
+    let unread = || failed(directory, "the directory of evidence cannot be read");
+    let mut newest = None;
+    for entry in std::fs::read_dir(directory).map_err(unread())? {
+        let entry = entry.map_err(unread())?;
+        newest = newest.max(number_of(&entry.file_name().to_string_lossy(), Some(id)).map(|n| (n, entry.path())));
+    }
+    Ok(newest.map(|(_, path)| path))
 }
 
 /// Regular files of a folder and their bytes; a folder that has anything else in it is none of ours.
@@ -88,7 +108,7 @@ impl Shelf {
             if name.starts_with(UNDER_WAY) {
                 // It takes up room that nobody accounts for; where it cannot be removed, it stays so.
                 let _ = remove(&path);
-            } else if is_bundle(&name)
+            } else if number_of(&name, None).is_some()
                 && let Ok(made) = path.join(MANIFEST).metadata().and_then(|manifest| manifest.modified())
                 && let Ok(Some((_, bytes))) = files(&path)
             {
@@ -128,7 +148,7 @@ impl Shelf {
     /// # Errors
     /// If it cannot be made.
     pub fn begin(&self) -> Result<tempfile::TempDir, EvidenceError> {
-        folder_in(&self.directory)
+        folder(&self.directory, UNDER_WAY)
     }
 
     /// Puts a folder that was written on the shelf: under the alert's identifier, with a number if that is there already. Gives its
@@ -164,8 +184,12 @@ impl Shelf {
 /// # Errors
 /// If it cannot be made.
 pub fn folder_in(directory: &Path) -> Result<tempfile::TempDir, EvidenceError> {
+    folder(directory, ".evidence-")
+}
+
+fn folder(directory: &Path, prefix: &str) -> Result<tempfile::TempDir, EvidenceError> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(UNDER_WAY);
+    builder.prefix(prefix);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     builder.tempdir_in(directory).map_err(failed(directory, "no folder can be made in it"))
@@ -202,34 +226,66 @@ mod tests {
         let path = directory.path();
         std::fs::create_dir_all(path.join("abc/deeper")).unwrap();
         std::fs::create_dir(path.join("notes")).unwrap();
+        // Evidence that somebody put there, and a folder that he is just making.
+        for name in ["case17", "evidence-a10000000000000000000001", ".evidence-x"] {
+            std::fs::create_dir(path.join(name)).unwrap();
+            std::fs::write(path.join(name).join(MANIFEST), vec![b'x'; 900]).unwrap();
+        }
         std::fs::write(path.join("letter"), "x").unwrap();
-        std::fs::create_dir(path.join(".evidence-torn")).unwrap();
-        std::fs::write(path.join(".evidence-torn/packets.pcapng"), "x").unwrap();
+        std::fs::create_dir(path.join(".shelf-torn")).unwrap();
+        std::fs::write(path.join(".shelf-torn/packets.pcapng"), "x").unwrap();
         let mut shelf = Shelf::open(path, &settings(1_000, 0)).unwrap();
-        assert_eq!(names(path), ["abc", "letter", "notes"]);
-        assert_eq!(put(&mut shelf, "a1", 400), "a1");
-        assert_eq!(put(&mut shelf, "a1", 400), "a1-2");
+        assert_eq!(
+            names(path),
+            [".evidence-x", "abc", "case17", "evidence-a10000000000000000000001", "letter", "notes"]
+        );
+        assert_eq!(put(&mut shelf, "a10000000000000000000001", 400), "a10000000000000000000001");
+        assert_eq!(put(&mut shelf, "a10000000000000000000001", 400), "a10000000000000000000001-2");
+        for n in 3..=10 {
+            put(&mut shelf, "a10000000000000000000002", n);
+        }
+        let newest = newest_of(path, "a10000000000000000000002").unwrap().unwrap();
+        assert!(newest.ends_with("a10000000000000000000002-8"), "by number, not by name: {newest:?}");
+        assert_eq!(newest_of(path, "a10000000000000000000003").unwrap(), None);
+        for bundle in shelf.bundles.drain(2..) {
+            shelf.used -= bundle.1;
+            remove(&bundle.0).unwrap();
+        }
         assert!(shelf.make_room(200).unwrap());
         assert_eq!(shelf.holds(), (2, 800, 0));
         assert!(shelf.make_room(201).unwrap());
         assert_eq!(shelf.holds(), (1, 400, 1));
-        assert_eq!(names(path), ["a1-2", "abc", "letter", "notes"]);
+        assert_eq!(
+            names(path),
+            [
+                ".evidence-x",
+                "a10000000000000000000001-2",
+                "abc",
+                "case17",
+                "evidence-a10000000000000000000001",
+                "letter",
+                "notes",
+            ]
+        );
         // Another start finds the same.
         let mut shelf = Shelf::open(path, &settings(1_000, 0)).unwrap();
         assert_eq!(shelf.holds(), (1, 400, 0));
         assert!(!shelf.make_room(1_001).unwrap(), "it never fits");
         assert_eq!(shelf.holds(), (1, 400, 0), "and so costs nothing");
         // Somebody took it away.
-        std::fs::remove_dir_all(path.join("a1-2")).unwrap();
+        std::fs::remove_dir_all(path.join("a10000000000000000000001-2")).unwrap();
         assert!(shelf.make_room(900).unwrap());
-        assert_eq!(names(path), ["abc", "letter", "notes"]);
+        assert_eq!(
+            names(path),
+            [".evidence-x", "abc", "case17", "evidence-a10000000000000000000001", "letter", "notes"]
+        );
     }
 
     #[test]
     fn what_stays_free_on_the_disk_is_never_used() {
         let directory = tempfile::tempdir().unwrap();
         let mut shelf = Shelf::open(directory.path(), &settings(1 << 40, u64::MAX)).unwrap();
-        put(&mut shelf, "a1", 400);
+        put(&mut shelf, "a10000000000000000000001", 400);
         assert!(!shelf.make_room(1).unwrap());
         assert_eq!(shelf.holds(), (0, 0, 1));
         assert!(names(directory.path()).is_empty());

@@ -32,6 +32,8 @@ pub type Keepers = Vec<Arc<Mutex<Keeper>>>;
 pub struct Task {
     /// Its document.
     pub alert: Value,
+    /// The configuration in force.
+    pub config: Arc<Config>,
     /// Events of its host, one JSON object a line, how many, and how many more there were.
     pub events: (Vec<u8>, u64, u64),
 }
@@ -63,7 +65,6 @@ pub struct WriterCounters {
 struct Desk {
     shelf: Shelf,
     keepers: Keepers,
-    config: Config,
     /// The database, if there is one.
     database: Option<PathBuf>,
     counters: Arc<Mutex<WriterCounters>>,
@@ -95,8 +96,7 @@ impl Writer {
         let (say, log) = bounded(most);
         let counters = Arc::new(Mutex::new(WriterCounters::default()));
         let until: Arc<Mutex<Option<Instant>>> = Arc::default();
-        let mut desk =
-            Desk { shelf, keepers, config: config.clone(), database, counters: Arc::clone(&counters), log: say };
+        let mut desk = Desk { shelf, keepers, database, counters: Arc::clone(&counters), log: say };
         let ends = Arc::clone(&until);
         desk.note(|_| ());
         let thread = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || {
@@ -188,15 +188,15 @@ impl Desk {
 
     /// Writes it, if there is room.
     fn write(&mut self, task: Task) -> Result<Option<(PathBuf, Made)>, EvidenceError> {
-        let Task { alert, events } = task;
+        let Task { alert, config, events } = task;
         let wanted = Wanted::of(&alert)?;
         let request = Request { connections: wanted.connections.clone(), client: wanted.client };
         let given: Vec<Given> = self.keepers.iter().map(|keeper| locked(keeper).give(&request)).collect();
         let packets = given.iter().flat_map(|given| &given.packets);
         let bytes: u64 = packets.map(|packet| packet.packet().bytes.len() as u64 + HEADER).sum();
-        let carved = if self.config.evidence.carve { bytes.min(self.config.evidence.max_carved.0) } else { 0 };
+        let carved = if config.evidence.carve { bytes.min(config.evidence.max_carved.0) } else { 0 };
         let documents = events.0.len() as u64 + 2 * alert.to_string().len() as u64;
-        let most = ByteSize(bytes.min(self.config.evidence.max_packets.0));
+        let most = ByteSize(bytes.min(config.evidence.max_packets.0));
         if !self.shelf.make_room(most.0 + carved + documents + MORE)? {
             return Ok(None);
         }
@@ -205,18 +205,12 @@ impl Desk {
             ("captures", Value::from("kept live, from the first moment of each upload")),
             ("endpoint_events_are", "told anew from what the sensor keeps of the host".into()),
             ("endpoint_events_left_out", events.2.into()),
-            ("sensor", json!(self.config.deliver.sensor)),
+            ("sensor", json!(config.deliver.sensor)),
         ];
         let baseline = self.database.as_deref().and_then(|path| facts(path, &alert));
-        let case = Case {
-            alert: &alert,
-            wanted: &wanted,
-            config: &self.config,
-            baseline,
-            events: (events.0, events.1),
-            origin,
-        };
-        let made = case.write(folder.path(), self.config.evidence.max_packets, |cutter| {
+        let case =
+            Case { alert: &alert, wanted: &wanted, config: &config, baseline, events: (events.0, events.1), origin };
+        let made = case.write(folder.path(), config.evidence.max_packets, |cutter| {
             let mut packets: Vec<_> = given.iter().flat_map(|given| &given.packets).collect();
             packets.sort_by_key(|packet| packet.order());
             for packet in packets {
