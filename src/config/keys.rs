@@ -358,8 +358,8 @@ settings! {
         /// Of it, packets of one connection. Reached: half of it stays with the first ones, half goes to the most recent
         /// ones, and the manifest says how many between are gone.
         per_connection: ByteSize = ByteSize(MIB), ByteSize(8 * KIB)..=ByteSize(TIB);
-        /// Events of an alert's host that are told anew in it. Reached: the latest ones are left out, which the manifest
-        /// says.
+        /// Events of an alert's host that are told anew in it. Reached: the earliest file events are left out, then the
+        /// earliest connections, which the manifest says.
         max_events: u64 = 10_000, 1..=10_000_000;
         /// Put the uploaded files themselves into the evidence, if they were seen whole and hashed.
         carve: bool = false, ();
