@@ -3,7 +3,7 @@
 //! Entity bytes come in; out go the files: each part's name, type and exact size. Nothing of a part's content
 //! is kept beyond what could be the beginning of a delimiter.
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::disposition;
 use super::head::end_of_head;
@@ -37,8 +37,8 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Multipart {
     /// Line feed, two dashes, the boundary; the carriage return before it is looked for apart, since some
-    /// clients leave it out.
-    delimiter: Vec<u8>,
+    /// clients leave it out. Made once: to make it takes longer than to look through a segment.
+    delimiter: Finder<'static>,
     place: Place,
     /// What may be the beginning of a delimiter, or an unfinished head.
     carry: Vec<u8>,
@@ -64,7 +64,7 @@ impl Multipart {
             return None;
         }
         Some(Self {
-            delimiter: [b"\n--", boundary.as_bytes()].concat(),
+            delimiter: Finder::new(&[b"\n--", boundary.as_bytes()].concat()).into_owned(),
             place: Place::Preamble,
             // The first delimiter needs no line break before it; this stands in for one.
             carry: b"\n".to_vec(),
@@ -82,7 +82,7 @@ impl Multipart {
     pub(super) fn weight(&self) -> usize {
         let current = if self.current.is_some() { size_of::<FileInfo>() + Content::WEIGHT } else { 0 };
         let files = self.files.capacity() * size_of::<FileInfo>();
-        size_of::<Self>() + self.delimiter.capacity() + self.carry.capacity() + current + files + self.texts
+        size_of::<Self>() + self.delimiter.needle().len() + self.carry.capacity() + current + files + self.texts
     }
 
     /// Whether the place was lost before the closing delimiter.
@@ -152,7 +152,7 @@ impl Multipart {
         let mut rest = bytes;
         loop {
             match self.place {
-                Place::Preamble | Place::Content => match memmem::find(rest, &self.delimiter) {
+                Place::Preamble | Place::Content => match self.delimiter.find(rest) {
                     Some(at) => {
                         if matches!(self.place, Place::Content) {
                             let content = rest.get(..at).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Multipart {
                             self.close_part(Ending::Whole, meter);
                         }
                         self.place = Place::Head;
-                        rest = rest.get(at + self.delimiter.len()..).unwrap_or_default();
+                        rest = rest.get(at + self.delimiter.needle().len()..).unwrap_or_default();
                     }
                     None => {
                         let kept = self.delimiter_prefix_at_end(rest);
@@ -198,7 +198,7 @@ impl Multipart {
                     }
                 }
                 Place::Opening => {
-                    let shared = self.delimiter.get(1..).unwrap_or_default();
+                    let shared = self.delimiter.needle().get(1..).unwrap_or_default();
                     if rest.starts_with(shared) {
                         rest = rest.get(shared.len()..).unwrap_or_default();
                         self.close_part(Ending::Whole, meter);
@@ -217,11 +217,11 @@ impl Multipart {
 
     /// How many bytes at the end could be the beginning of a delimiter.
     fn delimiter_prefix_at_end(&self, bytes: &[u8]) -> usize {
-        let window = bytes.len().min(self.delimiter.len());
+        let window = bytes.len().min(self.delimiter.needle().len());
         let tail = bytes.get(bytes.len() - window..).unwrap_or_default();
         for at in memchr::memchr_iter(b'\n', tail) {
             let candidate = tail.get(at..).unwrap_or_default();
-            if self.delimiter.starts_with(candidate) {
+            if self.delimiter.needle().starts_with(candidate) {
                 let before = bytes.get(..bytes.len() - candidate.len()).unwrap_or_default();
                 return candidate.len() + usize::from(before.last() == Some(&b'\r'));
             }
@@ -282,6 +282,8 @@ fn text_weight(file: &FileInfo) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use memchr::memmem;
+
     use super::*;
     use crate::config;
     use crate::record::NotHashed;
