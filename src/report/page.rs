@@ -57,7 +57,7 @@ pub(super) fn html(data: &ReportData) -> String {
                             None => "No outbound upload is kept."
                         }
                         @if !data.sources.is_empty() {
-                            " · of " (data.sources.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", "))
+                            " · of " (sources(&data.sources))
                         }
                     }
                     nav aria-label="Sections" { ul {
@@ -338,6 +338,30 @@ fn exceptions(data: &ReportData) -> Markup {
     }
 }
 
+/// Names of captures that are shown.
+const SOURCES: usize = 6;
+
+/// The captures, those of one name together.
+fn sources(names: &[String]) -> String {
+    let mut counted: Vec<(&str, u64)> = Vec::new();
+    for name in names {
+        match counted.iter_mut().find(|(known, _)| known == name) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((name, 1)),
+        }
+    }
+    let told = counted.iter().take(SOURCES).map(|(name, count)| match count {
+        1 => shown(name),
+        count => format!("{} captures {}", group_digits(*count), shown(name)),
+    });
+    let mut told: Vec<String> = told.collect();
+    let more: u64 = counted.iter().skip(SOURCES).map(|(_, count)| count).sum();
+    if more > 0 {
+        told.push(format!("{} more", group_digits(more)));
+    }
+    told.join(", ")
+}
+
 fn health(data: &ReportData) -> Markup {
     let digest = &data.digest;
     html! {
@@ -382,4 +406,18 @@ fn health(data: &ReportData) -> Markup {
 fn message(document: &str) -> String {
     let document = serde_json::from_str::<serde_json::Value>(document).unwrap_or_default();
     shown(document.get("message").and_then(serde_json::Value::as_str).unwrap_or("(no message)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sources;
+
+    #[test]
+    fn captures_of_one_name_are_one_entry_and_many_names_are_not_all_shown() {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(sources(&names(&["a.pcap"])), "a.pcap");
+        assert_eq!(sources(&names(&["a.pcap", "b.pcap", "a.pcap"])), "2 captures a.pcap, b.pcap");
+        let many: Vec<String> = (0..9).map(|n| format!("{n}.pcap")).collect();
+        assert_eq!(sources(&many), "0.pcap, 1.pcap, 2.pcap, 3.pcap, 4.pcap, 5.pcap, 3 more");
+    }
 }
