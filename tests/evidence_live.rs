@@ -8,9 +8,8 @@ mod common;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use common::lab::{self, Lab};
+use common::lab::{self, Lab, Prepared};
 use common::{Story, check_all, outfall, skip};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -22,27 +21,13 @@ fn lab(test: &str) -> Option<Lab> {
 
 /// Sends a story to a sensor with these settings; its records, what it said, and where its evidence is.
 fn live(lab: &Lab, story: &Story, settings: &str, store: &str) -> (Vec<Value>, String, PathBuf) {
-    let (frames, first) = lab::frames(&story.capture());
-    let lead = Duration::from_millis(1_500);
-    let (start, shift) = (Instant::now() + lead, lab::now() + lead.as_nanos() as u64 - first);
-    let mut args: Vec<OsString> = Vec::new();
-    let mut config = String::new();
-    for pair in story.context().chunks(2) {
-        let text = std::fs::read_to_string(&pair[1]).unwrap();
-        if pair[0] == "--endpoint" {
-            args.extend(["--endpoint".into(), lab.file("endpoint.jsonl", &lab::later(&text, shift)).into()]);
-        } else {
-            config = text;
-        }
-    }
-    let config = format!("{config}\n[store]\npath = \"{store}\"\n[evidence]\ndirectory = \"evidence\"\n{settings}\n");
-    let file = lab.file("outfall.toml", &config);
-    args.extend(["--config".into(), file.clone().into()]);
+    let settings = format!("[store]\npath = \"{store}\"\n[evidence]\ndirectory = \"evidence\"\n{settings}");
+    let Prepared { frames, start, args, config } = lab.prepare(story, &settings);
     let sensor = lab.sensor(&args);
     let frames: Vec<(usize, lab::Timed)> = frames.into_iter().map(|timed| (0, timed)).collect();
     lab.send(start, &frames);
     let (records, said) = sensor.ends();
-    (records, said, file.with_file_name("evidence"))
+    (records, said, config.with_file_name("evidence"))
 }
 
 fn alerts(records: &[Value]) -> Vec<&Value> {

@@ -6,11 +6,10 @@
 
 mod common;
 
-use std::ffi::OsString;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::lab::{self, Lab, Timed};
+use common::lab::{self, Lab, Prepared, Timed};
 use common::{Ran, Story, check_all, expect, outfall, root, run, skip};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -33,23 +32,8 @@ fn uploads(records: &[Value]) -> Vec<&Value> {
 
 /// Sends a story as it was recorded while a sensor runs; gives what that reported and what it said.
 fn live(lab: &Lab, story: &Story, settings: &str, spread: impl Fn(usize, &Timed) -> usize) -> (Vec<Value>, String) {
-    let (frames, first) = lab::frames(&story.capture());
-    let lead = Duration::from_millis(1_500);
-    let (start, shift) = (Instant::now() + lead, lab::now() + lead.as_nanos() as u64 - first);
-    let mut args: Vec<OsString> = Vec::new();
-    let mut config = String::new();
-    for pair in story.context().chunks(2) {
-        let text = std::fs::read_to_string(&pair[1]).unwrap();
-        if pair[0] == "--endpoint" {
-            args.extend(["--endpoint".into(), lab.file("endpoint.jsonl", &lab::later(&text, shift)).into()]);
-        } else {
-            config = text;
-        }
-    }
-    args.extend([
-        "--config".into(),
-        lab.file("outfall.toml", &format!("{config}\n{settings}\n[store]\npath = \"\"\n")).into(),
-    ]);
+    let settings = format!("{settings}\n[store]\npath = \"\"\n");
+    let Prepared { frames, start, args, .. } = lab.prepare(story, &settings);
     let frames: Vec<(usize, Timed)> =
         frames.into_iter().enumerate().map(|(n, timed)| (spread(n, &timed), timed)).collect();
     let pairs = frames.iter().map(|(pair, _)| pair + 1).max().unwrap();

@@ -209,6 +209,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             evidencing: &evidencing,
         };
         metering.gather(parts, &config);
+        let due = reported.elapsed() >= Duration::from_nanos(config.capture.report.0);
+        if due {
+            metering::levels(parts, &config).iter().for_each(|line| log(line));
+        }
         if signals.reload.swap(false, Ordering::Relaxed) {
             let answer = reload(args, &mut config, &excepting, &mut judgement, &mut output);
             evidencing.configure(&config);
@@ -217,7 +221,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
                 running.answer(answer, &mut say);
             }
         }
-        if reported.elapsed() >= Duration::from_nanos(config.capture.report.0) {
+        if due {
             reported = Instant::now();
             let counted = Counted {
                 live: sensor.counters(),
@@ -230,15 +234,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             delivering.keep_losses(started, lost(&counted, &judgement, &events));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
             delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
-            let parts = Parts {
-                sensor: &sensor,
-                judgement: &judgement,
-                events: &events,
-                listening: listening.as_ref(),
-                delivering: &delivering,
-                evidencing: &evidencing,
-            };
-            metering::levels(parts, &config).iter().for_each(|line| log(line));
         }
         let now_stuck = sensor.stuck();
         if now_stuck.is_empty() {

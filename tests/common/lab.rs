@@ -88,6 +88,26 @@ impl Lab {
         path
     }
 
+    /// A story to be sent from a while from now on: its endpoint events shifted to then, and its configuration with more behind it.
+    pub fn prepare(&self, story: &super::Story, more: &str) -> Prepared {
+        let (frames, first) = frames(&story.capture());
+        let lead = Duration::from_millis(1_500);
+        let (start, shift) = (Instant::now() + lead, now() + lead.as_nanos() as u64 - first);
+        let mut args: Vec<OsString> = Vec::new();
+        let mut config = String::new();
+        for pair in story.context().chunks(2) {
+            let text = std::fs::read_to_string(&pair[1]).unwrap();
+            if pair[0] == "--endpoint" {
+                args.extend(["--endpoint".into(), self.file("endpoint.jsonl", &later(&text, shift)).into()]);
+            } else {
+                config = text;
+            }
+        }
+        let config = self.file("outfall.toml", &format!("{config}\n{more}\n"));
+        args.extend(["--config".into(), config.clone().into()]);
+        Prepared { frames, start, args, config }
+    }
+
     /// A command that runs the program in the sensor's namespace.
     pub fn command(&self) -> Command {
         let mut command = Command::new("ip");
@@ -146,6 +166,14 @@ impl Lab {
             });
         });
     }
+}
+
+/// A story that is about to be sent.
+pub struct Prepared {
+    pub frames: Vec<Timed>,
+    pub start: Instant,
+    pub args: Vec<OsString>,
+    pub config: PathBuf,
 }
 
 impl Drop for Lab {
