@@ -94,7 +94,7 @@ fn the_evidence_of_an_alert_verifies_and_its_slice_replays_to_the_same_alert() {
     assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), site.alert);
     let manifest = manifest(&folder);
     assert_eq!(manifest["alert"], site.id());
-    assert!(manifest["clock"].get("synchronised").is_some() && manifest["packets"]["left_out"] == 0, "{manifest}");
+    assert!(manifest["clock"]["synchronised"].is_boolean() && manifest["packets"]["left_out"] == 0, "{manifest}");
 }
 
 #[test]
@@ -130,6 +130,13 @@ fn whatever_is_changed_removed_or_added_is_found() {
     std::fs::write(folder.join("more"), "").unwrap();
     assert!(verify(&folder, &[]).exits(1).text().contains("more: was added"));
     std::fs::remove_file(folder.join("more")).unwrap();
+    #[cfg(unix)]
+    {
+        let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"odd\xff");
+        std::fs::write(folder.join(odd), "").unwrap();
+        assert!(verify(&folder, &[]).exits(1).text().contains("was added"));
+        std::fs::remove_file(folder.join(odd)).unwrap();
+    }
     let said = verify(&folder, &[]).exits(0).text().to_owned();
     let hash = said.trim_end().rsplit(' ').next().unwrap().to_owned();
     verify(&folder, &["--sha256", &hash]).exits(0);
@@ -260,6 +267,25 @@ fn every_upload_of_a_story_has_its_packets() {
     site.replays_the_same(&output);
 }
 
+#[test]
+fn every_dialogue_of_a_story_of_ftp_is_there() {
+    let story = Story::named("ftp-lftp-parallel");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("small.toml");
+    std::fs::write(&config, "[detect]\ndata_transfer_size_threshold = \"1 kB\"\n").unwrap();
+    let replay = |capture: &Path| {
+        let args = ["replay".as_ref(), capture.as_os_str(), "--json".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let records = outfall(args.map(OsStr::to_owned)).exits(0).records();
+        records.into_iter().find(|record| record["event"]["dataset"] == "outfall.alert").unwrap()
+    };
+    let alert = replay(&story.capture());
+    assert_eq!(alert["outfall"]["alert"]["story"]["uploads"], 6);
+    let site = Site { folder, capture: story.capture(), events: "/dev/null".into(), alert };
+    let output = site.path("bundle");
+    site.make(site.id(), &output, &["--config".as_ref(), &config]).exits(0);
+    assert_eq!(replay(&output.join("packets.pcapng")), site.alert);
+}
+
 /// An IPv4 packet in Ethernet, in fragments.
 fn fragments(frame: &[u8]) -> Vec<Vec<u8>> {
     let (header, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
@@ -336,6 +362,9 @@ fn wrong_inputs_get_one_line_that_says_what_to_do() {
     other.make(site.id(), &output, &[]).refuses(&["raise no alert"]);
     verify(&site.path("nothing"), &[]).refuses(&["nothing", "cannot be read"]);
     verify(site.folder.path(), &[]).refuses(&["no manifest.json"]);
+    let emptied = tempfile::tempdir().unwrap();
+    std::fs::write(emptied.path().join("manifest.json"), r#"{"files":[]}"#).unwrap();
+    verify(emptied.path(), &[]).refuses(&["names no alert"]);
     assert!(!output.exists(), "nothing half done stays");
     assert_eq!(std::fs::read_dir(site.folder.path()).unwrap().count(), 0);
 }

@@ -85,7 +85,8 @@ fn each_alert_has_its_packets_from_the_first_one_on_and_its_file() {
     let manifest = read(&folder.join("manifest.json"));
     assert_eq!((&manifest["packets"]["gone"], &manifest["packets"]["left_out"]), (&0.into(), &0.into()), "{manifest}");
     assert!(manifest["endpoint_events"].as_u64().unwrap() > 3, "{manifest}");
-    assert_eq!(manifest["baseline"], "as the database has it now");
+    assert_eq!(manifest["baseline"], "as the database had it when this was made, after the verdict");
+    assert!(manifest["clock"]["synchronised"].is_boolean(), "a confined sensor may ask, too: {manifest}");
     assert!(read(&folder.join("baseline.json")).as_array().is_some());
     // Handed out as one file, too.
     let config = directory.with_file_name("outfall.toml");

@@ -74,8 +74,9 @@ pub fn event(document: &Object, sensor: &str) -> Object {
     }
     if is_finding {
         put(&mut event, "is_alert", true.into());
-        // New: nobody has looked at it yet.
-        put(&mut event, "status_id", 1.into());
+        // 1, new: nobody has looked at it yet; 3, suppressed: somebody has made an exception of it.
+        let suppressed = json::text(document, "outfall.alert.suppressed_by").is_some();
+        put(&mut event, "status_id", if suppressed { 3 } else { 1 }.into());
         put(&mut event, "finding_info.uid", id);
         finding(&mut event, &mut left);
         let confidence = json::text(&left, "outfall.alert.confidence").and_then(confidence);

@@ -28,6 +28,8 @@ pub struct Part {
     pub id: EventId,
     /// The connection that carried it.
     pub connection: Connection,
+    /// FTP's control connection.
+    pub control: Option<Connection>,
     /// Its bytes.
     pub bytes: u64,
     /// The name of its first file.
@@ -55,7 +57,10 @@ impl Story {
         self.uploads += 1;
         self.bytes = self.bytes.saturating_add(upload.bytes);
         if self.named.len() < NAMED {
-            self.named.push(Part { id: upload.id, connection: upload.connection, bytes: upload.bytes, file });
+            let ftp = upload.ftp.as_ref();
+            let control = ftp.and_then(|ftp| ftp.control_client.zip(ftp.control_server));
+            let control = control.map(|(client, server)| Connection { client, server });
+            self.named.push(Part { id: upload.id, connection: upload.connection, control, bytes: upload.bytes, file });
         }
         true
     }
@@ -75,6 +80,12 @@ impl Story {
             object.set("source.port", client.port);
             object.set("destination.ip", server.socket().ip().to_string());
             object.set("destination.port", server.port);
+            if let Some(Connection { client, server }) = part.control {
+                object.set("control.client.ip", client.socket().ip().to_string());
+                object.set("control.client.port", client.port);
+                object.set("control.server.ip", server.socket().ip().to_string());
+                object.set("control.server.port", server.port);
+            }
             object
         });
         document.set_list("outfall.alert.story.named", named.collect());

@@ -54,6 +54,7 @@ pub(super) fn text(alert: &Alert) -> String {
     if let Some(story) = &alert.story {
         let (uploads, bytes, over) =
             (group_digits(story.uploads), ByteSize(story.bytes), story.last.since(story.first));
+        let over = crate::net::Span::seconds(over.0.div_ceil(1_000_000_000));
         add("story", format!("{uploads} uploads, {bytes} within {over}"));
     }
     match &alert.attribution {

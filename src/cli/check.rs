@@ -267,7 +267,10 @@ fn memory(config: &Config, interfaces: usize) -> Finding {
     } else {
         listener.memory.0.saturating_add(listener.queue.0.saturating_mul(2))
     };
-    let all = tables.iter().fold(rings.saturating_add(listener), |sum, size| sum.saturating_add(size.0));
+    let evidence = if config.evidence.directory.is_empty() { 0 } else { config.evidence.memory.0 };
+    let all = tables
+        .iter()
+        .fold(rings.saturating_add(listener).saturating_add(evidence), |sum, size| sum.saturating_add(size.0));
     let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
         line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)

@@ -14,7 +14,9 @@ use super::replay::{Inputs, configured, play};
 use crate::capture::{Batch, Reader};
 use crate::config::{Config, beside};
 use crate::endpoint::{Event, Following, Intake, Observation, printable};
-use crate::evidence::{Bundle, Case, Cutter, Made, Verified, Wanted, copy, folder_in, free, newest_of, verify};
+use crate::evidence::{
+    Bundle, Case, Cutter, MANIFEST, Made, Missing, Verified, Wanted, copy, folder_in, free, numbered, verify,
+};
 use crate::net::{ByteSize, group_digits};
 use crate::sensor::Outcome;
 use crate::store::Reading;
@@ -135,8 +137,16 @@ fn make(args: &EvidenceArgs, id: &str) -> anyhow::Result<ExitCode> {
     let place = folder_in(folder)?;
     let events = events(&alert, &wanted, &args.endpoint, &config)?;
     let told = events.1;
-    let baseline = reading.map(|reading| reading.facts(&alert)).transpose()?;
-    let origin = vec![("captures", args.captures.iter().map(|path| name_of(path)).collect::<Vec<_>>().into())];
+    let baseline = reading.map(|reading| reading.facts(&alert, None)).transpose()?;
+    let configuration = if args.config.is_some() { "the one that was named" } else { "none was named: the defaults" };
+    // As a folder, then packed; the uploaded files come out of the packets again.
+    let carved = if config.evidence.carve { config.evidence.max_carved.0 } else { 0 };
+    let left = left.saturating_sub(events.0.len() as u64).saturating_sub(carved) / if is_zip(&output) { 2 } else { 1 };
+    ensure!(left > 0, "{shown}: less than `evidence.min_free` would stay free there");
+    let origin = vec![
+        ("configuration", configuration.into()),
+        ("captures", args.captures.iter().map(|path| name_of(path)).collect::<Vec<_>>().into()),
+    ];
     let case = Case { alert: &alert, wanted: &wanted, config: &config, baseline, events, origin };
     let most = ByteSize(config.evidence.max_packets.0.min(left));
     let made = case.write(place.path(), most, |cutter| packets(cutter, &args.captures))?;
@@ -172,32 +182,48 @@ fn hand_out(args: &EvidenceArgs, id: &str, config: &Config, output: &Path) -> an
     let directory = directory.context(
         "name the captures of that time, or the --config of a sensor that writes evidence by itself (`evidence.directory`)",
     )?;
-    let found = newest_of(&directory, id)?;
-    let found = found.with_context(|| {
+    ensure!(
+        args.endpoint.is_empty() && args.state.is_none(),
+        "without captures, what the sensor wrote is handed out as it is: leave out --endpoint and --state"
+    );
+    let all = numbered(&directory, id)?;
+    // Told again much later, an alert may have no packets any more: then an earlier word on it tells more.
+    let counted = |path: &PathBuf| packets_of(path) > 0;
+    let best = all.iter().rev().map(|(_, path)| path).find(|path| counted(path)).or(all.last().map(|(_, path)| path));
+    let found = best.with_context(|| {
         format!("{}: has no evidence of {}; name the captures of that time", directory.display(), printable(id))
     })?;
-    let Verified { manifest, faults, .. } = verify(&found)?;
+    let Verified { manifest, faults, .. } = verify(found)?;
     ensure!(
         faults.is_empty(),
         "{}: is not what was written: see `outfall evidence verify`",
         printable(&found.display().to_string())
     );
     if is_zip(output) {
-        Bundle::pack(&found, output)?;
+        Bundle::pack(found, output)?;
     } else {
         let place = folder_in(folder_of(output))?;
-        copy(&found, place.path())?;
+        copy(found, place.path())?;
         std::fs::rename(place.path(), output).with_context(|| format!("{}: cannot be made", output.display()))?;
         // There is nothing left to remove.
         let _ = place.keep();
     }
     let text = format!(
-        "{}: alert {}, as the sensor wrote it\nmanifest SHA-256 {manifest}\n",
+        "{}: alert {}, as the sensor wrote it: {} packets; told {} times\nmanifest SHA-256 {manifest}\n",
         printable(&output.display().to_string()),
-        printable(id)
+        printable(id),
+        group_digits(packets_of(found)),
+        all.len()
     );
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write the output")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Packets of a bundle, as its manifest says.
+fn packets_of(bundle: &Path) -> u64 {
+    let text = std::fs::read(bundle.join(MANIFEST)).unwrap_or_default();
+    let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
+    manifest.pointer("/packets/count").and_then(Value::as_u64).unwrap_or(0)
 }
 
 fn is_zip(output: &Path) -> bool {
@@ -229,7 +255,7 @@ fn replayed(inputs: &Inputs, id: &str) -> anyhow::Result<String> {
     })
 }
 
-fn packets(cutter: &mut Cutter, captures: &[PathBuf]) -> anyhow::Result<u64> {
+fn packets(cutter: &mut Cutter, captures: &[PathBuf]) -> anyhow::Result<Missing> {
     let mut reader = Reader::open(captures)?;
     let mut batch = Batch::default();
     while reader.fill(&mut batch)? {
@@ -237,8 +263,8 @@ fn packets(cutter: &mut Cutter, captures: &[PathBuf]) -> anyhow::Result<u64> {
             cutter.take(&packet)?;
         }
     }
-    // What an input lacks is not known.
-    Ok(0)
+    // What else an input lacks is not known.
+    Ok(Missing { cut_captures: reader.counters().truncated_files, ..Missing::default() })
 }
 
 /// What the alert's host reported: its processes before the end of the upload, the rest from the look-back on.

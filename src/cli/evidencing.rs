@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::counters::line;
 use crate::config::{Config, beside};
+use crate::detect::destination_of;
 use crate::endpoint::{Event, History, printable};
 use crate::evidence::{Keepers, Shelf, Task, Wanted, Writer, WriterCounters};
 use crate::net::Span;
@@ -19,7 +20,8 @@ pub const AROUND: Span = Span::seconds(3_600);
 /// The writer, if there is one, and the alerts that it has not got yet.
 pub struct Evidencing {
     writer: Option<Writer>,
-    alerts: Vec<Value>,
+    /// With what counts as the destination of each.
+    alerts: Vec<(Value, String)>,
     /// In force.
     config: Arc<Config>,
 }
@@ -84,7 +86,7 @@ impl Evidencing {
             let document: Value = serde_json::from_str(&alert.document().to_string()).unwrap_or_default();
             let severity = document.pointer("/event/severity").and_then(Value::as_u64);
             if severity.unwrap_or_default() >= self.config.evidence.least() {
-                self.alerts.push(document);
+                self.alerts.push((document, destination_of(&alert.upload)));
             }
         }
     }
@@ -92,10 +94,10 @@ impl Evidencing {
     /// Hands the alerts on, with what their hosts reported; says what there is to say.
     pub fn keep(&mut self, history: &History, log: &mut impl FnMut(String)) {
         let Some(writer) = &self.writer else { return };
-        for alert in self.alerts.drain(..) {
+        for (alert, destination) in self.alerts.drain(..) {
             let config = Arc::clone(&self.config);
             let events = told(&alert, history, &config);
-            writer.put(Task { alert, config, events });
+            writer.put(Task { alert, config, destination, events });
         }
         writer.log().into_iter().for_each(log);
     }

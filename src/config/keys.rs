@@ -351,12 +351,12 @@ settings! {
         /// and both are counted.
         min_free: ByteSize = ByteSize(GIB), ByteSize(0)..=ByteSize(TIB);
         /// Alerts that may wait for their evidence to be written. Reached: a further one gets none, and is counted.
-        queue: u64 = 64, 1..=10_000;
+        queue: u64 = 16, 1..=10_000;
         /// For packets that an alert may want, with a directory, all capture threads together; each takes at least 256 KiB.
         /// Reached: the connection that was silent the longest is forgotten, and counted.
         memory: ByteSize = ByteSize(64 * MIB), ByteSize(MIB)..=ByteSize(TIB);
-        /// Of it, packets of one connection. Reached: half of it stays with the first ones, half goes to the most recent
-        /// ones, and the manifest says how many between are gone.
+        /// Of it, packets of one upload on a connection, at most half of all. Reached: half of it stays with the first ones,
+        /// half goes to the most recent ones, and the manifest says how many between are gone.
         per_connection: ByteSize = ByteSize(MIB), ByteSize(8 * KIB)..=ByteSize(TIB);
         /// Events of an alert's host that are told anew in it. Reached: the earliest file events are left out, then the
         /// earliest connections, which the manifest says.

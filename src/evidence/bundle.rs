@@ -120,8 +120,8 @@ impl Bundle {
 /// # Errors
 /// If a file cannot be read or written.
 pub fn copy(folder: &Path, to: &Path) -> Result<(), EvidenceError> {
-    for name in names(folder)? {
-        let (from, path) = (folder.join(&name), to.join(&name));
+    for (name, from) in names(folder)? {
+        let path = to.join(&name);
         let copied = File::open(&from).and_then(|mut from| {
             let mut file = create(&path)?;
             io::copy(&mut from, &mut file)?;
@@ -140,8 +140,7 @@ fn fill(folder: &Path, to: &Path, file: File) -> Result<(), EvidenceError> {
         .compression_method(zip::CompressionMethod::Deflated)
         .large_file(true)
         .unix_permissions(0o600);
-    for name in names(folder)? {
-        let path = folder.join(&name);
+    for (name, path) in names(folder)? {
         zip.start_file(name, options).map_err(wrong)?;
         let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut zip));
         copied.map_err(failed(&path, "cannot be packed"))?;
@@ -151,9 +150,13 @@ fn fill(folder: &Path, to: &Path, file: File) -> Result<(), EvidenceError> {
 }
 
 /// The files of a folder; what is no file is named too, and is never what a manifest names.
-fn names(folder: &Path) -> Result<BTreeSet<String>, EvidenceError> {
+fn names(folder: &Path) -> Result<BTreeMap<String, PathBuf>, EvidenceError> {
     let listed = std::fs::read_dir(folder).and_then(|entries| {
-        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()
+        let named = entries.map(|entry| {
+            let entry = entry?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        });
+        named.collect::<io::Result<_>>()
     });
     listed.map_err(failed(folder, "cannot be read"))
 }
@@ -218,6 +221,9 @@ pub fn verify(path: &Path) -> Result<Verified, EvidenceError> {
     }
     faults.extend(found.into_keys().filter(|name| !named.contains(name)).map(Fault::Added));
     let alert = manifest.get("alert").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if alert.is_empty() || !named.contains("alert.json") {
+        return Err(foreign("its manifest names no alert"));
+    }
     let hash = format!("{:x}", Sha256::digest(&text));
     Ok(Verified { alert, files: named.len(), manifest: hash, faults: faults.into_iter().collect() })
 }
@@ -227,8 +233,7 @@ type Looked = (Option<Vec<u8>>, BTreeMap<String, Option<(u64, String)>>);
 
 fn look_at_folder(folder: &Path) -> Result<Looked, EvidenceError> {
     let (mut manifest, mut found) = (None, BTreeMap::new());
-    for name in names(folder)? {
-        let path = folder.join(&name);
+    for (name, path) in names(folder)? {
         let unread = || failed(&path, "cannot be read");
         // A link leads elsewhere.
         let is_file = path.symlink_metadata().map_err(unread())?.is_file();

@@ -27,6 +27,17 @@ pub struct Case<'c> {
     pub origin: Vec<(&'static str, Value)>,
 }
 
+/// What is known to be missing of the packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Packets that were there once.
+    pub gone: u64,
+    /// Connections that were forgotten, at least for a time.
+    pub forgotten: u64,
+    /// Captures that end inside a packet.
+    pub cut_captures: u64,
+}
+
 /// A bundle that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
@@ -39,8 +50,8 @@ pub struct Made {
 }
 
 impl Case<'_> {
-    /// Writes it into a folder that is there and empty. `packets` gives the packets to choose from, and says how many more there
-    /// were that are gone; of those chosen at most `most` bytes are written.
+    /// Writes it into a folder that is there and empty. `packets` gives the packets to choose from, and says what
+    /// is missing; of those chosen at most `most` bytes are written.
     ///
     /// # Errors
     /// If a file cannot be written, or `packets` fails.
@@ -48,7 +59,7 @@ impl Case<'_> {
         self,
         folder: &Path,
         most: ByteSize,
-        packets: impl FnOnce(&mut Cutter) -> Result<u64, E>,
+        packets: impl FnOnce(&mut Cutter) -> Result<Missing, E>,
     ) -> Result<Made, E> {
         let Self { alert, wanted, config, baseline, events: (events, told), origin } = self;
         let mut bundle = Bundle::within(folder);
@@ -63,7 +74,7 @@ impl Case<'_> {
         let (path, file) = bundle.file("packets.pcapng")?;
         let unwritten = || failed(&path, "cannot be written");
         let mut cutter = Cutter::new(wanted.clone(), file, most.0).map_err(unwritten())?;
-        let gone = packets(&mut cutter)?;
+        let missing = packets(&mut cutter)?;
         let cut = cutter.finish().map_err(unwritten())?;
         let (files, carved) = uploaded(&mut bundle, &path, wanted, config)?;
         let mut facts = json!({
@@ -71,9 +82,10 @@ impl Case<'_> {
             "made_by": format!("outfall {}", env!("CARGO_PKG_VERSION")),
             "made_at": jiff::Timestamp::now().to_string(),
             "clock": clock(),
-            "packets": { "count": cut.packets, "bytes": cut.bytes, "left_out": cut.left_out, "gone": gone },
+            "packets": { "count": cut.packets, "bytes": cut.bytes, "left_out": cut.left_out, "gone": missing.gone,
+                         "connections_forgotten": missing.forgotten, "captures_cut_off": missing.cut_captures },
             "endpoint_events": told,
-            "baseline": if baseline.is_some() { "as the database has it now" } else { "none was kept" },
+            "baseline": if baseline.is_some() { "as the database had it when this was made, after the verdict" } else { "none was kept" },
             "uploaded_files": files,
         });
         if let Some(facts) = facts.as_object_mut() {

@@ -4,7 +4,9 @@
 //! through a ring of recent ones, so that what came just before an upload, such as the opening of its connection, is still
 //! there when it begins. From then on the connection has a [`Tape`] of its own: its first packets, and the most recent ones.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
@@ -13,7 +15,7 @@ use super::ring::{Ring, Roll};
 use super::slice::DNS;
 use crate::capture::Packet;
 use crate::config;
-use crate::net::{Address, Endpoint, host_pair_hash};
+use crate::net::{Address, ByteSize, Endpoint, host_pair_hash};
 use crate::packet::{Decoded, Segment};
 
 /// What is asked of the keepers of all capture threads.
@@ -32,6 +34,8 @@ pub struct Given {
     pub packets: Vec<KeptPacket>,
     /// Packets of these connections that came after an upload had begun, and are not there any more.
     pub gone: u64,
+    /// Connections of them that were forgotten, at least for a time, as others needed the memory.
+    pub forgotten: u64,
 }
 
 /// What became of connections with uploads.
@@ -54,14 +58,27 @@ impl KeeperCounters {
     }
 }
 
-/// The packets of one connection: the first, and the most recent.
+/// Packets since an upload began on a connection: the first, and the most recent.
 #[derive(Default)]
-struct Tape {
+struct Chapter {
     first: Roll,
     /// There once the first have their share.
     recent: Option<Ring>,
     packets: u64,
 }
+
+/// The packets of one connection, from each of its last uploads on.
+struct Tape {
+    chapters: VecDeque<Chapter>,
+    /// Packets of earlier ones.
+    gone: u64,
+}
+
+/// Uploads of a connection, each of which has room of its own once the one before has used up its own.
+const CHAPTERS: usize = 4;
+
+/// Connections of which is remembered that they were forgotten.
+const FORGOTTEN: usize = 4_096;
 
 /// Bytes of packets for which an index gets a place.
 const EACH: usize = 256;
@@ -69,23 +86,55 @@ const EACH: usize = 256;
 /// The least memory that each ring has, and all tapes together.
 const LEAST: u64 = 64 << 10;
 
-impl Tape {
+impl Chapter {
     fn weight(&self) -> u64 {
         self.first.size() + self.recent.as_ref().map_or(0, Ring::size) + size_of::<Self>() as u64
     }
 
-    /// Keeps a packet; `share` is what the first ones may take, and the recent ones too.
+    fn packets(&self) -> impl Iterator<Item = KeptPacket> {
+        self.first.packets().chain(self.recent.iter().flat_map(|ring| ring.newest(0))).map(KeptPacket::of)
+    }
+}
+
+impl Tape {
+    fn new() -> Self {
+        Self { chapters: VecDeque::from([Chapter::default()]), gone: 0 }
+    }
+
+    fn weight(&self) -> u64 {
+        self.chapters.iter().map(Chapter::weight).sum::<u64>() + size_of::<Self>() as u64
+    }
+
+    /// Another upload begins: it has room of its own, unless there is still some of the one before.
+    fn turn(&mut self) {
+        if self.chapters.back().is_some_and(|chapter| chapter.recent.is_some()) {
+            self.chapters.push_back(Chapter::default());
+        }
+        if self.chapters.len() > CHAPTERS
+            && let Some(oldest) = self.chapters.pop_front()
+        {
+            self.gone += oldest.packets;
+        }
+    }
+
+    /// Keeps a packet; `share` is what the first ones of an upload may take, and the recent ones too.
     fn keep(&mut self, packet: &Packet<'_>, share: u64) {
-        self.packets += 1;
-        if self.recent.is_none() && self.first.push(packet, share) {
+        let Some(chapter) = self.chapters.back_mut() else { return };
+        chapter.packets += 1;
+        if chapter.recent.is_none() && chapter.first.push(packet, share) {
             return;
         }
         let share = usize::try_from(share).unwrap_or(usize::MAX);
-        self.recent.get_or_insert_with(|| Ring::new(share, usize::MAX)).push(0, packet);
+        chapter.recent.get_or_insert_with(|| Ring::new(share, usize::MAX)).push(0, packet);
     }
 
     fn packets(&self) -> impl Iterator<Item = KeptPacket> {
-        self.first.packets().chain(self.recent.iter().flat_map(|ring| ring.newest(0))).map(KeptPacket::of)
+        self.chapters.iter().flat_map(Chapter::packets)
+    }
+
+    /// Packets that it was given.
+    fn given(&self) -> u64 {
+        self.gone + self.chapters.iter().map(|chapter| chapter.packets).sum::<u64>()
     }
 }
 
@@ -111,6 +160,8 @@ pub struct Keeper {
     names: Ring,
     pieces: Pieces,
     tapes: LruCache<(Endpoint, Endpoint), Tape>,
+    /// Tapes that went for want of memory: how many packets each had been given.
+    forgotten: LruCache<(Endpoint, Endpoint), u64>,
     held: u64,
     memory: u64,
     /// What the first packets of one connection may take, and the recent ones too.
@@ -132,16 +183,20 @@ impl Keeper {
         let memory = settings.memory.0 / (threads as u64).max(1);
         let bytes = |share: u64| usize::try_from(share.max(LEAST)).unwrap_or(usize::MAX);
         let (recent, names) = (Ring::new(bytes(memory / 4), EACH), Ring::new(bytes(memory / 16), EACH));
-        let pieces = Pieces::new(limits, bytes(memory / 16));
+        let limits = config::Packet { fragment_memory: ByteSize(bytes(memory / 16) as u64), ..limits.clone() };
+        let pieces = Pieces::new(&limits, bytes(memory / 16));
         let rings = recent.size() + names.size() + pieces.size();
+        let tapes = memory.saturating_sub(rings).max(LEAST);
         Self {
             recent,
             names,
             pieces,
             tapes: LruCache::unbounded(),
+            forgotten: LruCache::new(NonZeroUsize::new(FORGOTTEN).unwrap_or(NonZeroUsize::MIN)),
             held: 0,
-            memory: memory.saturating_sub(rings).max(LEAST),
-            share: settings.per_connection.0 / 2,
+            memory: tapes,
+            // One connection alone never needs more than there is.
+            share: (settings.per_connection.0 / 2).min(tapes / 4),
             counters: KeeperCounters::default(),
         }
     }
@@ -149,12 +204,15 @@ impl Keeper {
     /// An upload may begin on this connection: from now on its packets are kept, with those that came just before.
     pub fn begin(&mut self, a: Endpoint, b: Endpoint) {
         let ends = both(a, b);
-        if self.tapes.contains(&ends) {
+        if let Some(tape) = self.tapes.get_mut(&ends) {
+            self.held -= tape.weight();
+            tape.turn();
+            self.held += tape.weight();
             return;
         }
         self.counters.connections += 1;
         let before: Vec<Packet<'_>> = self.recent.newest(key_of(ends)).collect();
-        let mut tape = Tape::default();
+        let mut tape = Tape::new();
         before.iter().rev().for_each(|packet| tape.keep(packet, self.share));
         self.held += tape.weight();
         self.tapes.push(ends, tape);
@@ -194,10 +252,11 @@ impl Keeper {
 
     fn make_room(&mut self) {
         while self.held > self.memory
-            && let Some((_, tape)) = self.tapes.pop_lru()
+            && let Some((ends, tape)) = self.tapes.pop_lru()
         {
             self.held -= tape.weight();
             self.counters.forgotten += 1;
+            self.forgotten.put(ends, tape.given());
         }
     }
 
@@ -210,10 +269,14 @@ impl Keeper {
                 Some(tape) => {
                     let before = given.packets.len();
                     given.packets.extend(tape.packets());
-                    given.gone += tape.packets.saturating_sub((given.packets.len() - before) as u64);
+                    given.gone += tape.given().saturating_sub((given.packets.len() - before) as u64);
                 }
-                // Whose upload was known only at its end.
+                // Whose upload was known only at its end, or that was forgotten.
                 None => given.packets.extend(self.recent.newest(key_of(ends)).map(KeptPacket::of)),
+            }
+            if let Some(packets) = self.forgotten.peek(&ends) {
+                given.gone += packets;
+                given.forgotten += 1;
             }
         }
         let client = key_of_client(Address::from(request.client));
@@ -235,7 +298,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::net::{ByteSize, Timestamp};
+    use crate::net::Timestamp;
 
     const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 5], 50_000);
     const SERVER: ([u8; 4], u16) = ([192, 0, 2, 9], 80);
@@ -326,6 +389,44 @@ mod tests {
     }
 
     #[test]
+    fn each_upload_of_a_connection_has_its_beginning_for_a_while() {
+        let mut rig = Rig::new(1 << 20, 16 << 10);
+        let ends = (end(CLIENT), end(SERVER));
+        let mut begun = Vec::new();
+        for _ in 0..6 {
+            rig.keeper.begin(ends.0, ends.1);
+            begun.push(rig.next);
+            for _ in 0..100 {
+                rig.take(&frame(CLIENT, SERVER, &[7; 500]), true);
+            }
+        }
+        let (given, gone) = rig.given(&[ends]);
+        assert_eq!(given.len() as u64 + gone, 600);
+        let there: Vec<bool> = begun.iter().map(|first| given.contains(first)).collect();
+        assert_eq!(there, [false, false, true, true, true, true]);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_said_to_be_gone() {
+        let mut rig = Rig::new(1 << 20, 1 << 30);
+        let ends = (end(CLIENT), end(SERVER));
+        rig.keeper.begin(ends.0, ends.1);
+        for _ in 0..5_000 {
+            rig.take(&frame(CLIENT, SERVER, &[7; 1_000]), true);
+        }
+        assert_eq!(rig.keeper.counters().forgotten, 0, "alone, it fits");
+        for n in 1..100 {
+            rig.keeper.begin(end(([10, 0, 3, n], 1)), ends.1);
+            for _ in 0..1_000 {
+                rig.take(&frame(([10, 0, 3, n], 1), SERVER, &[7; 1_000]), true);
+            }
+        }
+        let request = Request { connections: vec![ends], client: CLIENT.0.into() };
+        let given = rig.keeper.give(&request);
+        assert_eq!((given.gone, given.forgotten, given.packets.len()), (5_000, 1, 0));
+    }
+
+    #[test]
     fn where_memory_is_short_the_connection_goes_that_was_silent_the_longest() {
         let mut rig = Rig::new(1 << 20, 128 << 10);
         let of = |n: u8| ([10, 0, 1, n], 40_000);
@@ -392,7 +493,7 @@ mod tests {
                 }
                 let index = rig.take(&frame(of(who), SERVER, &vec![who; length]), is_read);
                 sent[usize::from(who)].push(index);
-                prop_assert!(rig.keeper.counters().used <= memory + per_connection + 1_024);
+                prop_assert!(rig.keeper.counters().used <= memory + per_connection + 2_048);
             }
             for who in 0..6u8 {
                 let (given, gone) = rig.given(&[(end(of(who)), end(SERVER))]);

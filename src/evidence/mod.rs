@@ -17,10 +17,10 @@ mod slice;
 mod writer;
 
 pub use bundle::{Bundle, Fault, MANIFEST, Verified, copy, verify};
-pub use case::{Case, Made};
+pub use case::{Case, Made, Missing};
 pub use keeper::{Given, Keeper, KeeperCounters, Request};
 pub use pieces::KeptPacket;
-pub use shelf::{Shelf, folder_in, free, newest_of};
+pub use shelf::{Shelf, folder_in, free, numbered};
 pub use slice::{Cut, Cutter, Wanted, is_id};
 pub use writer::{Keepers, Task, Writer, WriterCounters};
 

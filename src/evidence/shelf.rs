@@ -36,41 +36,46 @@ fn number_of(name: &str, wanted: Option<&str>) -> Option<u32> {
     (is_id && wanted.is_none_or(|wanted| wanted == id)).then_some(number)
 }
 
-/// The newest bundle of an alert in a directory that a sensor writes to by itself, if there is one.
+/// The bundles of an alert in a directory that a sensor writes to by itself, with their numbers, the newest last.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn newest_of(directory: &Path, id: &str) -> Result<Option<PathBuf>, EvidenceError> {
+pub fn numbered(directory: &Path, id: &str) -> Result<Vec<(u32, PathBuf)>, EvidenceError> {
     let unread = || failed(directory, "the directory of evidence cannot be read");
-    let mut newest = None;
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unread())? {
         let entry = entry.map_err(unread())?;
-        newest = newest.max(number_of(&entry.file_name().to_string_lossy(), Some(id)).map(|n| (n, entry.path())));
+        let number = number_of(&entry.file_name().to_string_lossy(), Some(id));
+        if let Some(number) = number.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            found.push((number, entry.path()));
+        }
     }
-    Ok(newest.map(|(_, path)| path))
+    found.sort();
+    Ok(found)
 }
 
-/// Regular files of a folder and their bytes; a folder that has anything else in it is none of ours.
-fn files(folder: &Path) -> io::Result<Option<(Vec<PathBuf>, u64)>> {
-    let (mut files, mut bytes) = (Vec::new(), 0);
+/// Regular files of a folder, unless there is anything else in it, and their bytes.
+fn files(folder: &Path) -> io::Result<(Option<Vec<PathBuf>>, u64)> {
+    let (mut files, mut bytes) = (Some(Vec::new()), 0);
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
         if !metadata.is_file() {
-            return Ok(None);
+            files = None;
+            continue;
         }
         bytes += metadata.len();
-        files.push(entry.path());
+        files.iter_mut().for_each(|files| files.push(entry.path()));
     }
-    Ok(Some((files, bytes)))
+    Ok((files, bytes))
 }
 
 /// Removes a folder with its files; what is gone already is as good.
 fn remove(folder: &Path) -> io::Result<()> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let Some((mut files, _)) = (match files(folder) {
+    let Some(mut files) = (match files(folder) {
         Err(error) if gone(&error) => return Ok(()),
-        found => found?,
+        found => found?.0,
     }) else {
         return Err(io::Error::other("there is something else in it"));
     };
@@ -110,7 +115,7 @@ impl Shelf {
                 let _ = remove(&path);
             } else if number_of(&name, None).is_some()
                 && let Ok(made) = path.join(MANIFEST).metadata().and_then(|manifest| manifest.modified())
-                && let Ok(Some((_, bytes))) = files(&path)
+                && let Ok((_, bytes)) = files(&path)
             {
                 found.push((made, path, bytes));
             }
@@ -125,9 +130,14 @@ impl Shelf {
     /// Makes room for so many bytes, at the cost of the oldest bundles; says whether there is.
     ///
     /// # Errors
-    /// If an old bundle cannot be removed, or the system does not say what is free.
+    /// If the system does not say what is free.
     pub fn make_room(&mut self, bytes: u64) -> Result<bool, EvidenceError> {
-        if bytes > self.max_disk {
+        // What would not be enough is not given up.
+        let free_now = free(&self.directory).map_err(failed(&self.directory, "the free space is not known"))?;
+        let removable: u64 = self.bundles.iter().map(|(_, size)| size).sum();
+        let kept = self.used.saturating_sub(removable);
+        let possible = free_now.saturating_add(removable).saturating_sub(bytes) >= self.min_free;
+        if bytes.saturating_add(kept) > self.max_disk || !possible {
             return Ok(false);
         }
         loop {
@@ -137,9 +147,11 @@ impl Shelf {
                 return Ok(true);
             }
             let Some((oldest, size)) = self.bundles.pop_front() else { return Ok(false) };
-            self.used = self.used.saturating_sub(size);
-            remove(&oldest).map_err(failed(&oldest, "cannot be removed to make room"))?;
-            self.removed += 1;
+            // One that cannot be removed goes on to take its room, and is not tried again.
+            if remove(&oldest).is_ok() {
+                self.used = self.used.saturating_sub(size);
+                self.removed += 1;
+            }
         }
     }
 
@@ -157,14 +169,18 @@ impl Shelf {
     /// # Errors
     /// If it cannot be put there.
     pub fn put(&mut self, folder: tempfile::TempDir, id: &str) -> Result<PathBuf, EvidenceError> {
-        let mut place = self.directory.join(id);
-        let mut number = 1u32;
-        while place.symlink_metadata().is_ok() {
+        let (last, _) = numbered(&self.directory, id)?.pop().unwrap_or_default();
+        let mut number = last;
+        // The number of one that was removed is not given again while a later one is there.
+        let place = loop {
             number += 1;
-            place = self.directory.join(format!("{id}-{number}"));
-        }
+            let place = self.directory.join(if number == 1 { id.to_owned() } else { format!("{id}-{number}") });
+            if place.symlink_metadata().is_err() {
+                break place;
+            }
+        };
         let unput = || failed(&place, "cannot be made");
-        let bytes = files(folder.path()).map_err(unput())?.map_or(0, |(_, bytes)| bytes);
+        let (_, bytes) = files(folder.path()).map_err(unput())?;
         std::fs::rename(folder.path(), &place).map_err(unput())?;
         // There is nothing left to remove.
         let _ = folder.keep();
@@ -244,9 +260,9 @@ mod tests {
         for n in 3..=10 {
             put(&mut shelf, "a10000000000000000000002", n);
         }
-        let newest = newest_of(path, "a10000000000000000000002").unwrap().unwrap();
-        assert!(newest.ends_with("a10000000000000000000002-8"), "by number, not by name: {newest:?}");
-        assert_eq!(newest_of(path, "a10000000000000000000003").unwrap(), None);
+        let all = numbered(path, "a10000000000000000000002").unwrap();
+        assert!(all.len() == 8 && all[7].1.ends_with("a10000000000000000000002-8"), "by number, not by name: {all:?}");
+        assert!(numbered(path, "a10000000000000000000003").unwrap().is_empty());
         for bundle in shelf.bundles.drain(2..) {
             shelf.used -= bundle.1;
             remove(&bundle.0).unwrap();
@@ -287,7 +303,23 @@ mod tests {
         let mut shelf = Shelf::open(directory.path(), &settings(1 << 40, u64::MAX)).unwrap();
         put(&mut shelf, "a10000000000000000000001", 400);
         assert!(!shelf.make_room(1).unwrap());
-        assert_eq!(shelf.holds(), (0, 0, 1));
-        assert!(names(directory.path()).is_empty());
+        assert_eq!(shelf.holds(), (1, 400, 0), "what would not be enough is not given up");
+    }
+
+    #[test]
+    fn what_cannot_be_removed_counts_and_numbers_are_not_given_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shelf = Shelf::open(directory.path(), &settings(1_000, 0)).unwrap();
+        let id = "a10000000000000000000001";
+        for bytes in [300, 301, 302] {
+            put(&mut shelf, id, bytes);
+        }
+        std::fs::create_dir(directory.path().join(format!("{id}-2/notes"))).unwrap();
+        assert!(shelf.make_room(690).unwrap());
+        assert_eq!(shelf.holds(), (0, 301, 2), "the second stays");
+        assert_eq!(put(&mut shelf, id, 10), format!("{id}-3"), "later than the one that is there");
+        let again = Shelf::open(directory.path(), &settings(1_000, 0)).unwrap();
+        assert_eq!(again.holds().1, 311);
+        assert!(!shelf.make_room(800).unwrap(), "it never fits beside what stays");
     }
 }

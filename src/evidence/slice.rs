@@ -76,6 +76,8 @@ impl Wanted {
         if let Some(story) = document.pointer("/outfall/alert/story") {
             for part in story.get("named").and_then(Value::as_array).into_iter().flatten() {
                 connections.extend(end(part.get("source")).zip(end(part.get("destination"))));
+                let control = |side: &str| end(part.pointer(&format!("/control/{side}")));
+                connections.extend(control("client").zip(control("server")));
                 uploads.extend(text(part.get("id")));
             }
             start = time(story, "/first").map_or(start, |first| start.min(first));

@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::keeper::{Given, Keeper, Request};
 use super::shelf::Shelf;
-use super::{Case, EvidenceError, Made, Wanted};
+use super::{Case, EvidenceError, Made, Missing, Wanted};
 use crate::config::Config;
 use crate::net::ByteSize;
 use crate::store::Reading;
@@ -34,6 +34,8 @@ pub struct Task {
     pub alert: Value,
     /// The configuration in force.
     pub config: Arc<Config>,
+    /// What counts as the destination of its upload.
+    pub destination: String,
     /// Events of its host, one JSON object a line, how many, and how many more there were.
     pub events: (Vec<u8>, u64, u64),
 }
@@ -114,8 +116,11 @@ impl Writer {
 
     /// Takes an alert, if there is room for it to wait.
     pub fn put(&self, task: Task) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.tasks.try_send(task) {
-            locked(&self.counters).queue_full += 1;
+        match self.tasks.try_send(task) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => locked(&self.counters).queue_full += 1,
+            // The thread has died.
+            Err(TrySendError::Disconnected(_)) => locked(&self.counters).failed += 1,
         }
     }
 
@@ -188,7 +193,7 @@ impl Desk {
 
     /// Writes it, if there is room.
     fn write(&mut self, task: Task) -> Result<Option<(PathBuf, Made)>, EvidenceError> {
-        let Task { alert, config, events } = task;
+        let Task { alert, config, destination, events } = task;
         let wanted = Wanted::of(&alert)?;
         let request = Request { connections: wanted.connections.clone(), client: wanted.client };
         let given: Vec<Given> = self.keepers.iter().map(|keeper| locked(keeper).give(&request)).collect();
@@ -201,13 +206,15 @@ impl Desk {
             return Ok(None);
         }
         let folder = self.shelf.begin()?;
-        let origin = vec![
+        let mut origin = vec![
             ("captures", Value::from("kept live, from the first moment of each upload")),
             ("endpoint_events_are", "told anew from what the sensor keeps of the host".into()),
             ("endpoint_events_left_out", events.2.into()),
-            ("sensor", json!(config.deliver.sensor)),
         ];
-        let baseline = self.database.as_deref().and_then(|path| facts(path, &alert));
+        if !config.deliver.sensor.is_empty() {
+            origin.push(("sensor", config.deliver.sensor.as_str().into()));
+        }
+        let baseline = self.database.as_deref().and_then(|path| facts(path, &alert, &destination));
         let case =
             Case { alert: &alert, wanted: &wanted, config: &config, baseline, events: (events.0, events.1), origin };
         let made = case.write(folder.path(), config.evidence.max_packets, |cutter| {
@@ -216,7 +223,9 @@ impl Desk {
             for packet in packets {
                 cutter.take(&packet.packet())?;
             }
-            Ok::<_, EvidenceError>(given.iter().map(|given| given.gone).sum())
+            let gone = given.iter().map(|given| given.gone).sum();
+            let forgotten = given.iter().map(|given| given.forgotten).sum();
+            Ok::<_, EvidenceError>(Missing { gone, forgotten, cut_captures: 0 })
         })?;
         let place = self.shelf.put(folder, &wanted.id)?;
         Ok(Some((place, made)))
@@ -224,6 +233,6 @@ impl Desk {
 }
 
 /// What was normal; a database that cannot be read tells nothing, and the manifest says that there is none.
-fn facts(database: &Path, alert: &Value) -> Option<Value> {
-    Reading::open(database).and_then(|reading| reading.facts(alert)).ok()
+fn facts(database: &Path, alert: &Value, destination: &str) -> Option<Value> {
+    Reading::open(database).and_then(|reading| reading.facts(alert, Some(destination))).ok()
 }

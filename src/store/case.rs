@@ -14,11 +14,12 @@ impl Reading {
         Ok(self.connection.query_row(last, [id], |row| row.get(0)).optional()?)
     }
 
-    /// What is normal of the host, the user, the destination and the program of an alert: rows of the baseline.
+    /// What is normal of the host, the user, the destination and the program of an alert: rows of the baseline, at most a thousand.
+    /// What counts as its destination is that of its upload, unless it is told.
     ///
     /// # Errors
     /// If the database fails.
-    pub fn facts(&self, alert: &serde_json::Value) -> Result<serde_json::Value, StoreError> {
+    pub fn facts(&self, alert: &serde_json::Value, told: Option<&str>) -> Result<serde_json::Value, StoreError> {
         let text = |path| alert.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default();
         let upload = "SELECT destination, coalesce(user, ''), source FROM uploads WHERE event_id = ?";
         let known = self.connection.query_row(upload, [text("/outfall/upload/id")], |row| {
@@ -27,6 +28,7 @@ impl Reading {
         let (destination, user, host) = known.optional()?.unwrap_or_else(|| {
             (text("/destination/domain").to_owned(), text("/user/name").to_owned(), text("/source/ip").to_owned())
         });
+        let destination = told.map_or(destination, str::to_owned);
         let program = text("/process/executable").rsplit('\\').next().unwrap_or_default().to_lowercase();
         let mut statement = self.connection.prepare(
             "SELECT kind, key, other, first_seen, last_seen, days, uploads, bytes, alerted, detail FROM baseline
