@@ -198,3 +198,51 @@ fn what_a_live_sensor_lost_is_in_the_report_of_its_database() {
     }
     assert!(page.contains("by all that 1 run of the sensor counted"));
 }
+
+/// The tags of a page with this name, each from its name to its end.
+fn tags<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    let begins = format!("<{name}");
+    let rest = page.split(begins.as_str()).skip(1).filter(|rest| rest.starts_with([' ', '>']));
+    rest.map(|rest| rest.split('>').next().unwrap_or_default()).collect()
+}
+
+fn attribute<'t>(tag: &'t str, name: &str) -> Option<&'t str> {
+    tag.split_once(&format!(" {name}=\""))?.1.split('"').next()
+}
+
+#[test]
+fn who_uses_a_keyboard_or_a_screen_reader_finds_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = database(folder.path());
+    let page = report(&["--state", database.to_str().unwrap()], folder.path());
+    assert!(tags(&page, "html").iter().all(|tag| attribute(tag, "lang") == Some("en")));
+    let first = tags(&page, "a")[0];
+    assert_eq!(attribute(first, "href"), Some("#main"), "one can skip to what it is about");
+    let there = |id: &str| page.contains(&format!("id=\"{id}\""));
+    for link in tags(&page, "a") {
+        assert!(attribute(link, "href").is_some_and(|to| to.strip_prefix('#').is_some_and(there)), "{link}");
+    }
+    let sections = tags(&page, "section");
+    assert!(sections.len() >= 7 && sections.iter().all(|tag| attribute(tag, "aria-labelledby").is_some_and(there)));
+    for picture in tags(&page, "svg") {
+        let hidden = attribute(picture, "aria-hidden") == Some("true");
+        let named = attribute(picture, "aria-labelledby").is_some_and(there);
+        assert!(hidden || attribute(picture, "role") == Some("img") && named, "{picture}");
+    }
+    for table in page.split("<table").skip(1) {
+        let table = table.split("</table>").next().unwrap();
+        assert!(table.contains("<caption"), "{table}");
+        assert!(tags(table, "th").iter().all(|cell| attribute(cell, "scope").is_some()), "{table}");
+    }
+    for place in ["div", "figure", "pre"].iter().flat_map(|name| tags(&page, name)) {
+        // What scrolls can be reached and says what it is; nothing comes out of its turn.
+        let turn = attribute(place, "tabindex");
+        let named = attribute(place, "aria-label").is_some() || attribute(place, "aria-labelledby").is_some_and(there);
+        assert!(turn.is_none_or(|turn| turn == "0" && named), "{place}");
+    }
+    let levels: Vec<u8> = page.match_indices("<h").filter_map(|(at, _)| page.as_bytes().get(at + 2).copied()).collect();
+    let levels: Vec<u8> = levels.into_iter().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect();
+    assert!(levels[0] == 1 && levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
+    // Where the reader's system asks for it.
+    assert!(page.contains("prefers-color-scheme:dark") && page.contains("@media print"));
+}

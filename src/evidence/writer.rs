@@ -200,7 +200,10 @@ impl Desk {
         let packets = given.iter().flat_map(|given| &given.packets);
         let bytes: u64 = packets.map(|packet| packet.packet().bytes.len() as u64 + HEADER).sum();
         let carved = if config.evidence.carve { bytes.min(config.evidence.max_carved.0) } else { 0 };
-        let documents = events.0.len() as u64 + 2 * alert.to_string().len() as u64;
+        let baseline = self.database.as_deref().and_then(|path| facts(path, &alert, &destination));
+        let documents = events.0.len() as u64
+            + baseline.as_ref().map_or(0, |rows| format!("{rows:#}").len() as u64)
+            + 2 * alert.to_string().len() as u64;
         let most = ByteSize(bytes.min(config.evidence.max_packets.0));
         if !self.shelf.make_room(most.0 + carved + documents + MORE)? {
             return Ok(None);
@@ -214,7 +217,6 @@ impl Desk {
         if !config.deliver.sensor.is_empty() {
             origin.push(("sensor", config.deliver.sensor.as_str().into()));
         }
-        let baseline = self.database.as_deref().and_then(|path| facts(path, &alert, &destination));
         let case =
             Case { alert: &alert, wanted: &wanted, config: &config, baseline, events: (events.0, events.1), origin };
         let made = case.write(folder.path(), config.evidence.max_packets, |cutter| {
