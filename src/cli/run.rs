@@ -106,6 +106,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     confine(args, &config, bound.as_ref(), prepared.as_ref(), shelf.as_deref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
     let opened = prepared.map(Prepared::open).transpose()?;
+    opened.iter().for_each(Opened::forget_running);
     let database = opened.as_ref().map(Opened::location).and_then(Location::file).map(Path::to_owned);
     let mut excepting = Excepting::start(opened.as_ref().map(Opened::location))?;
     let fault = opened.as_ref().and_then(Opened::fault).map(ToString::to_string);

@@ -172,7 +172,13 @@ impl Opened {
         self.fault.as_ref()
     }
 
-    /// The same, for whoever gives up over it.
+    /// Forgets which uploads were running when the last sensor ended; for the sensor that follows it, and nobody beside one.
+    pub fn forget_running(&self) {
+        // Where that cannot be written, the transactions will say so.
+        let _ = self.store.forget_running();
+    }
+
+    /// [`Opened::fault`], for whoever gives up over it.
     pub fn take_fault(&mut self) -> Option<StoreError> {
         self.fault.take()
     }

@@ -83,8 +83,6 @@ impl Writer {
         queue: usize,
         stored: impl Fn() + Send + 'static,
     ) -> Result<Self, StoreError> {
-        // A list of the last run; where it cannot be written, the transactions will say so.
-        let _ = store.forget_running();
         let (to, from) = bounded(queue);
         let (forgotten, documents) = (AtomicU64::new(store.forgotten), AtomicU64::new(store.bytes));
         let board = Arc::new(Board { pruned_baseline: forgotten, documents, ..Board::default() });
