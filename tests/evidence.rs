@@ -330,7 +330,7 @@ fn a_disk_keeps_what_is_to_stay_free() {
     let config = settings(&site, &Story::named("ftp-staged-archive"), "min_free = \"1 TiB\"");
     let output = site.path("bundle");
     let ran = site.make(site.id(), &output, &["--config".as_ref(), &config]);
-    ran.refuses(&["less than `evidence.min_free` is free there"]);
+    ran.refuses(&["less than `evidence.min_free` would stay free there"]);
     assert!(!output.exists());
 }
 

@@ -51,6 +51,9 @@ pub(super) fn text(alert: &Alert) -> String {
         let _ = write!(text, "\n  {name:<8} {value}");
     };
     add("time", alert.upload.start.to_string());
+    if alert.told > 1 {
+        add("told", format!("{} times", group_digits(alert.told)));
+    }
     if let Some(story) = &alert.story {
         let (uploads, bytes, over) =
             (group_digits(story.uploads), ByteSize(story.bytes), story.last.since(story.first));

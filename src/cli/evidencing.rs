@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::counters::line;
 use crate::config::{Config, beside};
 use crate::detect::destination_of;
-use crate::endpoint::{Event, History, printable};
+use crate::endpoint::{History, printable};
 use crate::evidence::{Keepers, Shelf, Task, Wanted, Writer, WriterCounters};
 use crate::net::Span;
 use crate::sensor::Outcome;
@@ -123,19 +123,13 @@ impl Evidencing {
 /// What the alert's host reported around it, and how much more there is.
 fn told(alert: &Value, history: &History, config: &Config) -> (Vec<u8>, u64, u64) {
     let (look_back, most) = (config.join.look_back, usize::try_from(config.evidence.max_events).unwrap_or(usize::MAX));
-    let mut text = Vec::new();
     let host = alert.pointer("/host/id").and_then(Value::as_str).and_then(|id| history.host(id));
-    let (Some(host), Ok(Wanted { span: (start, end), .. })) = (host, Wanted::of(alert)) else { return (text, 0, 0) };
+    let (Some(host), Ok(Wanted { span: (start, end), .. })) = (host, Wanted::of(alert)) else {
+        return (Vec::new(), 0, 0);
+    };
     let (lines, more) = host.retell(start.before(look_back).before(AROUND), end.after(AROUND), most);
-    let count = lines.len() as u64;
-    for line in lines {
-        let mut told = serde_json::to_value(&line).unwrap_or_default();
-        if let (Some(object), false) = (told.as_object_mut(), matches!(line.event, Event::Hello(_))) {
-            object.insert("host".to_owned(), Value::from(&**host.id()));
-        }
-        text.extend_from_slice(format!("{told}\n").as_bytes());
-    }
-    (text, count, more)
+    let text: String = lines.iter().map(|line| line.written(host.id())).collect();
+    (text.into_bytes(), lines.len() as u64, more)
 }
 
 fn counts(counted: &WriterCounters) -> String {

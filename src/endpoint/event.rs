@@ -42,6 +42,18 @@ pub struct Line {
     pub event: Event,
 }
 
+impl Line {
+    /// The line as it is written for this host, with its line feed.
+    pub fn written(&self, host: &str) -> String {
+        let mut line = serde_json::to_value(self).unwrap_or_default();
+        // A hello names its host itself.
+        if let (Some(object), false) = (line.as_object_mut(), matches!(self.event, Event::Hello(_))) {
+            object.insert("host".to_owned(), host.into());
+        }
+        format!("{line}\n")
+    }
+}
+
 /// An event and the host that it happened on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {

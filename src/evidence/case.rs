@@ -19,12 +19,21 @@ pub struct Case<'c> {
     pub wanted: &'c Wanted,
     /// The configuration in force.
     pub config: &'c Config,
-    /// What was normal, if that is known: rows of the baseline.
-    pub baseline: Option<Value>,
+    /// What was normal: rows of the baseline, or why there are none.
+    pub baseline: Result<Value, NoBaseline>,
     /// Events of its host, one JSON object a line, and how many these are.
     pub events: (Vec<u8>, u64),
     /// Where these and the packets are from, for the manifest.
     pub origin: Vec<(&'static str, Value)>,
+}
+
+/// Why nothing is told of what was normal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBaseline {
+    /// There is no database.
+    NotKept,
+    /// It could not be read.
+    Unread,
 }
 
 /// What is known to be missing of the packets.
@@ -65,7 +74,7 @@ impl Case<'_> {
         let mut bundle = Bundle::within(folder);
         bundle.put("alert.json", format!("{alert:#}\n").as_bytes())?;
         bundle.put("configuration.toml", in_force(config).as_bytes())?;
-        if let Some(facts) = &baseline {
+        if let Ok(facts) = &baseline {
             bundle.put("baseline.json", format!("{facts:#}\n").as_bytes())?;
         }
         if told > 0 {
@@ -85,7 +94,11 @@ impl Case<'_> {
             "packets": { "count": cut.packets, "bytes": cut.bytes, "left_out": cut.left_out, "gone": missing.gone,
                          "connections_forgotten": missing.forgotten, "captures_cut_off": missing.cut_captures },
             "endpoint_events": told,
-            "baseline": if baseline.is_some() { "as the database had it when this was made, after the verdict" } else { "none was kept" },
+            "baseline": match baseline {
+                Ok(_) => "as the database had it when this was made, after the verdict",
+                Err(NoBaseline::NotKept) => "none was kept",
+                Err(NoBaseline::Unread) => "the database could not be read",
+            },
             "uploaded_files": files,
         });
         if let Some(facts) = facts.as_object_mut() {

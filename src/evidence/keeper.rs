@@ -2,7 +2,8 @@
 //!
 //! On its capture thread a [`Keeper`] sees every packet after it was followed. Those of connections that are still being read go
 //! through a ring of recent ones, so that what came just before an upload, such as the opening of its connection, is still
-//! there when it begins. From then on the connection has a [`Tape`] of its own: its first packets, and the most recent ones.
+//! there when it begins. From then on the connection has a [`Tape`] of its own: of each upload the first packets, and the most recent
+//! ones.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -117,15 +118,17 @@ impl Tape {
         }
     }
 
-    /// Keeps a packet; `share` is what the first ones of an upload may take, and the recent ones too.
-    fn keep(&mut self, packet: &Packet<'_>, share: u64) {
-        let Some(chapter) = self.chapters.back_mut() else { return };
+    /// Keeps a packet; `share` is what the first ones of an upload may take, and the recent ones too. Gives by how many bytes
+    /// that made it heavier.
+    fn keep(&mut self, packet: &Packet<'_>, share: u64) -> u64 {
+        let Some(chapter) = self.chapters.back_mut() else { return 0 };
+        let before = chapter.weight();
         chapter.packets += 1;
-        if chapter.recent.is_none() && chapter.first.push(packet, share) {
-            return;
+        if chapter.recent.is_some() || !chapter.first.push(packet, share) {
+            let share = usize::try_from(share).unwrap_or(usize::MAX);
+            chapter.recent.get_or_insert_with(|| Ring::new(share, usize::MAX)).push(0, packet);
         }
-        let share = usize::try_from(share).unwrap_or(usize::MAX);
-        chapter.recent.get_or_insert_with(|| Ring::new(share, usize::MAX)).push(0, packet);
+        chapter.weight() - before
     }
 
     fn packets(&self) -> impl Iterator<Item = KeptPacket> {
@@ -164,7 +167,7 @@ pub struct Keeper {
     forgotten: LruCache<(Endpoint, Endpoint), u64>,
     held: u64,
     memory: u64,
-    /// What the first packets of one connection may take, and the recent ones too.
+    /// What the first packets of one upload may take, and the recent ones too.
     share: u64,
     counters: KeeperCounters,
 }
@@ -213,7 +216,7 @@ impl Keeper {
         self.counters.connections += 1;
         let before: Vec<Packet<'_>> = self.recent.newest(key_of(ends)).collect();
         let mut tape = Tape::new();
-        before.iter().rev().for_each(|packet| tape.keep(packet, self.share));
+        before.iter().rev().for_each(|packet| _ = tape.keep(packet, self.share));
         self.held += tape.weight();
         self.tapes.push(ends, tape);
         self.make_room();
@@ -239,9 +242,7 @@ impl Keeper {
             Some(Whose::Name(client)) => earlier.for_each(|packet| self.names.push(key_of_client(client), &packet)),
             Some(Whose::Connection(ends, is_read)) => match self.tapes.get_mut(&ends) {
                 Some(tape) => {
-                    self.held -= tape.weight();
-                    earlier.for_each(|packet| tape.keep(&packet, self.share));
-                    self.held += tape.weight();
+                    self.held += earlier.map(|packet| tape.keep(&packet, self.share)).sum::<u64>();
                     self.make_room();
                 }
                 None if is_read => earlier.for_each(|packet| self.recent.push(key_of(ends), &packet)),

@@ -17,7 +17,7 @@ mod slice;
 mod writer;
 
 pub use bundle::{Bundle, Fault, MANIFEST, Verified, copy, verify};
-pub use case::{Case, Made, Missing};
+pub use case::{Case, Made, Missing, NoBaseline};
 pub use keeper::{Given, Keeper, KeeperCounters, Request};
 pub use pieces::KeptPacket;
 pub use shelf::{Shelf, folder_in, free, numbered};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keeper::{Given, Keeper, Request};
 use super::shelf::Shelf;
-use super::{Case, EvidenceError, Made, Missing, Wanted};
+use super::{Case, EvidenceError, Made, Missing, NoBaseline, Wanted};
 use crate::config::Config;
 use crate::net::ByteSize;
 use crate::store::Reading;
@@ -200,7 +200,8 @@ impl Desk {
         let packets = given.iter().flat_map(|given| &given.packets);
         let bytes: u64 = packets.map(|packet| packet.packet().bytes.len() as u64 + HEADER).sum();
         let carved = if config.evidence.carve { bytes.min(config.evidence.max_carved.0) } else { 0 };
-        let baseline = self.database.as_deref().and_then(|path| facts(path, &alert, &destination));
+        let baseline = self.database.as_deref().ok_or(NoBaseline::NotKept);
+        let baseline = baseline.and_then(|path| facts(path, &alert, &destination));
         let documents = events.0.len() as u64
             + baseline.as_ref().map_or(0, |rows| format!("{rows:#}").len() as u64)
             + 2 * alert.to_string().len() as u64;
@@ -234,7 +235,8 @@ impl Desk {
     }
 }
 
-/// What was normal; a database that cannot be read tells nothing, and the manifest says that there is none.
-fn facts(database: &Path, alert: &Value, destination: &str) -> Option<Value> {
-    Reading::open(database).and_then(|reading| reading.facts(alert, Some(destination))).ok()
+/// What was normal.
+fn facts(database: &Path, alert: &Value, destination: &str) -> Result<Value, NoBaseline> {
+    let facts = Reading::open(database).and_then(|reading| reading.facts(alert, Some(destination)));
+    facts.map_err(|_| NoBaseline::Unread)
 }

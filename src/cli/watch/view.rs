@@ -29,6 +29,19 @@ pub(super) struct Section {
     pub(super) lines: Vec<(Tone, String)>,
 }
 
+impl Section {
+    /// Its sensor does not answer: what ran may not run any more.
+    fn of_before(mut self) -> Self {
+        if self.title == RUNNING && self.lines.iter().any(|(tone, _)| *tone != Tone::Quiet) {
+            self.lines.insert(0, (Tone::Quiet, "as of the sensor's last word".to_owned()));
+        }
+        self
+    }
+}
+
+/// The heading of what has not ended.
+const RUNNING: &str = "Newest uploads running, by what was seen of them when they grew large";
+
 /// What parts of a counter's name tell that it counts what was lost.
 const LOST: [&str; 13] = [
     "dropped",
@@ -87,7 +100,8 @@ impl View {
         let mut all = vec![self.sensor()];
         all.extend(stored.next());
         all.extend(self.now.as_ref().map(|now| self.losses(now)));
-        all.extend(stored);
+        let gone = self.gone.is_some();
+        all.extend(stored.map(|section| if gone { section.of_before() } else { section }));
         if let Some(now) = &self.now {
             all.extend([self.rates(), attribution(now), queues(now)]);
         }
@@ -228,10 +242,7 @@ fn stored(newest: &Result<Newest, String>) -> Vec<Section> {
     }
     vec![
         Section { title: "Newest alerts (C critical, H high, M medium, L low)", lines: alerts },
-        Section {
-            title: "Newest uploads running, by what was seen of them when they grew large",
-            lines: uploads(&newest.running),
-        },
+        Section { title: RUNNING, lines: uploads(&newest.running) },
         Section { title: "Newest uploads that ended", lines: uploads(&newest.uploads) },
     ]
 }
@@ -321,6 +332,7 @@ mod tests {
         let view = View { gone: Some("refused".to_owned()), ..view() };
         let shown = text(&view);
         assert!(shown.contains("does not answer: refused") && shown.contains("its last answer"), "{shown}");
+        assert!(shown.contains("as of the sensor's last word"), "{shown}");
         assert!(!shown.contains("/s") && !shown.contains("! kernel_dropped"), "nothing grows now: {shown}");
     }
 }

@@ -1,5 +1,6 @@
 //! What the contents of a lane share: the settings, the rate of hashing, the memory, and the counters.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -99,6 +100,16 @@ impl Drop for Share {
 pub(super) struct Carving {
     bytes: Option<Vec<u8>>,
     left: Arc<AtomicU64>,
+    /// Somebody has all of it, and so its room.
+    handed_out: Cell<bool>,
+}
+
+impl Drop for Carving {
+    fn drop(&mut self) {
+        if !self.handed_out.get() {
+            self.give_back();
+        }
+    }
 }
 
 impl Carving {
@@ -111,15 +122,20 @@ impl Carving {
                 bytes.extend_from_slice(more);
             }
             None => {
-                // What was copied in vain makes room for others.
-                self.left.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                self.bytes = None;
+                self.give_back();
             }
         }
     }
 
+    /// What was copied in vain makes room for others.
+    fn give_back(&mut self) {
+        let bytes = self.bytes.take().map_or(0, |bytes| bytes.len() as u64);
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// All of it, if there was room.
     pub(super) fn whole(&self) -> Option<Carved> {
+        self.handed_out.set(self.bytes.is_some());
         self.bytes.as_deref().map(|bytes| Carved(bytes.into()))
     }
 }
@@ -173,7 +189,7 @@ impl Meter {
 
     /// A copy for content that begins.
     pub(super) fn copy(&self) -> Option<Carving> {
-        self.copies.clone().map(|left| Carving { bytes: Some(Vec::new()), left })
+        self.copies.clone().map(|left| Carving { bytes: Some(Vec::new()), left, handed_out: Cell::new(false) })
     }
 
     /// Bytes that are taken.
