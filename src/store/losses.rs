@@ -41,7 +41,7 @@ pub(super) fn write(connection: &Connection, losses: &Losses, now: i64, age: Spa
 }
 
 impl Reading {
-    /// What all runs that are kept have lost together, in no order, and how many runs these are.
+    /// What all runs that are kept have lost together, what was told first before the rest, and how many runs these are.
     ///
     /// # Errors
     /// If the database fails.
