@@ -112,7 +112,7 @@ impl Brief {
             sent: if has(PAST_FIN) { behind } else { 0 },
             packets: u64::from(self.packets),
             last: self.last,
-            last_data: Timestamp(self.last.0.saturating_sub(self.since_data())),
+            last_data: if self.next == 0 { Timestamp::default() } else { self.last_data() },
             expected: has(ANSWERED).then_some(self.base),
             ..Half::default()
         }
@@ -259,8 +259,14 @@ impl Brief {
         self.next = self.next.wrapping_add(length as u64);
         self.packets += 1;
         let data = self.last.0.saturating_sub(self.since_data());
-        let data = if length > 0 { data.max(ts.0) } else { data };
         self.last = self.last.max(ts);
+        let data = match (offset, length) {
+            // Before the first bytes, their time says nothing.
+            (0, 0) => self.last.0,
+            (0, _) => ts.0,
+            (_, 0) => data,
+            _ => data.max(ts.0),
+        };
         let since_data = self.last.0.saturating_sub(data).min(2 * LONGEST_SINCE_DATA - 1);
         self.since_data_low = since_data as u32;
         self.since_data_high = (since_data >> 32) as u16;
@@ -298,6 +304,23 @@ mod tests {
         brief.take(0, Timestamp(40 * 3_600_000_000_000));
         assert!(!brief.is_ordinary(10, 0));
         assert_eq!(Brief::of(&brief.half(0)), None);
+    }
+
+    #[test]
+    fn a_handshake_is_ordinary_whatever_the_year() {
+        let year_2026 = Timestamp(1_780_000_000_000_000_000);
+        let mut brief = Brief::default();
+        brief.place(10);
+        brief.take(0, year_2026);
+        brief.answer();
+        assert!(brief.is_ordinary(10, 0));
+        assert_eq!(brief.take(0, Timestamp(year_2026.0 + 5)), 0);
+        assert!(brief.is_ordinary(10, 4));
+        assert!(brief.may_end(10));
+        // The first bytes may come with an earlier time than what was before them.
+        brief.take(4, Timestamp(year_2026.0 + 3));
+        assert_eq!((brief.last_data().0, brief.last().0), (year_2026.0 + 3, year_2026.0 + 5));
+        assert_eq!(Brief::of(&brief.half(0)), Some(brief));
     }
 
     #[test]

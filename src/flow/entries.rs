@@ -142,6 +142,14 @@ impl<S> Entries<S> {
         self.cold.get(handle)?.as_ref()
     }
 
+    /// Brings near what ordinary segments need.
+    #[inline]
+    pub(super) fn fetch_hot(&self, handle: u32) {
+        if let Some(hot) = self.hot(handle) {
+            near::fetch::<2, _>(hot);
+        }
+    }
+
     /// Brings the rest near, as far as new bytes need it.
     #[inline]
     pub(super) fn fetch_cold(&self, handle: u32) {

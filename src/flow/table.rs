@@ -9,7 +9,6 @@ use super::counters::FlowCounters;
 use super::entries::{Entries, Entry};
 use super::half::{Arrival, Next, Origin, is_near};
 use super::index::{Index, NOBODY};
-use super::near;
 use super::timer::{TICK, Timers};
 use super::{Application, Data, Gap, Moment, Side};
 use crate::config;
@@ -162,16 +161,15 @@ impl<A: Application> Tracker<A> {
     #[inline]
     pub fn look_up(&self, key: &mut Key) {
         key.likely = self.index.likely(key.tag);
-        if let Some(hot) = self.entries.hot(key.likely) {
-            near::fetch::<2, _>(hot);
-        }
+        self.entries.fetch_hot(key.likely);
     }
 
     /// Brings near the rest of what was found, if the segment asks for more than the ordinary.
     #[inline]
     pub fn look_closely(&self, key: &Key, segment: &Segment<'_>) {
         let Some(hot) = self.entries.hot(key.likely) else { return };
-        if segment.flags.goes_on() && !hot.full && !hot.ends_soon() && (segment.payload.is_empty() || hot.deaf) {
+        let silent = segment.payload.is_empty() && !segment.flags.fin();
+        if !hot.full && !hot.ends_soon() && (silent || hot.deaf) {
             return;
         }
         self.entries.fetch_cold(key.likely);
@@ -446,7 +444,8 @@ impl<A: Application> Tracker<A> {
         let begun = self.tick > 0;
         while begun && let Some((due, handles)) = self.timers.pop(tick) {
             self.tick = due.max(self.tick);
-            for handle in handles {
+            for (n, &handle) in handles.iter().enumerate() {
+                self.look_soon(&handles, n, due);
                 self.look_at(handle, due);
             }
             self.app.tick(Moment { clock: Timestamp(due * TICK), by_packet: false, index: u64::MAX });

@@ -10,6 +10,9 @@ use crate::net::{Span, Timestamp};
 use crate::packet::Segment;
 use crate::record::Ending;
 
+/// How many flows before it is looked at the memory of one is asked for.
+const SOON: usize = 8;
+
 impl<A: Application> Tracker<A> {
     /// Adds the connection of a segment that belongs to none.
     pub(super) fn open(&mut self, key: &Key, segment: &Segment<'_>, now: Moment) -> u32 {
@@ -70,6 +73,19 @@ impl<A: Application> Tracker<A> {
         {
             hot.tick = tick;
             self.timers.add(tick, handle);
+        }
+    }
+
+    /// Brings near what looking at the flows behind the `n`th will need: of the farther one, whether it is due; of the
+    /// nearer one, the rest.
+    pub(super) fn look_soon(&self, handles: &[u32], n: usize, due: u64) {
+        if let Some(&handle) = handles.get(n + 2 * SOON) {
+            self.entries.fetch_hot(handle);
+        }
+        if let Some(&handle) = handles.get(n + SOON)
+            && self.entries.hot(handle).is_some_and(|hot| !hot.free && hot.tick == due)
+        {
+            self.entries.fetch_cold(handle);
         }
     }
 

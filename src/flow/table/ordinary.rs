@@ -90,7 +90,7 @@ impl<A: Application> Tracker<A> {
 
     /// The last segment of a side, with or without bytes, its acknowledgement, and what its sender says behind it.
     fn ends(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
-        let Some((hot, cold)) = self.entries.both(handle) else { return false };
+        let Some(hot) = self.entries.hot_mut(handle) else { return false };
         let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
         let length = segment.payload.len();
         let (fin, ack) = (segment.flags.fin(), segment.flags.ack());
@@ -105,20 +105,25 @@ impl<A: Application> Tracker<A> {
         if past_end {
             hot.halves.of_mut(side).pass_end();
         }
+        let heard = !hot.deaf;
+        // The rest of the connection is looked at only where it is needed: it is seldom near.
         if acks_end {
             hot.halves.of_mut(side.peer()).acknowledge_end();
-            *cold.acked_index.of_mut(side.peer()) = segment.index;
+            if let Some((_, cold)) = self.entries.both(handle) {
+                *cold.acked_index.of_mut(side.peer()) = segment.index;
+            }
         }
-        if length > 0 && !hot.deaf {
+        if length > 0 && heard {
             self.deliver(handle, side, offset, segment, now);
         }
-        if fin && let Some((hot, cold)) = self.entries.both(handle) {
+        if fin && let Some(hot) = self.entries.hot_mut(handle) {
             hot.halves.of_mut(side).end();
-            if !cold.link.deaf {
+            let (heard, closed) = (!hot.deaf, hot.closed());
+            if heard && let Some((hot, cold)) = self.entries.both(handle) {
                 self.app.finish(&mut cold.state, &mut cold.link, side, now);
                 hot.deaf = cold.link.deaf;
             }
-            if hot.closed() {
+            if closed {
                 self.look_by(handle, now.clock.after(self.limits.linger));
             }
         }
