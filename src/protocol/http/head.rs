@@ -4,6 +4,8 @@
 //! `httparse` reads what keeps to the rules; what does not (bare LF, folded lines, odd bytes) is read line
 //! by line, as servers out there do.
 
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
@@ -15,6 +17,9 @@ static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" HTTP
 
 /// The most header lines that are read; later ones are ignored.
 const MAX_HEADERS: usize = 128;
+
+/// The longest name of a field that matters: `content-disposition`.
+const LONGEST_NAME: usize = 19;
 
 /// What a request's head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,9 +76,10 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// Reads a request's head, which ends with its empty line.
 pub(super) fn request(bytes: &[u8]) -> Option<RequestHead> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
-    if let Ok(httparse::Status::Complete(_)) = parsed.parse(bytes) {
+    // Not made ready before they are needed: that would take longer than to read most heads.
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    if let Ok(httparse::Status::Complete(_)) = parsed.parse_with_uninit_headers(bytes, &mut headers) {
         let mut fields = Fields::default();
         for header in parsed.headers.iter() {
             fields.add(header.name, header.value);
@@ -81,7 +87,7 @@ pub(super) fn request(bytes: &[u8]) -> Option<RequestHead> {
         return Some(RequestHead {
             method: parsed.method?.to_owned(),
             target: parsed.path?.to_owned(),
-            version: format!("1.{}", parsed.version?),
+            version: if parsed.version? == 0 { "1.0" } else { "1.1" }.to_owned(),
             fields,
         });
     }
@@ -154,54 +160,59 @@ impl Fields {
     /// (obs-fold, RFC 9112 section 5.2).
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Self::default();
-        let mut pending: Option<(String, Vec<u8>)> = None;
+        let mut pending: Option<(&[u8], Cow<'_, [u8]>)> = None;
         for line in bytes.split(|b| *b == b'\n').take(MAX_HEADERS * 2) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.first().is_some_and(|b| *b == b' ' || *b == b'\t') {
                 if let Some((_, value)) = &mut pending {
+                    let value = value.to_mut();
                     value.push(b' ');
                     value.extend_from_slice(line.trim_ascii());
                 }
                 continue;
             }
             if let Some((name, value)) = pending.take() {
-                fields.add(&name, &value);
+                fields.take(name, &value);
             }
             if let Some(colon) = memchr::memchr(b':', line) {
                 let (name, value) = line.split_at(colon);
-                pending = Some((text(name.trim_ascii()), value.get(1..).unwrap_or_default().to_vec()));
+                pending = Some((name.trim_ascii(), Cow::Borrowed(value.get(1..).unwrap_or_default())));
             }
         }
         if let Some((name, value)) = pending {
-            fields.add(&name, &value);
+            fields.take(name, &value);
         }
         fields
     }
 
     /// Takes a field that matters.
     pub(in crate::protocol) fn add(&mut self, name: &str, value: &[u8]) {
+        self.take(name.as_bytes(), value);
+    }
+
+    fn take(&mut self, name: &[u8], value: &[u8]) {
         let value = value.trim_ascii();
         let keep = |place: &mut Option<String>| {
             place.get_or_insert_with(|| text(value));
         };
-        // The longest name that matters.
-        if name.len() > 19 {
-            return;
-        }
-        match name.to_ascii_lowercase().as_str() {
-            "host" => keep(&mut self.host),
-            "user-agent" => keep(&mut self.user_agent),
-            "content-type" => keep(&mut self.content_type),
-            "content-encoding" => keep(&mut self.content_encoding),
-            "content-disposition" => keep(&mut self.content_disposition),
-            "slug" => keep(&mut self.slug),
-            "upgrade" => keep(&mut self.upgrade),
-            "content-length" => self.add_length(value),
-            "transfer-encoding" => {
+        let mut lower = [0; LONGEST_NAME];
+        let Some(lower) = lower.get_mut(..name.len()) else { return };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"host" => keep(&mut self.host),
+            b"user-agent" => keep(&mut self.user_agent),
+            b"content-type" => keep(&mut self.content_type),
+            b"content-encoding" => keep(&mut self.content_encoding),
+            b"content-disposition" => keep(&mut self.content_disposition),
+            b"slug" => keep(&mut self.slug),
+            b"upgrade" => keep(&mut self.upgrade),
+            b"content-length" => self.add_length(value),
+            b"transfer-encoding" => {
                 let last = value.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii();
                 self.chunked |= last.eq_ignore_ascii_case(b"chunked");
             }
-            "expect" => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            b"expect" => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
     }

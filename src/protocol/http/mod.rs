@@ -245,11 +245,13 @@ impl Connection {
         let offer = Offer::of(&head);
         let has_body = framing.is_some();
         let tunnel = self.tunnel_of(&head);
+        // A request for a WebSocket is not over until the client has gone over to it, or to another request.
+        self.receiving = has_body || offer == Some(Offer::WebSocket);
+        // Of what uploads nothing, only the method tells anything later on.
+        let head = if self.receiving { head } else { RequestHead { method: head.method, ..RequestHead::default() } };
         let mut exchange = Exchange::new(link, head, start, end, ts, context.limits);
         exchange.tunnel = tunnel;
         exchange.asked = *self.begun.of(self.client);
-        // A request for a WebSocket is not over until the client has gone over to it, or to another request.
-        self.receiving = has_body || offer == Some(Offer::WebSocket);
         if self.receiving {
             context.begun.on(link);
             exchange.in_flight = Some(context.in_flight.http());
@@ -268,6 +270,10 @@ impl Connection {
         };
         self.offer = offer;
         self.recharge();
+        if self.queue.capacity() == 0 {
+            // Few connections ever have more than one at a time, and an exchange is large.
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back(exchange);
         if self.queue.len() as u64 > context.limits.max_pending.max(1) {
             context.counters.http_pending_dropped += 1;
