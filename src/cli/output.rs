@@ -6,7 +6,7 @@ use crate::alert::Alert;
 use crate::endpoint::{printable, shortened};
 use crate::join::{Attribution, write_attribution, write_files};
 use crate::net::{ByteSize, Endpoint};
-use crate::record::{Flow, State, Upload, flow_document, upload_document};
+use crate::record::{Document, Flow, State, Upload, flow_document, upload_document};
 use crate::sensor::{JoinedUpload, Outcome};
 
 /// The width that everything fits in, in columns.
@@ -100,7 +100,16 @@ impl<W: Write> Output<W> {
             Outcome::Alert(alert) => alert.document(),
             Outcome::Health(health) => health.document(),
         };
-        self.text(&format!("{document}\n"));
+        if self.error.is_none()
+            && let Err(error) = self.line(&document)
+        {
+            self.error = Some(error);
+        }
+    }
+
+    fn line(&mut self, document: &Document) -> io::Result<()> {
+        serde_json::to_writer(&mut self.to, document)?;
+        self.to.write_all(b"\n")
     }
 
     fn row(&mut self, outcome: &Outcome) {

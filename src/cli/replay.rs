@@ -107,6 +107,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         output.text(&delivered.as_ref().map(super::delivering::summary).unwrap_or_default());
     }
     output.finish().context("cannot write the output")?;
+    // The system takes all of it back at once when the program ends, which is now.
+    std::mem::forget(played.judgement);
     #[cfg(target_os = "linux")]
     if let Some(delivered) = delivered {
         let losses = super::delivering::losses(&delivered).into_iter().filter(|(_, count)| *count > 0);

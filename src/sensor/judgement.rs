@@ -4,6 +4,7 @@
 //! `detect.hindsight`. The wait is bounded; who is pushed out is judged with what is known.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::names::Names;
 use super::stories::{Stories, StoryCounters};
@@ -21,7 +22,7 @@ use crate::record::{Connection, Flow, State, Upload};
 #[derive(Debug)]
 pub enum Outcome {
     /// An upload with its process and files.
-    Upload(Box<JoinedUpload>),
+    Upload(Arc<JoinedUpload>),
     /// A connection with its process.
     Flow(Box<(Flow, Attribution)>),
     /// An alert.
@@ -70,7 +71,7 @@ pub struct JudgementCounters {
 struct Unanswered {
     /// Until when the answer is taken.
     until: Timestamp,
-    joined: Box<JoinedUpload>,
+    joined: Arc<JoinedUpload>,
     /// It was an alert nonetheless.
     alert: Option<Box<Alert>>,
 }
@@ -85,7 +86,7 @@ pub struct Judgement {
     unjoined: VecDeque<Fact>,
     /// How many may; 0 once they have gone.
     max_unjoined: usize,
-    waiting: VecDeque<Box<JoinedUpload>>,
+    waiting: VecDeque<Arc<JoinedUpload>>,
     max_waiting: usize,
     hindsight: Span,
     exceptions: Exceptions,
@@ -214,7 +215,7 @@ impl Judgement {
                 let mut upload = *upload;
                 self.third_hosts.complete(&mut upload);
                 self.names.complete(&mut upload);
-                let joined = Box::new(self.join(upload));
+                let joined = Arc::new(self.join(upload));
                 let due = if joined.upload.state == State::Running { self.early(&joined) } else { self.note(&joined) };
                 let asked = self.ask_again(&joined);
                 let now = joined.upload.end;
@@ -222,7 +223,7 @@ impl Judgement {
                 if !self.live {
                     self.judge_waiting(now, sink);
                 }
-                let alert = due.and_then(|due| self.judge(*due, 0, sink));
+                let alert = due.and_then(|due| self.judge(Arc::unwrap_or_clone(due), 0, sink));
                 if let Some(unanswered) = self.unanswered.back_mut().filter(|_| asked) {
                     unanswered.alert = alert;
                 }
@@ -231,14 +232,14 @@ impl Judgement {
     }
 
     /// Keeps an upload without its process, in case the answer comes late; says whether it is kept.
-    fn ask_again(&mut self, joined: &JoinedUpload) -> bool {
+    fn ask_again(&mut self, joined: &Arc<JoinedUpload>) -> bool {
         let done = joined.upload.state != State::Running;
         if !self.live || !done || self.correct == Span(0) || joined.attribution.process().is_some() {
             return false;
         }
         // Until when is told by packet time, like everything else.
         let until = joined.upload.end.after(self.correct);
-        self.unanswered.push_back(Unanswered { until, joined: Box::new(joined.clone()), alert: None });
+        self.unanswered.push_back(Unanswered { until, joined: Arc::clone(joined), alert: None });
         if self.unanswered.len() > self.max_unanswered {
             self.unanswered.pop_front();
             self.counters.uncorrected += 1;
@@ -269,7 +270,7 @@ impl Judgement {
             let client = joined.upload.connection.client.address;
             self.counters.coverage.correct(client, &old.attribution, &joined.attribution, joined.upload.bytes);
             self.counters.corrected += 1;
-            sink(Outcome::Upload(Box::new(joined.clone())));
+            sink(Outcome::Upload(Arc::new(joined.clone())));
             // What was an alert before is the same one, told anew.
             let told = if let Some(old) = &alert { self.stories.withdraw(old) } else { 0 };
             if joined.outbound {
@@ -303,7 +304,7 @@ impl Judgement {
     }
 
     /// Takes note of an upload; gives one that is to be judged now.
-    fn note(&mut self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
+    fn note(&mut self, joined: &Arc<JoinedUpload>) -> Option<Arc<JoinedUpload>> {
         let client = joined.upload.connection.client.address;
         self.counters.coverage.upload(client, &joined.attribution, joined.upload.bytes);
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
@@ -313,7 +314,7 @@ impl Judgement {
             return None;
         }
         self.counters.outbound += 1;
-        let joined = Box::new(joined.clone());
+        let joined = Arc::clone(joined);
         if self.live {
             return Some(joined);
         }
@@ -327,15 +328,15 @@ impl Judgement {
     }
 
     /// Live, an upload that still runs is judged as far as it has come; it is judged again when it ends.
-    fn early(&self, joined: &JoinedUpload) -> Option<Box<JoinedUpload>> {
-        (self.live && joined.outbound).then(|| Box::new(joined.clone()))
+    fn early(&self, joined: &Arc<JoinedUpload>) -> Option<Arc<JoinedUpload>> {
+        (self.live && joined.outbound).then(|| Arc::clone(joined))
     }
 
     /// Judges what has waited for long enough by now.
     fn judge_waiting(&mut self, now: Timestamp, sink: &mut impl FnMut(Outcome)) {
         while self.waiting.front().is_some_and(|joined| joined.upload.end.after(self.hindsight) < now) {
             if let Some(joined) = self.waiting.pop_front() {
-                self.judge(*joined, 0, sink);
+                self.judge(Arc::unwrap_or_clone(joined), 0, sink);
             }
         }
     }
@@ -344,7 +345,7 @@ impl Judgement {
     pub fn finish(&mut self, sink: &mut impl FnMut(Outcome)) {
         self.join_unjoined(sink);
         while let Some(joined) = self.waiting.pop_front() {
-            self.judge(*joined, 0, sink);
+            self.judge(Arc::unwrap_or_clone(joined), 0, sink);
         }
         self.stories.end_all(&mut |alert| sink(told(&self.playbook, alert)));
     }
