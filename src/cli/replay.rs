@@ -209,9 +209,9 @@ pub(super) fn play(
                 }
             }
         },
-        |reader| {
+        |position| {
             if let Some(bar) = &bar {
-                bar.set_position(reader.position());
+                bar.set_position(position);
             }
             wanted()
         },

@@ -2,17 +2,19 @@
 //!
 //! The same input gives the same facts in the same order, whatever the number of workers.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod turns;
+mod waiting;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 
-use super::worker::{LANES, Placed, SensorCounters, Spread, Worker};
+use super::worker::{LANES, SensorCounters, Worker};
 use crate::capture::{Batch, CaptureError, Reader};
 use crate::config::Config;
 use crate::flow::Moment;
 use crate::net::Timestamp;
 use crate::protocol::Fact;
+use turns::Turns;
+use waiting::{Results, Waiting};
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -25,26 +27,8 @@ pub enum ReplayError {
     Worker(String),
 }
 
-/// How many batches are under way at once.
-const IN_FLIGHT: usize = 16;
-
-/// A batch on its way to all workers.
-#[derive(Default)]
-struct Work {
-    packets: Batch,
-    spread: Spread,
-}
-
-impl Work {
-    fn fill(&mut self, reader: &mut Reader) -> Result<bool, CaptureError> {
-        let filled = reader.fill(&mut self.packets);
-        self.spread.over(&self.packets);
-        filled
-    }
-}
-
-/// What a worker finished, and the moment before which it finishes nothing more.
-type Results = (Vec<Placed>, Moment);
+/// How many times workers may hand something on before anybody looks at it.
+const HANDED_ON: usize = 32;
 
 /// A replay under way.
 pub struct Replay<'r> {
@@ -52,33 +36,33 @@ pub struct Replay<'r> {
     config: &'r Config,
     workers: usize,
     seed: u64,
-    waiting: Vec<Placed>,
+    waiting: Waiting,
 }
 
 impl<'r> Replay<'r> {
     /// A replay of what the reader reads, by 1 to 16 workers.
     pub fn new(reader: &'r mut Reader, config: &'r Config, workers: usize) -> Self {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
-        Self { reader, config, workers: workers.clamp(1, LANES), seed, waiting: Vec::new() }
+        Self { reader, config, workers: workers.clamp(1, LANES), seed, waiting: Waiting::default() }
     }
 
-    /// Runs to the end. `fact` is called with every fact in order, `progress` after every batch; where it returns
-    /// false, nobody wants more and the replay ends.
+    /// Runs to the end. `fact` is called with every fact in order, `progress` from time to time with how many bytes of the
+    /// input were consumed; where it returns false, nobody wants more and the replay ends.
     ///
     /// # Errors
     /// If the input cannot be read any further. What was read before has been handed on.
     pub fn run(
-        mut self,
+        self,
         mut fact: impl FnMut(Fact),
-        mut progress: impl FnMut(&Reader) -> bool,
+        mut progress: impl FnMut(u64) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
         if self.workers == 1 { self.alone(&mut fact, &mut progress) } else { self.together(&mut fact, &mut progress) }
     }
 
     fn alone(
-        &mut self,
+        mut self,
         fact: &mut impl FnMut(Fact),
-        progress: &mut impl FnMut(&Reader) -> bool,
+        progress: &mut impl FnMut(u64) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
         let mut worker = Worker::new(self.config, 0, 1, self.seed);
         let mut batch = Batch::default();
@@ -89,18 +73,18 @@ impl<'r> Replay<'r> {
                 Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
             }
-            worker.take(&batch, None, &mut self.waiting);
+            worker.take(&batch, None, self.waiting.more());
             clock = batch.clock();
-            self.release(start_of(clock), fact);
-            if !progress(self.reader) {
+            self.waiting.release(start_of(clock), fact);
+            if !progress(self.reader.position()) {
                 break Ok(());
             }
         };
         worker.finish(clock, &mut |part, moment| {
-            self.waiting.append(part);
-            self.release(moment, fact);
+            self.waiting.more().append(part);
+            self.waiting.release(moment, fact);
         });
-        self.release_all(fact);
+        self.waiting.release_all(fact);
         let mut counters = SensorCounters::default();
         worker.count(&mut counters);
         ended?;
@@ -108,117 +92,44 @@ impl<'r> Replay<'r> {
     }
 
     fn together(
-        &mut self,
+        self,
         fact: &mut impl FnMut(Fact),
-        progress: &mut impl FnMut(&Reader) -> bool,
+        progress: &mut impl FnMut(u64) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
-        let stopped = || ReplayError::Worker("no result".to_owned());
-        std::thread::scope(|scope| {
+        let Self { reader, config, workers, seed, mut waiting } = self;
+        let (turns, queues) = Turns::new(reader, workers);
+        let counters = std::thread::scope(|scope| {
+            let turns = &turns;
+            let (results, from) = bounded::<Results>(HANDED_ON);
             let mut crew = Vec::new();
-            for number in 0..self.workers {
-                // Room for every batch under way, so that handing out never waits.
-                let (to, batches) = bounded::<Arc<Work>>(IN_FLIGHT + 1);
-                let (results, from) = bounded::<Results>(IN_FLIGHT + 2);
-                let mut worker = Worker::new(self.config, number, self.workers, self.seed);
+            for (number, own) in queues.into_iter().enumerate() {
+                let results = results.clone();
+                let mut worker = Worker::new(config, number, workers, seed);
                 let handle = std::thread::Builder::new()
                     .name(format!("worker-{number}"))
                     .spawn_scoped(scope, move || {
-                        serve(&mut worker, &batches, &results);
+                        turns::serve(turns, number, own, &mut worker, &results);
                         worker
                     })
                     .map_err(|error| ReplayError::Worker(error.to_string()))?;
-                crew.push((to, from, handle));
+                crew.push(handle);
             }
-            let mut under_way: VecDeque<Arc<Work>> = VecDeque::new();
-            let mut spare: Vec<Arc<Work>> = Vec::new();
-            let ended = loop {
-                let mut batch = spare.pop().unwrap_or_default();
-                let filled = match Arc::get_mut(&mut batch) {
-                    Some(work) => work.fill(self.reader),
-                    None => {
-                        batch = Arc::default();
-                        match Arc::get_mut(&mut batch) {
-                            Some(work) => work.fill(self.reader),
-                            None => Ok(false),
-                        }
-                    }
-                };
-                match filled {
-                    Ok(true) => {}
-                    Ok(false) => break Ok(()),
-                    Err(error) => break Err(error),
+            drop(results);
+            waiting.merge(workers, &from, fact, || {
+                if !progress(turns.position()) {
+                    turns.stop();
                 }
-                for (to, ..) in &crew {
-                    to.send(Arc::clone(&batch)).map_err(|_| stopped())?;
-                }
-                under_way.push_back(batch);
-                if under_way.len() > IN_FLIGHT
-                    && let Some(done) = under_way.pop_front()
-                {
-                    for (_, from, _) in &crew {
-                        self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
-                    }
-                    self.release(start_of(done.packets.clock()), fact);
-                    spare.push(done);
-                    if !progress(self.reader) {
-                        break Ok(());
-                    }
-                }
-            };
+            });
             let mut counters = SensorCounters::default();
-            let mut finals = Vec::new();
-            for (to, from, handle) in crew {
-                drop(to);
-                finals.push((from, handle));
-            }
-            for done in under_way {
-                for (from, _) in &finals {
-                    self.waiting.extend(from.recv().map_err(|_| stopped())?.0);
-                }
-                self.release(start_of(done.packets.clock()), fact);
-            }
-            self.merge(finals.iter().map(|(from, _)| from), fact);
-            for (_, handle) in finals {
+            for handle in crew {
                 let mut worker = handle.join().map_err(|_| ReplayError::Worker("panicked".to_owned()))?;
                 worker.count(&mut counters);
             }
-            self.release_all(fact);
-            ended?;
-            Ok(counters)
-        })
-    }
-
-    /// Hands on what the workers finish in the end, as far as every one of them has come.
-    fn merge<'s>(&mut self, from: impl Iterator<Item = &'s Receiver<Results>>, fact: &mut impl FnMut(Fact)) {
-        let mut under_way: Vec<(Moment, &Receiver<Results>)> = from.map(|from| (Moment::default(), from)).collect();
-        while let Some(slowest) = (0..under_way.len()).min_by_key(|n| under_way.get(*n).map(|(moment, _)| *moment)) {
-            let Some((moment, from)) = under_way.get_mut(slowest) else { return };
-            match from.recv() {
-                Ok((placed, until)) => {
-                    self.waiting.extend(placed);
-                    *moment = until;
-                }
-                Err(_) => drop(under_way.swap_remove(slowest)),
-            }
-            if let Some(moment) = under_way.iter().map(|(moment, _)| *moment).min() {
-                self.release(moment, fact);
-            }
-        }
-    }
-
-    /// Hands on, in order, what comes before a moment.
-    fn release(&mut self, moment: Moment, fact: &mut impl FnMut(Fact)) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        self.waiting.sort_by_key(Placed::key);
-        let ready = self.waiting.partition_point(|placed| placed.moment < moment);
-        self.waiting.drain(..ready).for_each(|placed| fact(placed.fact));
-    }
-
-    fn release_all(&mut self, fact: &mut impl FnMut(Fact)) {
-        self.waiting.sort_by_key(Placed::key);
-        self.waiting.drain(..).for_each(|placed| fact(placed.fact));
+            waiting.release_all(fact);
+            Ok::<_, ReplayError>(counters)
+        })?;
+        turns.ended()?;
+        Ok(counters)
     }
 }
 
@@ -227,20 +138,72 @@ fn start_of(clock: Timestamp) -> Moment {
     Moment { clock, by_packet: false, index: 0 }
 }
 
-fn serve(worker: &mut Worker, batches: &Receiver<Arc<Work>>, results: &Sender<Results>) {
-    let mut clock = Timestamp::default();
-    for batch in batches {
-        let mut out = Vec::new();
-        worker.take(&batch.packets, Some(&batch.spread), &mut out);
-        clock = batch.packets.clock();
-        // Let go of it first, so that the reader can fill it again.
-        drop(batch);
-        if results.send((out, start_of(clock))).is_err() {
-            return;
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// So many DNS answers to as many hosts, all of the same time.
+    pub(super) fn answers(count: u32) -> tempfile::NamedTempFile {
+        let mut file = std::io::BufWriter::new(tempfile::NamedTempFile::new().unwrap());
+        file.write_all(&[0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 1]).unwrap();
+        let question = b"\x01a\x07example\x00\x00\x01\x00\x01";
+        for n in 0..count {
+            let mut dns = vec![0, 1, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+            dns.extend_from_slice(question);
+            dns.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            dns.extend_from_slice(&n.to_be_bytes());
+            let length = |more: usize| (dns.len() + more) as u16;
+            let mut frame = [&[2; 12][..], &[8, 0, 0x45, 0]].concat();
+            frame.extend_from_slice(&length(28).to_be_bytes());
+            frame.extend_from_slice(&[0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 53, 10]);
+            frame.extend_from_slice(&n.to_be_bytes()[1..]);
+            frame.extend_from_slice(&[0, 53, 200, 0]);
+            frame.extend_from_slice(&length(8).to_be_bytes());
+            frame.extend_from_slice(&[0, 0]);
+            frame.extend_from_slice(&dns);
+            let size = (frame.len() as u32).to_be_bytes();
+            file.write_all(&[[0x60, 0, 0, 0], [0; 4], size, size].concat()).unwrap();
+            file.write_all(&frame).unwrap();
+        }
+        file.into_inner().unwrap()
+    }
+
+    #[test]
+    fn facts_of_one_time_come_in_one_order_from_any_number_of_workers() {
+        let (count, config) = (100_000, Config::default());
+        let capture = answers(count);
+        let replay = |workers| {
+            let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
+            let (mut facts, mut bytes) = (Vec::new(), 0);
+            let run = Replay::new(&mut reader, &config, workers);
+            let counters = run
+                .run(
+                    |fact| facts.push(format!("{fact:?}")),
+                    |now| {
+                        bytes = now;
+                        true
+                    },
+                )
+                .unwrap();
+            assert_eq!(bytes, capture.path().metadata().unwrap().len());
+            (facts, counters)
+        };
+        let (facts, counters) = replay(1);
+        assert_eq!((facts.len(), counters.protocol.dns_names), (count as usize, u64::from(count)));
+        for workers in [2, 3, 16] {
+            assert!(replay(workers) == (facts.clone(), counters.clone()), "{workers} workers");
         }
     }
-    worker.finish(clock, &mut |part, moment| {
-        // The reader is gone only if the replay was given up.
-        let _ = results.send((std::mem::take(part), moment));
-    });
+
+    #[test]
+    fn where_nobody_wants_more_the_workers_stop() {
+        let capture = answers(300_000);
+        let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
+        let config = Config::default();
+        let counters = Replay::new(&mut reader, &config, 3).run(|_| {}, |_| false).unwrap();
+        let read = counters.protocol.dns_names;
+        assert!((1..300_000).contains(&read), "{read} were read");
+    }
 }

@@ -1,0 +1,184 @@
+//! Workers that read in turns: one that has little before it reads the next batch, for all of them.
+//!
+//! Every worker is given every batch, in the order of the input, and follows what is its own of it. With a thread that
+//! only reads, two workers would be three threads' work for two processors, and no packet would lie near the processor
+//! that follows it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::start_of;
+use super::waiting::Results;
+use crate::capture::{Batch, CaptureError, Reader};
+use crate::net::Timestamp;
+use crate::sensor::worker::{Spread, Worker};
+
+/// How many batches may wait for one worker while another has nothing to do.
+const MOST_WAITING: usize = 8;
+
+/// A worker that has fewer batches before it reads one more, unless another is reading.
+const FEW: usize = 3;
+
+/// After how many batches a worker hands on what it finished; earlier if it has nothing to do.
+const PART: usize = 16;
+
+/// A batch on its way to all workers.
+#[derive(Default)]
+pub(super) struct Work {
+    packets: Batch,
+    spread: Spread,
+}
+
+/// The input, which one worker at a time reads.
+pub(super) struct Turns<'r> {
+    reading: Mutex<Reading<'r>>,
+    position: AtomicU64,
+    stopped: AtomicBool,
+}
+
+struct Reading<'r> {
+    reader: &'r mut Reader,
+    /// To each worker; nobody once the input is over.
+    to: Vec<Sender<Arc<Work>>>,
+    /// What was handed out and may still be looked at, oldest first.
+    handed_out: VecDeque<Arc<Work>>,
+    ended: Result<(), CaptureError>,
+}
+
+impl<'r> Turns<'r> {
+    /// The input for so many workers, with what each is given of it.
+    pub(super) fn new(reader: &'r mut Reader, workers: usize) -> (Self, Vec<Receiver<Arc<Work>>>) {
+        let (to, own) = (0..workers).map(|_| bounded(MOST_WAITING)).unzip();
+        let reading = Reading { reader, to, handed_out: VecDeque::new(), ended: Ok(()) };
+        (Self { reading: Mutex::new(reading), position: AtomicU64::new(0), stopped: AtomicBool::new(false) }, own)
+    }
+
+    /// How many bytes of the input were consumed.
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    /// The input counts as over.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the input was read to its end, or to where nobody wanted more.
+    pub(super) fn ended(self) -> Result<(), CaptureError> {
+        self.reading.into_inner().unwrap_or_else(PoisonError::into_inner).ended
+    }
+
+    /// Reads a batch for all, unless another does.
+    fn read(&self) {
+        let Ok(mut reading) = self.reading.try_lock() else { return };
+        if self.stopped.load(Ordering::Relaxed) {
+            reading.to.clear();
+        }
+        if !reading.to.is_empty() {
+            reading.next();
+            self.position.store(reading.reader.position(), Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reading<'r>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading<'_> {
+    fn next(&mut self) {
+        let oldest = self.handed_out.front_mut().is_some_and(|work| Arc::get_mut(work).is_some());
+        let mut work = if oldest { self.handed_out.pop_front().unwrap_or_default() } else { Arc::default() };
+        let Some(Work { packets, spread }) = Arc::get_mut(&mut work) else { return };
+        match self.reader.fill(packets) {
+            Ok(true) => {
+                spread.over(packets);
+                for to in &self.to {
+                    // Who has ended early wants nothing more.
+                    let _ = to.send(Arc::clone(&work));
+                }
+                self.handed_out.push_back(work);
+            }
+            Ok(false) => self.to.clear(),
+            Err(error) => {
+                self.ended = Err(error);
+                self.to.clear();
+            }
+        }
+    }
+}
+
+/// A worker that has gone, for whatever reason, will read for nobody.
+struct Leaving<'t, 'r>(&'t Turns<'r>);
+
+impl Drop for Leaving<'_, '_> {
+    fn drop(&mut self) {
+        self.0.lock().to.clear();
+    }
+}
+
+/// Lets worker `number` follow the input to its end, and hands on to `results` what it finishes, until nobody takes that.
+pub(super) fn serve(
+    turns: &Turns<'_>,
+    number: usize,
+    own: Receiver<Arc<Work>>,
+    worker: &mut Worker,
+    results: &Sender<Results>,
+) {
+    // Whoever waits to give this worker something is to go on before anybody waits for the input: in this order, `own`
+    // goes first.
+    let _leaving = Leaving(turns);
+    let own = own;
+    let hand_on = |placed, until| results.send(Results { worker: number, placed, until }).is_ok();
+    let (mut out, mut clock, mut batches) = (Vec::new(), Timestamp::default(), 0);
+    loop {
+        if batches >= PART || (batches > 0 && own.is_empty()) {
+            if !hand_on(std::mem::take(&mut out), start_of(clock)) {
+                return;
+            }
+            batches = 0;
+        }
+        if own.len() < FEW {
+            turns.read();
+        }
+        let Ok(work) = own.recv() else { break };
+        worker.take(&work.packets, Some(&work.spread), &mut out);
+        clock = work.packets.clock();
+        batches += 1;
+    }
+    if !hand_on(out, start_of(clock)) {
+        return;
+    }
+    worker.finish(clock, &mut |part, moment| {
+        // Nobody takes it only if the replay was given up.
+        let _ = hand_on(std::mem::take(part), moment);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::answers;
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn workers_whose_results_nobody_takes_do_not_wait_for_each_other() {
+        let capture = answers(100_000);
+        let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
+        let (turns, queues) = Turns::new(&mut reader, 3);
+        let (results, from) = bounded(1);
+        let config = Config::default();
+        std::thread::scope(|scope| {
+            for (number, own) in queues.into_iter().enumerate() {
+                let (turns, results, mut worker) = (&turns, results.clone(), Worker::new(&config, number, 3, 1));
+                scope.spawn(move || serve(turns, number, own, &mut worker, &results));
+            }
+            drop(from);
+        });
+        assert!(turns.position() < capture.path().metadata().unwrap().len());
+        assert!(turns.ended().is_ok());
+    }
+}
