@@ -144,8 +144,8 @@ mod tests {
 
     use super::*;
 
-    /// So many DNS answers to as many hosts, all of the same time.
-    pub(super) fn answers(count: u32) -> tempfile::NamedTempFile {
+    /// So many DNS answers to as many hosts, each so many seconds after the one before.
+    pub(super) fn answers(count: u32, seconds: u32) -> tempfile::NamedTempFile {
         let mut file = std::io::BufWriter::new(tempfile::NamedTempFile::new().unwrap());
         file.write_all(&[0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 1]).unwrap();
         let question = b"\x01a\x07example\x00\x00\x01\x00\x01";
@@ -164,7 +164,8 @@ mod tests {
             frame.extend_from_slice(&[0, 0]);
             frame.extend_from_slice(&dns);
             let size = (frame.len() as u32).to_be_bytes();
-            file.write_all(&[[0x60, 0, 0, 0], [0; 4], size, size].concat()).unwrap();
+            let time = (0x6000_0000 + n * seconds).to_be_bytes();
+            file.write_all(&[time, [0; 4], size, size].concat()).unwrap();
             file.write_all(&frame).unwrap();
         }
         file.into_inner().unwrap()
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn facts_of_one_time_come_in_one_order_from_any_number_of_workers() {
         let (count, config) = (100_000, Config::default());
-        let capture = answers(count);
+        let capture = answers(count, 0);
         let replay = |workers| {
             let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
             let (mut facts, mut bytes) = (Vec::new(), 0);
@@ -198,8 +199,33 @@ mod tests {
     }
 
     #[test]
+    fn what_came_through_a_pipe_is_handed_on_before_more_comes() {
+        use nix::sys::stat::Mode;
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, config) = (folder.path().join("pipe"), Config::default());
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let bytes = std::fs::read(answers(10, 1).path()).unwrap();
+        for workers in [1, 3] {
+            let (seen, heard) = std::sync::mpsc::channel();
+            let (pipe, bytes) = (&pipe, &bytes);
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(move || {
+                    let mut to = std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+                    to.write_all(bytes).unwrap();
+                    // The pipe stays open until they were heard.
+                    (0..9).all(|_| heard.recv_timeout(std::time::Duration::from_secs(30)).is_ok())
+                });
+                let mut reader = Reader::open(std::slice::from_ref(pipe)).unwrap();
+                let run = Replay::new(&mut reader, &config, workers);
+                run.run(|_| seen.send(()).unwrap_or_default(), |_| true).unwrap();
+                assert!(writer.join().unwrap(), "{workers} workers");
+            });
+        }
+    }
+
+    #[test]
     fn where_nobody_wants_more_the_workers_stop() {
-        let capture = answers(300_000);
+        let capture = answers(300_000, 0);
         let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
         let config = Config::default();
         let counters = Replay::new(&mut reader, &config, 3).run(|_| {}, |_| false).unwrap();

@@ -49,6 +49,11 @@ impl Merge {
         Self { heads: BinaryHeap::with_capacity(lanes.len()), unread: (0..lanes.len()).collect(), lanes }
     }
 
+    /// Whether the bytes of one of them may be long in coming.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.source.is_interactive())
+    }
+
     /// How many bytes of all captures were consumed.
     pub(super) fn position(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.source.position()).sum()

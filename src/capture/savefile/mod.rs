@@ -104,6 +104,14 @@ impl Reader {
         }
     }
 
+    /// Whether packets may be long in coming, as from a pipe: then what is there is handed on at once.
+    pub fn is_interactive(&self) -> bool {
+        match &self.input {
+            Input::One(source) => source.is_interactive(),
+            Input::Several(merge) => merge.is_interactive(),
+        }
+    }
+
     /// How many bytes the input has; not known of pipes and standard input.
     pub fn total(&self) -> Option<u64> {
         self.total

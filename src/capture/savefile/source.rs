@@ -17,6 +17,7 @@ use crate::capture::{Batch, CaptureError, Counters};
 pub(super) struct Source {
     name: String,
     length: Option<u64>,
+    interactive: bool,
     input: Input,
     format: Format,
     tally: Tally,
@@ -70,12 +71,17 @@ impl Source {
         let (format, at) = Format::detect(&name, stream.window())?;
         stream.consume(at);
         let input = Input::Open { stream: Box::new(stream), at: at as u64 };
-        Ok(Self { name, length, input, format, tally: Tally::default(), reported: false })
+        Ok(Self { name, length, interactive, input, format, tally: Tally::default(), reported: false })
     }
 
     /// How many bytes the capture has on disk, if that is known.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Whether its bytes may be long in coming.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.interactive
     }
 
     /// How many bytes of it were consumed.

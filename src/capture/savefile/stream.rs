@@ -16,7 +16,7 @@ const WINDOW: usize = 256 << 10;
 const LEAST_WINDOW: usize = 16 << 10;
 
 /// How many blocks that were used before are kept to be used again.
-const MOST_SPARE: usize = 16;
+const MOST_SPARE: usize = 32;
 
 /// The bytes by which a compressed stream is known.
 const MAGIC: usize = 4;

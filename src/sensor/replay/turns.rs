@@ -1,4 +1,4 @@
-//! Workers that read in turns: one that has little before it reads the next batch, for all of them.
+//! Workers that read in turns: one that has little before it reads the next batches, for all of them.
 //!
 //! Every worker is given every batch, in the order of the input, and follows what is its own of it. With a thread that
 //! only reads, two workers would be three threads' work for two processors, and no packet would lie near the processor
@@ -16,20 +16,44 @@ use crate::capture::{Batch, CaptureError, Reader};
 use crate::net::Timestamp;
 use crate::sensor::worker::{Spread, Worker};
 
-/// How many batches may wait for one worker while another has nothing to do.
-const MOST_WAITING: usize = 8;
+/// How many batches are read in one turn: to wake another worker takes as long as to follow a good part of one.
+const AT_ONCE: usize = 4;
 
-/// A worker that has fewer batches before it reads one more, unless another is reading.
-const FEW: usize = 3;
+/// How many turns' batches may wait for one worker while another has nothing to do.
+const MOST_WAITING: usize = 4;
 
-/// After how many batches a worker hands on what it finished; earlier if it has nothing to do.
-const PART: usize = 16;
+/// A worker that has fewer turns' batches before it reads more, unless another is reading.
+const FEW: usize = 2;
 
-/// A batch on its way to all workers.
+/// After how many turns' batches a worker hands on what it finished; earlier if there may be none for long.
+const PART: usize = 4;
+
+/// What was read in one turn, on its way to all workers.
 #[derive(Default)]
 pub(super) struct Work {
-    packets: Batch,
-    spread: Spread,
+    batches: [(Batch, Spread); AT_ONCE],
+    filled: usize,
+}
+
+impl Work {
+    /// Reads anew; how the input ended, if it did.
+    fn fill(&mut self, reader: &mut Reader) -> Option<Result<(), CaptureError>> {
+        self.filled = 0;
+        let most = if reader.is_interactive() { 1 } else { AT_ONCE };
+        for (batch, spread) in self.batches.iter_mut().take(most) {
+            match reader.fill(batch) {
+                Ok(true) => spread.over(batch),
+                Ok(false) => return Some(Ok(())),
+                Err(error) => return Some(Err(error)),
+            }
+            self.filled += 1;
+        }
+        None
+    }
+
+    fn batches(&self) -> impl Iterator<Item = &(Batch, Spread)> {
+        self.batches.iter().take(self.filled)
+    }
 }
 
 /// The input, which one worker at a time reads.
@@ -37,6 +61,8 @@ pub(super) struct Turns<'r> {
     reading: Mutex<Reading<'r>>,
     position: AtomicU64,
     stopped: AtomicBool,
+    /// The input may be long in coming.
+    interactive: bool,
 }
 
 struct Reading<'r> {
@@ -52,8 +78,9 @@ impl<'r> Turns<'r> {
     /// The input for so many workers, with what each is given of it.
     pub(super) fn new(reader: &'r mut Reader, workers: usize) -> (Self, Vec<Receiver<Arc<Work>>>) {
         let (to, own) = (0..workers).map(|_| bounded(MOST_WAITING)).unzip();
-        let reading = Reading { reader, to, handed_out: VecDeque::new(), ended: Ok(()) };
-        (Self { reading: Mutex::new(reading), position: AtomicU64::new(0), stopped: AtomicBool::new(false) }, own)
+        let interactive = reader.is_interactive();
+        let reading = Mutex::new(Reading { reader, to, handed_out: VecDeque::new(), ended: Ok(()) });
+        (Self { reading, position: AtomicU64::new(0), stopped: AtomicBool::new(false), interactive }, own)
     }
 
     /// How many bytes of the input were consumed.
@@ -71,7 +98,7 @@ impl<'r> Turns<'r> {
         self.reading.into_inner().unwrap_or_else(PoisonError::into_inner).ended
     }
 
-    /// Reads a batch for all, unless another does.
+    /// Reads for all, unless another does.
     fn read(&self) {
         let Ok(mut reading) = self.reading.try_lock() else { return };
         if self.stopped.load(Ordering::Relaxed) {
@@ -92,21 +119,17 @@ impl Reading<'_> {
     fn next(&mut self) {
         let oldest = self.handed_out.front_mut().is_some_and(|work| Arc::get_mut(work).is_some());
         let mut work = if oldest { self.handed_out.pop_front().unwrap_or_default() } else { Arc::default() };
-        let Some(Work { packets, spread }) = Arc::get_mut(&mut work) else { return };
-        match self.reader.fill(packets) {
-            Ok(true) => {
-                spread.over(packets);
-                for to in &self.to {
-                    // Who has ended early wants nothing more.
-                    let _ = to.send(Arc::clone(&work));
-                }
-                self.handed_out.push_back(work);
+        let Some(ended) = Arc::get_mut(&mut work).map(|work| work.fill(self.reader)) else { return };
+        if work.filled > 0 {
+            for to in &self.to {
+                // Who has ended early wants nothing more.
+                let _ = to.send(Arc::clone(&work));
             }
-            Ok(false) => self.to.clear(),
-            Err(error) => {
-                self.ended = Err(error);
-                self.to.clear();
-            }
+            self.handed_out.push_back(work);
+        }
+        if let Some(ended) = ended {
+            self.ended = ended;
+            self.to.clear();
         }
     }
 }
@@ -133,21 +156,24 @@ pub(super) fn serve(
     let _leaving = Leaving(turns);
     let own = own;
     let hand_on = |placed, until| results.send(Results { worker: number, placed, until }).is_ok();
-    let (mut out, mut clock, mut batches) = (Vec::new(), Timestamp::default(), 0);
+    let (mut out, mut clock, mut turns_followed) = (Vec::new(), Timestamp::default(), 0);
     loop {
-        if batches >= PART || (batches > 0 && own.is_empty()) {
+        let nothing_waits = turns_followed > 0 && own.is_empty();
+        if turns_followed >= PART || (turns.interactive && nothing_waits) {
             if !hand_on(std::mem::take(&mut out), start_of(clock)) {
                 return;
             }
-            batches = 0;
+            turns_followed = 0;
         }
         if own.len() < FEW {
             turns.read();
         }
         let Ok(work) = own.recv() else { break };
-        worker.take(&work.packets, Some(&work.spread), &mut out);
-        clock = work.packets.clock();
-        batches += 1;
+        for (batch, spread) in work.batches() {
+            worker.take(batch, Some(spread), &mut out);
+            clock = batch.clock();
+        }
+        turns_followed += 1;
     }
     if !hand_on(out, start_of(clock)) {
         return;
@@ -166,7 +192,7 @@ mod tests {
 
     #[test]
     fn workers_whose_results_nobody_takes_do_not_wait_for_each_other() {
-        let capture = answers(100_000);
+        let capture = answers(100_000, 0);
         let mut reader = Reader::open(&[capture.path().to_owned()]).unwrap();
         let (turns, queues) = Turns::new(&mut reader, 3);
         let (results, from) = bounded(1);
