@@ -247,8 +247,9 @@ impl Connection {
         let tunnel = self.tunnel_of(&head);
         // A request for a WebSocket is not over until the client has gone over to it, or to another request.
         self.receiving = has_body || offer == Some(Offer::WebSocket);
-        // Of what uploads nothing, only the method tells anything later on.
-        let head = if self.receiving { head } else { RequestHead { method: head.method, ..RequestHead::default() } };
+        // Of a request that has no body and offers nothing, only the method tells anything later on.
+        let plain = !self.receiving && offer.is_none();
+        let head = if plain { RequestHead { method: head.method, ..RequestHead::default() } } else { head };
         let mut exchange = Exchange::new(link, head, start, end, ts, context.limits);
         exchange.tunnel = tunnel;
         exchange.asked = *self.begun.of(self.client);
