@@ -6,7 +6,7 @@ use crate::alert::Alert;
 use crate::endpoint::{printable, shortened};
 use crate::join::{Attribution, write_attribution, write_files};
 use crate::net::{ByteSize, Endpoint};
-use crate::record::{Document, Flow, State, Upload, flow_document, upload_document};
+use crate::record::{Flow, State, Upload, flow_document, upload_document};
 use crate::sensor::{JoinedUpload, Outcome};
 
 /// The width that everything fits in, in columns.
@@ -42,20 +42,12 @@ impl<W: Write> Output<W> {
 
     /// Prints a text as it is.
     pub fn text(&mut self, text: &str) {
-        if self.error.is_none()
-            && let Err(error) = self.to.write_all(text.as_bytes())
-        {
-            self.error = Some(error);
-        }
+        self.write(|to| to.write_all(text.as_bytes()));
     }
 
     /// Writes out what is buffered, and goes on. An error is kept until [`Output::finish`].
     pub fn flush(&mut self) {
-        if self.error.is_none()
-            && let Err(error) = self.to.flush()
-        {
-            self.error = Some(error);
-        }
+        self.write(BufWriter::flush);
     }
 
     /// Writes to another place from now on.
@@ -100,16 +92,16 @@ impl<W: Write> Output<W> {
             Outcome::Alert(alert) => alert.document(),
             Outcome::Health(health) => health.document(),
         };
-        if self.error.is_none()
-            && let Err(error) = self.line(&document)
-        {
-            self.error = Some(error);
-        }
+        self.write(|to| {
+            serde_json::to_writer(&mut *to, &document)?;
+            to.write_all(b"\n")
+        });
     }
 
-    fn line(&mut self, document: &Document) -> io::Result<()> {
-        serde_json::to_writer(&mut self.to, document)?;
-        self.to.write_all(b"\n")
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<W>) -> io::Result<()>) {
+        if self.error.is_none() {
+            self.error = write(&mut self.to).err();
+        }
     }
 
     fn row(&mut self, outcome: &Outcome) {

@@ -15,7 +15,8 @@ const WINDOW: usize = 256 << 10;
 /// The least that it holds where many captures share that.
 const LEAST_WINDOW: usize = 16 << 10;
 
-/// How many blocks that were used before are kept to be used again.
+/// How many blocks that were used before, none larger than the window, are kept to be used again: as many as several
+/// workers have before them at once.
 const MOST_SPARE: usize = 32;
 
 /// The bytes by which a compressed stream is known.
@@ -152,7 +153,8 @@ impl Stream {
                     }
                 }
                 let used = std::mem::replace(&mut self.block, fresh);
-                if self.spare.len() < MOST_SPARE {
+                // One that had to grow for a packet goes with what it holds.
+                if self.spare.len() < MOST_SPARE && used.len() <= self.window {
                     self.spare.push(used);
                 }
             }

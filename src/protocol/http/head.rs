@@ -82,7 +82,7 @@ pub(super) fn request(bytes: &[u8]) -> Option<RequestHead> {
     if let Ok(httparse::Status::Complete(_)) = parsed.parse_with_uninit_headers(bytes, &mut headers) {
         let mut fields = Fields::default();
         for header in parsed.headers.iter() {
-            fields.add(header.name, header.value);
+            fields.add(header.name.as_bytes(), header.value);
         }
         return Some(RequestHead {
             method: parsed.method?.to_owned(),
@@ -172,7 +172,7 @@ impl Fields {
                 continue;
             }
             if let Some((name, value)) = pending.take() {
-                fields.take(name, &value);
+                fields.add(name, &value);
             }
             if let Some(colon) = memchr::memchr(b':', line) {
                 let (name, value) = line.split_at(colon);
@@ -180,17 +180,13 @@ impl Fields {
             }
         }
         if let Some((name, value)) = pending {
-            fields.take(name, &value);
+            fields.add(name, &value);
         }
         fields
     }
 
     /// Takes a field that matters.
-    pub(in crate::protocol) fn add(&mut self, name: &str, value: &[u8]) {
-        self.take(name.as_bytes(), value);
-    }
-
-    fn take(&mut self, name: &[u8], value: &[u8]) {
+    pub(in crate::protocol) fn add(&mut self, name: &[u8], value: &[u8]) {
         let value = value.trim_ascii();
         let keep = |place: &mut Option<String>| {
             place.get_or_insert_with(|| text(value));

@@ -494,7 +494,7 @@ impl Head {
             [b':', ..] => {}
             _ => {
                 if let Ok(name) = std::str::from_utf8(name) {
-                    self.request.fields.add(name, value);
+                    self.request.fields.add(name.as_bytes(), value);
                 }
             }
         }

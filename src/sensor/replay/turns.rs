@@ -117,10 +117,17 @@ impl<'r> Turns<'r> {
 
 impl Reading<'_> {
     fn next(&mut self) {
-        let oldest = self.handed_out.front_mut().is_some_and(|work| Arc::get_mut(work).is_some());
-        let mut work = if oldest { self.handed_out.pop_front().unwrap_or_default() } else { Arc::default() };
-        let Some(ended) = Arc::get_mut(&mut work).map(|work| work.fill(self.reader)) else { return };
+        let mut work = match self.handed_out.pop_front().map(Arc::try_unwrap) {
+            Some(Ok(work)) => work,
+            Some(Err(looked_at)) => {
+                self.handed_out.push_front(looked_at);
+                Work::default()
+            }
+            None => Work::default(),
+        };
+        let ended = work.fill(self.reader);
         if work.filled > 0 {
+            let work = Arc::new(work);
             for to in &self.to {
                 // Who has ended early wants nothing more.
                 let _ = to.send(Arc::clone(&work));
