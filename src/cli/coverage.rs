@@ -153,7 +153,7 @@ fn flows(count: u64) -> String {
 }
 
 fn reasons(text: &mut String, share: &Share) {
-    for (why, Tally { flows: count, uploads, bytes }) in &share.unknown {
+    for (why, Tally { flows: count, uploads, bytes }) in share.unknown.iter() {
         let mut parts = vec![flows(*count)];
         if *uploads > 0 {
             let plural = if *uploads == 1 { "" } else { "s" };
@@ -223,6 +223,6 @@ fn document(played: &Played) -> Value {
 fn share(share: &Share) -> Value {
     let tally = |tally: &Tally| json!({ "flows": tally.flows, "uploads": tally.uploads, "bytes": tally.bytes });
     let unknown: Map<String, Value> =
-        share.unknown.iter().map(|(why, counted)| ((*why).to_owned(), tally(counted))).collect();
+        share.unknown.iter().map(|(why, counted)| (why.to_owned(), tally(counted))).collect();
     json!({ "attributed": tally(&share.attributed), "unknown": unknown })
 }

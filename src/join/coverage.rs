@@ -38,34 +38,63 @@ const MOST_CLIENTS: usize = 4_096;
 /// Where the flows are counted of those that there was no room for.
 pub const OTHERS: &str = "others";
 
+/// Tallies by [`Why::name`], in the order of the names. There are few names, and every flow adds to one of them: looking
+/// at all of them takes less than a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByWhy(Vec<(&'static str, Tally)>);
+
+impl ByWhy {
+    /// The reasons and what was counted for each.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Tally)> {
+        self.0.iter().map(|(why, tally)| (*why, tally))
+    }
+
+    /// What was counted for a reason.
+    pub fn get(&self, why: &str) -> Option<&Tally> {
+        self.iter().find(|(known, _)| *known == why).map(|(_, tally)| tally)
+    }
+
+    fn change(&mut self, why: &'static str, change: impl FnOnce(&mut Tally)) {
+        match self.0.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, tally)) => change(tally),
+            None => {
+                let mut tally = Tally::default();
+                change(&mut tally);
+                let place = self.0.partition_point(|(known, _)| *known < why);
+                self.0.insert(place, (why, tally));
+            }
+        }
+    }
+}
+
 /// What could be attributed to a process, and by reason what could not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     /// With a process.
     pub attributed: Tally,
     /// Without one, by [`Why::name`].
-    pub unknown: BTreeMap<&'static str, Tally>,
+    pub unknown: ByWhy,
 }
 
 impl Share {
     /// Everything, attributed or not.
     pub fn all(&self) -> Tally {
         let mut all = self.attributed;
-        self.unknown.values().for_each(|tally| all.add(*tally));
+        self.unknown.iter().for_each(|(_, tally)| all.add(*tally));
         all
     }
 
     fn add(&mut self, attribution: &Attribution, tally: Tally) {
         match attribution {
             Attribution::Known { .. } => self.attributed.add(tally),
-            Attribution::Unknown { why, .. } => self.unknown.entry(Why::name(*why)).or_default().add(tally),
+            Attribution::Unknown { why, .. } => self.unknown.change(Why::name(*why), |counted| counted.add(tally)),
         }
     }
 
     fn merge(&mut self, other: &Self) {
         self.attributed.add(other.attributed);
-        for (why, tally) in &other.unknown {
-            self.unknown.entry(why).or_default().add(*tally);
+        for (why, tally) in other.unknown.iter() {
+            self.unknown.change(why, |counted| counted.add(*tally));
         }
     }
 }
@@ -104,8 +133,8 @@ impl Coverage {
             None => self.unseen.get_mut(&client).unwrap_or(&mut self.others),
         };
         for share in [&mut self.total, row] {
-            share.unknown.entry(why.name()).or_default().take(tally);
-            share.unknown.retain(|_, left| *left != Tally::default());
+            share.unknown.change(why.name(), |counted| counted.take(tally));
+            share.unknown.0.retain(|(_, left)| *left != Tally::default());
         }
         self.add(client, now, tally);
     }

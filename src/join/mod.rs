@@ -43,7 +43,7 @@ mod why;
 pub use attribution::{Ancestor, Attribution, FlowSeen, HostName, Joiner, Process};
 pub use clocks::Offset;
 pub use confidence::Confidence;
-pub use coverage::{Coverage, Share, Tally};
+pub use coverage::{ByWhy, Coverage, Share, Tally};
 pub use document::{write_attribution, write_files};
 pub use files::{FileLink, FileRule, MAX_TREE_LINKS};
 pub use paths::FileKind;

@@ -292,7 +292,7 @@ fn uploads(to: &mut Families, sample: &Sample) {
 fn attribution(to: &mut Families, sample: &Sample) {
     let rows = |count: fn(&Tally) -> u64| {
         let Share { attributed, unknown } = &sample.coverage;
-        let unknown = unknown.iter().map(move |(why, tally)| ([*why], count(tally) as f64));
+        let unknown = unknown.iter().map(move |(why, tally)| ([why], count(tally) as f64));
         std::iter::once((["attributed"], count(attributed) as f64)).chain(unknown)
     };
     let outcome = ["outcome"];

@@ -56,6 +56,7 @@ impl Address {
     }
 
     /// Whether this is an IPv4 address.
+    #[inline]
     pub fn is_v4(self) -> bool {
         self.bits() >> 32 == 0xffff
     }
@@ -86,7 +87,30 @@ impl From<IpAddr> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.ip().fmt(f)
+        if !self.is_v4() {
+            return self.ip().fmt(f);
+        }
+        // The standard library's way takes ten times as long.
+        let (mut text, mut length) = ([0; 15], 0);
+        let mut push = |byte| {
+            if let Some(place) = text.get_mut(length) {
+                *place = byte;
+                length += 1;
+            }
+        };
+        for (n, octet) in (self.bits() as u32).to_be_bytes().into_iter().enumerate() {
+            if n > 0 {
+                push(b'.');
+            }
+            if octet >= 100 {
+                push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                push(b'0' + octet / 10 % 10);
+            }
+            push(b'0' + octet % 10);
+        }
+        f.pad(text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default())
     }
 }
 
@@ -106,6 +130,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// All of an end with an IPv4 address in one number, in the order of the ends.
+    #[inline]
+    pub fn v4_bits(self) -> Option<u64> {
+        self.address.is_v4().then(|| (self.address.bits() as u64) << 16 | u64::from(self.port))
+    }
+
     /// The standard library's form.
     pub fn socket(self) -> SocketAddr {
         SocketAddr::new(self.address.ip(), self.port)
@@ -134,10 +164,9 @@ impl fmt::Debug for Endpoint {
 /// what spreads packets over workers, so that an FTP control connection and its data meet.
 #[inline]
 pub fn host_pair_hash(a: Address, b: Address) -> u64 {
-    let (low, high) = if a <= b { (a, b) } else { (b, a) };
-    let fold = |x: u128| (x as u64) ^ ((x >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = u128::from(fold(low.bits()) ^ 0xa076_1d64_78bd_642f)
-        .wrapping_mul(u128::from(fold(high.bits()) ^ 0xe703_7ed1_a0b4_28db));
+    let fold = |x: u128| (x as u64) ^ ((x >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xa076_1d64_78bd_642f;
+    // A product does not ask for the order of its factors.
+    let mixed = u128::from(fold(a.bits())).wrapping_mul(u128::from(fold(b.bits())));
     (mixed as u64) ^ ((mixed >> 64) as u64)
 }
 
@@ -150,6 +179,24 @@ mod tests {
         let ip: IpAddr = "192.0.2.7".parse().unwrap();
         assert_eq!(Address::from(ip).to_string(), "192.0.2.7");
         assert!(Address::from(ip).is_v4());
+    }
+
+    #[test]
+    fn every_octet_is_written_as_the_standard_library_does() {
+        for octet in 0..=255 {
+            let octets = [octet, 255 - octet, octet / 3, octet / 26];
+            assert_eq!(Address::v4(octets).to_string(), std::net::Ipv4Addr::from(octets).to_string());
+        }
+        assert_eq!(format!("{:>9}|{:<9}", Address::v4([1, 2, 3, 4]), Address::v4([1, 2, 3, 4])), "  1.2.3.4|1.2.3.4  ");
+    }
+
+    #[test]
+    fn the_number_of_an_ipv4_end_keeps_the_order_of_the_ends() {
+        let end = |ip: [u8; 4], port| Endpoint { address: Address::v4(ip), port };
+        let ends = [end([9, 0, 0, 1], 80), end([10, 0, 0, 1], 79), end([10, 0, 0, 1], 80), end([200, 0, 0, 0], 1)];
+        assert!(ends.is_sorted());
+        assert!(ends.is_sorted_by_key(|end| end.v4_bits().unwrap()));
+        assert_eq!(Endpoint { address: Address::v6([1; 16]), port: 1 }.v4_bits(), None);
     }
 
     #[test]

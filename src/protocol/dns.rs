@@ -60,18 +60,18 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
 
 /// A name as text, lower case, without a final dot; none for the root and for one that is too long.
 fn text(name: ParsedName<&[u8]>) -> Option<String> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let mut text = String::with_capacity(LONGEST);
     for label in name.iter().filter(|label| !label.is_root()) {
-        if !label.as_slice().iter().all(plain) {
+        let Some(label) = std::str::from_utf8(label.as_slice()).ok().filter(|label| label.bytes().all(plain)) else {
             // As in a zone file (RFC 1035 section 5.1): a dot within a label is not one between two.
             text = name.to_string().trim_end_matches('.').to_owned();
             break;
-        }
+        };
         if !text.is_empty() {
             text.push('.');
         }
-        text.extend(label.as_slice().iter().copied().map(char::from));
+        text.push_str(label);
     }
     text.make_ascii_lowercase();
     let told = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -109,6 +109,11 @@ const COMMANDS_IN_A_ROW: usize = 3;
 const LONGEST_GREETING: usize = 1024;
 
 fn ftp_or_smtp(low: &[u8], high: &[u8]) -> Verdict {
+    // Neither a command, white space of any alphabet before it, nor a reply begins otherwise.
+    let text = |first: &u8| first.is_ascii_alphanumeric() || matches!(first, 9..=13 | b' ' | 0xc2 | 0xe1..=0xe3);
+    if ![low, high].iter().any(|bytes| bytes.first().is_some_and(text)) {
+        return Verdict::Is(Protocol::Unknown, None);
+    }
     for (client_side, client, server) in [(Side::Low, low, high), (Side::High, high, low)] {
         let lines = finished_lines(client).take(COMMANDS_IN_A_ROW);
         let verbs: Vec<String> = lines.map_while(|line| ftp::verb_of(&line)).collect();

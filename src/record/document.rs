@@ -133,12 +133,13 @@ impl std::fmt::Display for Document {
 }
 
 fn event(document: &mut Document, dataset: &str, kind: &str, id: &str, start: Timestamp, end: Timestamp) {
-    document.set("@timestamp", end.to_string());
+    let end = end.to_string();
+    document.set("@timestamp", end.as_str());
     document.set("event.kind", kind);
     document.set("event.dataset", dataset);
     document.set("event.id", id);
     document.set("event.start", start.to_string());
-    document.set("event.end", end.to_string());
+    document.set("event.end", end);
 }
 
 fn end(document: &mut Document, side: &'static str, address: Endpoint, bytes: u64) {

@@ -36,12 +36,31 @@ impl EventId {
 
 impl std::fmt::Display for EventId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = [0; 24];
+        for (places, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            places.copy_from_slice(&[hexadecimal(byte >> 4), hexadecimal(byte & 0x0f)]);
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
+}
+
+fn hexadecimal(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
 }
 
 impl std::fmt::Debug for EventId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_in_hexadecimal() {
+        let id = EventId([0x00, 0x09, 0x0a, 0x0f, 0x10, 0x9f, 0xa0, 0xff, 1, 2, 3, 0xbc]);
+        assert_eq!(id.to_string(), "00090a0f109fa0ff010203bc");
     }
 }
