@@ -21,7 +21,7 @@ const UNSAFE: &[&str] = &[
     "capture/live/blocks.rs",
     "capture/live/bpf.rs",
     "capture/live/system.rs",
-    "flow/near.rs",
+    "capture/near.rs",
     "helper/windows/console.rs",
     "helper/windows/drives.rs",
     "helper/windows/handle.rs",

@@ -8,6 +8,7 @@
 mod clock;
 #[cfg(target_os = "linux")]
 pub mod live;
+pub(crate) mod near;
 mod savefile;
 
 use std::io;

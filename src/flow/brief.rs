@@ -10,35 +10,36 @@ use crate::net::Timestamp;
 /// One direction's state. Offsets count payload bytes from the stream's origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Brief {
-    /// Offset of the next byte to deliver.
-    next: u64,
+    /// Offset of the next byte to deliver, in the upper 48 bits, and marks.
+    place: u64,
     /// Time of the last packet from this side.
     last: Timestamp,
+    /// Time of the last packet that brought new bytes; 0 before the first of them.
+    last_data: Timestamp,
     /// Sequence number of offset zero.
     base: u32,
     packets: u32,
-    /// How long before that packet, in nanoseconds, the last one was that brought new bytes: its low 32 and next 16 bits.
-    since_data_low: u32,
-    since_data_high: u16,
-    marks: u16,
 }
 
-/// The longest time without new bytes, in nanoseconds, that is kept in brief: 39 hours. Twice as long fits.
-const LONGEST_SINCE_DATA: u64 = 1 << 47;
+/// How many bits the marks take.
+const MARKS: u32 = 16;
+
+/// The longest stream that goes on in brief form, in bytes: 128 TiB. Twice as much fits.
+const LONGEST: u64 = 1 << 47;
 
 /// The stream is placed: by a SYN, or with [`PICKED`] by its first data.
-const PLACED: u16 = 1;
-const PICKED: u16 = 1 << 1;
+const PLACED: u64 = 1;
+const PICKED: u64 = 1 << 1;
 /// The peer's SYN-ACK acknowledged the origin.
-const ANSWERED: u16 = 1 << 2;
+const ANSWERED: u64 = 1 << 2;
 /// FIN was seen, after `next` bytes.
-const FIN: u16 = 1 << 3;
+const FIN: u64 = 1 << 3;
 /// The end was told of.
-const TOLD: u16 = 1 << 4;
+const TOLD: u64 = 1 << 4;
 /// The receiver acknowledged that FIN.
-const FIN_ACKED: u16 = 1 << 5;
+const FIN_ACKED: u64 = 1 << 5;
 /// The sender stands behind its FIN.
-const PAST_FIN: u16 = 1 << 6;
+const PAST_FIN: u64 = 1 << 6;
 
 impl Brief {
     /// The half in brief; nothing if there is more to it.
@@ -50,7 +51,7 @@ impl Brief {
             Origin::Syn => PLACED,
         };
         let next = half.next;
-        let mut mark = |mark: u16, set: bool| marks |= if set { mark } else { 0 };
+        let mut mark = |mark: u64, set: bool| marks |= if set { mark } else { 0 };
         let at_end = |offset: u64| Some(next) == half.fin && offset == next.wrapping_add(1);
         let acked_end = at_end(half.acked);
         let past_end = at_end(half.sent);
@@ -72,31 +73,28 @@ impl Brief {
             && (acked_end || half.acked <= next)
             && (past_end || half.sent <= next)
             && (half.origin != Origin::Unknown || (half.expected.is_none() && half.fin.is_none()));
-        // Before the first bytes, their time says nothing.
-        let since_data = if next == 0 { 0 } else { half.last.0.saturating_sub(half.last_data.0) };
-        (ordinary && since_data < LONGEST_SINCE_DATA).then_some(())?;
+        (ordinary && next < LONGEST).then_some(())?;
         Some(Self {
-            next,
+            place: next << MARKS | marks,
             last: half.last,
+            // Before the first bytes, their time says nothing.
+            last_data: if next == 0 { Timestamp::default() } else { half.last_data },
             base: half.base,
             packets: u32::try_from(half.packets).ok()?,
-            since_data_low: since_data as u32,
-            since_data_high: (since_data >> 32) as u16,
-            marks,
         })
     }
 
-    /// How long before the last packet the last one was that brought new bytes, in nanoseconds.
+    /// Those of these marks that are set.
     #[inline]
-    fn since_data(&self) -> u64 {
-        u64::from(self.since_data_low) | u64::from(self.since_data_high) << 32
+    fn marks(&self, of: u64) -> u64 {
+        self.place & of
     }
 
     /// The half that this is in brief. `acked_index` is the place in the input of the last acknowledgement that said
     /// something new.
     pub(super) fn half(&self, acked_index: u64) -> Half {
-        let has = |mark: u16| self.marks & mark != 0;
-        let behind = self.next.wrapping_add(1);
+        let has = |mark| self.marks(mark) != 0;
+        let behind = self.next() + 1;
         Half {
             base: self.base,
             origin: match (has(PLACED), has(PICKED)) {
@@ -104,15 +102,15 @@ impl Brief {
                 (true, true) => Origin::Picked,
                 (true, false) => Origin::Syn,
             },
-            finished: has(TOLD).then_some(self.next),
-            fin: has(FIN).then_some(self.next),
-            next: self.next,
+            finished: has(TOLD).then_some(self.next()),
+            fin: has(FIN).then_some(self.next()),
+            next: self.next(),
             acked: if has(FIN_ACKED) { behind } else { 0 },
             acked_index,
             sent: if has(PAST_FIN) { behind } else { 0 },
             packets: u64::from(self.packets),
             last: self.last,
-            last_data: if self.next == 0 { Timestamp::default() } else { self.last_data() },
+            last_data: self.last_data,
             expected: has(ANSWERED).then_some(self.base),
             ..Half::default()
         }
@@ -121,13 +119,13 @@ impl Brief {
     /// Whether the stream has come to its end.
     #[inline]
     pub(super) fn fin_seen(&self) -> bool {
-        self.marks & FIN != 0
+        self.marks(FIN) != 0
     }
 
     /// Offset of the next byte to deliver.
     #[inline]
     pub(super) fn next(&self) -> u64 {
-        self.next
+        self.place >> MARKS
     }
 
     /// Packets from this side.
@@ -142,39 +140,39 @@ impl Brief {
 
     /// Time of the last packet that brought new bytes; before the first of them it says nothing.
     pub(super) fn last_data(&self) -> Timestamp {
-        Timestamp(self.last.0.saturating_sub(self.since_data()))
+        self.last_data
     }
 
     /// Whether any packet's sequence number placed this stream.
     pub(super) fn placed(&self) -> bool {
-        self.marks & PLACED != 0
+        self.marks(PLACED) != 0
     }
 
     /// Whether nothing waits to be told at the connection's end.
     pub(super) fn is_settled(&self) -> bool {
-        self.marks & (FIN | TOLD) != FIN
+        self.marks(FIN | TOLD) != FIN
     }
 
     /// Whether a SYN would place this stream: nothing else did.
     pub(super) fn is_fresh(&self) -> bool {
-        self.marks == 0 && self.next == 0 && self.packets < u32::MAX
+        self.place == 0 && self.packets < u32::MAX
     }
 
     /// Places the stream by its SYN: `first` is the sequence number behind it.
     #[inline]
     pub(super) fn place(&mut self, first: u32) {
         self.base = first;
-        self.marks |= PLACED;
+        self.place |= PLACED;
     }
 
     /// Whether this side has sent its SYN and nothing more, and `ack` is the answer to that.
     pub(super) fn awaits_answer(&self, ack: u32) -> bool {
-        self.marks == PLACED && self.next == 0 && self.base == ack
+        self.place == PLACED && self.base == ack
     }
 
     /// Notes the answer to the SYN.
     pub(super) fn answer(&mut self) {
-        self.marks |= ANSWERED;
+        self.place |= ANSWERED;
     }
 
     /// Whether a reset with this number lies where a true one must.
@@ -184,53 +182,52 @@ impl Brief {
 
     /// Whether a FIN in a segment that begins with `seq` comes in order.
     pub(super) fn may_end(&self, seq: u32) -> bool {
-        let long_silent = u64::from(self.since_data_high) >= LONGEST_SINCE_DATA >> 32;
-        self.marks & (PLACED | FIN | TOLD | FIN_ACKED | PAST_FIN) == PLACED
-            && self.packets < u32::MAX
-            && !long_silent
-            && self.ahead(seq) == 0
+        self.has_room() && self.marks(PLACED | FIN | TOLD | FIN_ACKED | PAST_FIN) == PLACED && self.ahead(seq) == 0
     }
 
     /// Notes that the stream ends here, and that this was told.
     pub(super) fn end(&mut self) {
-        self.marks |= FIN | TOLD;
+        self.place |= FIN | TOLD;
     }
 
     /// Whether an acknowledgement is the first of this stream's end.
     pub(super) fn has_end_acked_by(&self, ack: u32) -> bool {
-        self.marks & (PLACED | FIN | TOLD | FIN_ACKED) == PLACED | FIN | TOLD && self.ahead(ack) == 1
+        self.marks(PLACED | FIN | TOLD | FIN_ACKED) == PLACED | FIN | TOLD && self.ahead(ack) == 1
     }
 
     /// Notes that the receiver acknowledged the end.
     pub(super) fn acknowledge_end(&mut self) {
-        self.marks |= FIN_ACKED;
+        self.place |= FIN_ACKED;
     }
 
     /// Whether a segment without payload is the first in which the sender stands behind its end.
     pub(super) fn stands_behind_end(&self, seq: u32) -> bool {
-        self.marks & (PLACED | FIN | TOLD | PAST_FIN) == PLACED | FIN | TOLD
-            && self.packets < u32::MAX
-            && u64::from(self.since_data_high) < LONGEST_SINCE_DATA >> 32
-            && self.ahead(seq) == 1
+        self.has_room() && self.marks(PLACED | FIN | TOLD | PAST_FIN) == PLACED | FIN | TOLD && self.ahead(seq) == 1
     }
 
     /// Notes that the sender stands behind its end.
     pub(super) fn pass_end(&mut self) {
-        self.marks |= PAST_FIN;
+        self.place |= PAST_FIN;
     }
 
     /// How far a sequence number lies behind the next byte to deliver.
     #[inline]
     fn ahead(&self, seq: u32) -> i32 {
-        seq.wrapping_sub(self.base.wrapping_add(self.next as u32)) as i32
+        seq.wrapping_sub(self.base.wrapping_add(self.next() as u32)) as i32
+    }
+
+    /// Whether another packet still fits, with as many bytes as it may have.
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.packets < u32::MAX && self.next() < LONGEST
     }
 
     /// Whether an acknowledgement of this stream says nothing new.
     #[inline]
     pub(super) fn is_acked(&self, ack: u32) -> bool {
-        match self.marks & (PLACED | FIN_ACKED) {
-            0 => true,
+        match self.marks(PLACED | FIN_ACKED) {
             PLACED => self.ahead(ack) <= 0,
+            0 => true,
             _ => self.ahead(ack) == 1,
         }
     }
@@ -239,15 +236,15 @@ impl Brief {
     /// says nothing new.
     #[inline]
     pub(super) fn is_ordinary(&self, seq: u32, length: usize) -> bool {
-        if self.packets == u32::MAX || u64::from(self.since_data_high) >= LONGEST_SINCE_DATA >> 32 {
+        if !self.has_room() {
             return false;
         }
-        match (self.marks & (PLACED | FIN | PAST_FIN), length) {
-            (PLACED, 1..) => self.ahead(seq) == 0,
-            (PLACED, 0) => self.ahead(seq) <= 0,
-            (0, 0) => true,
-            (marks, 0) if marks == PLACED | FIN => self.ahead(seq) <= 0,
-            (marks, 0) if marks == PLACED | FIN | PAST_FIN => self.ahead(seq) == 1,
+        let (ahead, silent) = (self.ahead(seq), length == 0);
+        match self.marks(PLACED | FIN | PAST_FIN) {
+            PLACED => ahead == 0 || (silent && ahead < 0),
+            0 => silent,
+            marks if marks == PLACED | FIN => silent && ahead <= 0,
+            marks if marks == PLACED | FIN | PAST_FIN => silent && ahead == 1,
             _ => false,
         }
     }
@@ -255,21 +252,13 @@ impl Brief {
     /// Takes a segment that [`Brief::is_ordinary`]; the offset of its payload.
     #[inline(always)]
     pub(super) fn take(&mut self, length: usize, ts: Timestamp) -> u64 {
-        let offset = self.next;
-        self.next = self.next.wrapping_add(length as u64);
+        let offset = self.next();
         self.packets += 1;
-        let data = self.last.0.saturating_sub(self.since_data());
         self.last = self.last.max(ts);
-        let data = match (offset, length) {
-            // Before the first bytes, their time says nothing.
-            (0, 0) => self.last.0,
-            (0, _) => ts.0,
-            (_, 0) => data,
-            _ => data.max(ts.0),
-        };
-        let since_data = self.last.0.saturating_sub(data).min(2 * LONGEST_SINCE_DATA - 1);
-        self.since_data_low = since_data as u32;
-        self.since_data_high = (since_data >> 32) as u16;
+        if length > 0 {
+            self.place += (length as u64) << MARKS;
+            self.last_data = self.last_data.max(ts);
+        }
         offset
     }
 }
@@ -281,7 +270,8 @@ mod tests {
     #[test]
     fn a_brief_half_is_the_same_half_again() {
         for marks in 0..128 {
-            let brief = Brief { next: 7, last: Timestamp(9), base: 5, packets: 3, marks, ..Brief::default() };
+            let (last, last_data) = (Timestamp(9), Timestamp(8));
+            let brief = Brief { place: 7 << MARKS | marks, last, last_data, base: 5, packets: 3 };
             let Some(again) = Brief::of(&brief.half(4)) else { continue };
             assert_eq!(Brief::of(&again.half(4)), Some(again), "{marks:b}");
         }
@@ -301,8 +291,19 @@ mod tests {
         brief.take(5, Timestamp(20_000_000_000));
         assert_eq!(brief.half(0).last_data, Timestamp(20_000_000_000));
         assert!(brief.is_ordinary(10, 0));
-        brief.take(0, Timestamp(40 * 3_600_000_000_000));
-        assert!(!brief.is_ordinary(10, 0));
+    }
+
+    #[test]
+    fn a_stream_of_more_bytes_than_fit_is_not_brief() {
+        let half = Half { origin: Origin::Syn, next: LONGEST - 1, ..Half::default() };
+        let mut brief = Brief::of(&half).unwrap();
+        let seq = brief.base.wrapping_add(brief.next() as u32);
+        assert!(brief.is_ordinary(seq, 2) && brief.may_end(seq));
+        assert_eq!(brief.take(2, Timestamp(1)), LONGEST - 1);
+        let seq = seq.wrapping_add(2);
+        assert_eq!((brief.next(), brief.marks(u64::MAX >> 48)), (LONGEST + 1, PLACED));
+        assert!(!brief.is_ordinary(seq, 2) && !brief.is_ordinary(seq, 0) && !brief.may_end(seq));
+        assert_eq!(brief.half(0).next, LONGEST + 1);
         assert_eq!(Brief::of(&brief.half(0)), None);
     }
 

@@ -2,10 +2,11 @@
 
 use super::brief::Brief;
 use super::half::Half;
-use super::near;
 use super::slab::Slab;
 use super::{Both, Link, Moment, Side};
+use crate::capture::near;
 use crate::net::{Endpoint, Timestamp};
+use crate::packet::Segment;
 
 /// What a connection's ordinary segments need, in two cache lines of 64 bytes.
 #[derive(Debug)]
@@ -29,6 +30,18 @@ pub(super) struct Hot {
 }
 
 impl Hot {
+    /// Whether the segment, sent from that side, is this connection's.
+    #[inline(always)]
+    pub(super) fn is_of(&self, side: Side, segment: &Segment<'_>) -> bool {
+        *self.ends.of(side) == segment.source && *self.ends.of(side.peer()) == segment.destination && !self.free
+    }
+
+    /// Whether so far all was ordinary, and the segment has nothing by which it would change that by itself.
+    #[inline(always)]
+    pub(super) fn is_plain(&self, segment: &Segment<'_>) -> bool {
+        !self.full && self.reset.is_none() && segment.cut == 0 && segment.ts >= self.start
+    }
+
     /// In brief form only.
     pub(super) fn closed(&self) -> bool {
         self.reset.is_some() || (self.halves.of(Side::Low).fin_seen() && self.halves.of(Side::High).fin_seen())

@@ -4,7 +4,7 @@
 //! asked for before anybody looks at it; whoever finds a handle still compares the five-tuple. Open addressing with
 //! linear probing: a look-up touches one cache line as a rule, and its place is known beforehand.
 
-use super::near;
+use crate::capture::near;
 
 /// No handle.
 pub(super) const NOBODY: u32 = u32::MAX;

@@ -141,14 +141,16 @@ impl<A: Application> Tracker<A> {
     ///
     /// With it, several segments may be prepared together in these steps, which spares [`Tracker::push_keyed`] most of
     /// the waiting for memory: [`Tracker::approach`], [`Tracker::look_up`], [`Tracker::look_closely`].
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, segment: &Segment<'_>) -> Key {
         let (source, destination) = (segment.source, segment.destination);
-        let (side, low, high) = match source <= destination {
-            true => (Side::Low, source, destination),
-            false => (Side::High, destination, source),
+        let side = |source_is_low| if source_is_low { Side::Low } else { Side::High };
+        let (side, tag) = match (source.v4_bits(), destination.v4_bits()) {
+            (Some(from), Some(to)) => (side(from <= to), v4_tag(&self.hasher, from.min(to), from.max(to))),
+            _ if source <= destination => (Side::Low, tag(&self.hasher, source, destination)),
+            _ => (Side::High, tag(&self.hasher, destination, source)),
         };
-        Key { side, tag: tag(&self.hasher, low, high), likely: NOBODY }
+        Key { side, tag, likely: NOBODY }
     }
 
     /// Brings near where the key will be looked up.
@@ -194,14 +196,9 @@ impl<A: Application> Tracker<A> {
     }
 
     /// The segment's connection.
-    #[inline(always)]
+    #[inline]
     fn find(&self, key: &Key, segment: &Segment<'_>) -> Option<u32> {
-        let same = |handle: u32| {
-            self.entries.hot(handle).is_some_and(|hot| {
-                let (from, to) = (hot.ends.of(key.side), hot.ends.of(key.side.peer()));
-                *from == segment.source && *to == segment.destination && !hot.free
-            })
-        };
+        let same = |handle| self.entries.hot(handle).is_some_and(|hot| hot.is_of(key.side, segment));
         if same(key.likely) { Some(key.likely) } else { self.index.find(key.tag, same) }
     }
 
@@ -216,9 +213,18 @@ impl<A: Application> Tracker<A> {
     pub fn push_keyed(&mut self, segment: &Segment<'_>, key: &Key) {
         let now = Moment { clock: segment.clock, by_packet: true, index: segment.index };
         self.last_index = segment.index;
+        if !self.goes_on(key.likely, key.side, segment, now) {
+            self.push_rest(segment, key, now);
+        }
+    }
+
+    /// Takes a segment that is not plainly the next one of its connection.
+    #[inline(never)]
+    fn push_rest(&mut self, segment: &Segment<'_>, key: &Key, now: Moment) {
         let side = key.side;
         let handle = match self.find(key, segment) {
-            Some(handle) if self.ordinary(handle, side, segment, now) => return,
+            Some(handle) if self.goes_on(handle, side, segment, now) => return,
+            Some(handle) if self.turns(handle, side, segment, now) => return,
             Some(handle) => {
                 self.entries.unfold(handle);
                 if self.superseded(handle, side, segment) {
@@ -459,10 +465,20 @@ impl<A: Application> Tracker<A> {
 }
 
 /// 32 bits of a hash that no sender can foresee.
-#[inline]
+#[inline(never)]
 fn tag(hasher: &foldhash::fast::FixedState, low: Endpoint, high: Endpoint) -> u32 {
+    if let (Some(low), Some(high)) = (low.v4_bits(), high.v4_bits()) {
+        return v4_tag(hasher, low, high);
+    }
     let ports = (u32::from(low.port) << 16) | u32::from(high.port);
     let hash = hasher.hash_one((low.address.bits(), high.address.bits(), ports));
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// [`tag`] of two ends with IPv4 addresses.
+#[inline]
+fn v4_tag(hasher: &foldhash::fast::FixedState, low: u64, high: u64) -> u32 {
+    let hash = hasher.hash_one((low, high));
     (hash ^ (hash >> 32)) as u32
 }
 

@@ -1,9 +1,9 @@
 //! The common shape, specialised: Ethernet, up to two VLAN tags, IPv4 or IPv6 without options or extension
 //! headers, not fragmented, TCP. Anything else is left to the general path.
 
-use super::{Flags, Layers, Segment, tunnel};
+use super::{Datagram, Flags, Layers, Segment, tunnel};
 use crate::capture::Packet;
-use crate::net::{Address, Endpoint};
+use crate::net::{Address, Endpoint, Timestamp};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -14,8 +14,7 @@ const UDP: u8 = 17;
 
 /// What is behind Ethernet's header and up to two VLAN tags, with its type.
 #[inline(always)]
-fn behind_ethernet<'a>(packet: &Packet<'a>, layers: &mut Layers) -> Option<(u16, &'a [u8])> {
-    let mut bytes = packet.bytes;
+fn behind_ethernet<'a>(mut bytes: &'a [u8], layers: &mut Layers) -> Option<(u16, &'a [u8])> {
     let mut header = bytes.first_chunk::<14>()?;
     let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
     let mut taken = 14;
@@ -36,7 +35,7 @@ fn behind_ethernet<'a>(packet: &Packet<'a>, layers: &mut Layers) -> Option<(u16,
 /// The two hosts between which everything goes that is in the packet; nothing if that is not seen at a glance.
 #[inline]
 pub(super) fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
-    let (ethertype, bytes) = behind_ethernet(packet, &mut Layers::default())?;
+    let (ethertype, bytes) = behind_ethernet(packet.bytes, &mut Layers::default())?;
     let (protocol, source, destination, payload) = match ethertype {
         IPV4 => {
             let ip = bytes.first_chunk::<20>()?;
@@ -70,11 +69,80 @@ pub(super) fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
     }
 }
 
-/// The segment, or nothing if the packet has another shape.
+/// Ethernet's header, IPv4's and TCP's.
+const PLAIN: usize = 14 + 20 + 20;
+
+/// The segment behind untagged IPv4 without options: what nearly all packets are, read with one look at how many bytes
+/// there are.
 #[inline(always)]
+pub(super) fn plain<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+    let headers = packet.bytes.first_chunk::<PLAIN>()?;
+    if headers[12..15] != [0x08, 0x00, 0x45] {
+        return None;
+    }
+    let (ip, tcp) = (headers.get(14..)?.first_chunk::<20>()?, headers.get(34..)?.first_chunk::<20>()?);
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    // More fragments, or an offset.
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+    let header = usize::from(tcp[12] >> 4) * 4;
+    if ip[9] != TCP || fragment != 0 || total < 40 || header < 20 {
+        return None;
+    }
+    let end = (14 + total).min(packet.bytes.len());
+    Some(Segment {
+        index: packet.index,
+        ts: packet.ts,
+        clock: packet.clock,
+        source: Endpoint {
+            address: Address::v4([ip[12], ip[13], ip[14], ip[15]]),
+            port: u16::from_be_bytes([tcp[0], tcp[1]]),
+        },
+        destination: Endpoint {
+            address: Address::v4([ip[16], ip[17], ip[18], ip[19]]),
+            port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        },
+        seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+        flags: Flags(tcp[13]),
+        payload: packet.bytes.get(34 + header..end)?,
+        cut: (14 + total - end) as u32,
+        layers: Layers::default(),
+    })
+}
+
+/// The datagram behind untagged IPv4 without options, if its ports are no tunnel's: what nearly all are that are no
+/// segments.
+pub(super) fn datagram<'a>(packet: &Packet<'a>) -> Option<Datagram<'a>> {
+    let headers = packet.bytes.first_chunk::<{ 14 + 20 + 8 }>()?;
+    let (ip, udp) = (headers.get(14..)?.first_chunk::<20>()?, headers.get(34..)?.first_chunk::<8>()?);
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+    let (from, to) = (u16::from_be_bytes([udp[0], udp[1]]), u16::from_be_bytes([udp[2], udp[3]]));
+    let plain = headers[12..15] == [0x08, 0x00, 0x45] && ip[9] == UDP && fragment == 0 && total >= 28;
+    if !plain || tunnel::by_port(from, to).is_some() {
+        return None;
+    }
+    Some(Datagram {
+        index: packet.index,
+        ts: packet.ts,
+        clock: packet.clock,
+        source: Endpoint { address: Address::v4([ip[12], ip[13], ip[14], ip[15]]), port: from },
+        destination: Endpoint { address: Address::v4([ip[16], ip[17], ip[18], ip[19]]), port: to },
+        payload: packet.bytes.get(42..(14 + total).min(packet.bytes.len()))?,
+    })
+}
+
+/// The segment in any packet of the common shape.
+#[inline]
 pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+    // By value, so that a packet whose segment is plain need not be in memory.
+    segment_of(packet.bytes, packet.index, packet.ts, packet.clock)
+}
+
+#[inline(never)]
+fn segment_of(bytes: &[u8], index: u64, ts: Timestamp, clock: Timestamp) -> Option<Segment<'_>> {
     let mut layers = Layers::default();
-    let (ethertype, bytes) = behind_ethernet(packet, &mut layers)?;
+    let (ethertype, bytes) = behind_ethernet(bytes, &mut layers)?;
     let (source, destination, payload, declared) = match ethertype {
         IPV4 => {
             let ip = bytes.first_chunk::<20>()?;
@@ -109,9 +177,9 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
     }
     let data = payload.get(header..)?;
     Some(Segment {
-        index: packet.index,
-        ts: packet.ts,
-        clock: packet.clock,
+        index,
+        ts,
+        clock,
         source: Endpoint { address: source, port: u16::from_be_bytes([tcp[0], tcp[1]]) },
         destination: Endpoint { address: destination, port: u16::from_be_bytes([tcp[2], tcp[3]]) },
         seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),

@@ -290,20 +290,57 @@ impl Decoder {
 
     /// The first half of [`Decoder::decode`]: the segment in a packet of the common shape, which borrows nothing but
     /// the packet, so that several can be looked at together. A packet that yields none goes to [`Decoder::uncommon`].
-    #[inline(always)]
+    #[inline]
     pub fn common<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
         if packet.link != link::ETHERNET {
             return None;
         }
         let segment = fast::segment(packet)?;
-        self.own.tcp += 1;
-        self.own.snapped += u64::from(segment.cut > 0);
+        self.count_common(&segment);
         Some(segment)
+    }
+
+    /// [`Decoder::common`] for the commonest shape alone, so short that it is worth a try before.
+    #[inline(always)]
+    pub fn plain<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
+        if packet.link != link::ETHERNET {
+            return None;
+        }
+        let segment = fast::plain(packet)?;
+        self.count_common(&segment);
+        Some(segment)
+    }
+
+    #[inline(always)]
+    fn count_common(&mut self, segment: &Segment<'_>) {
+        self.own.tcp += 1;
+        if segment.cut > 0 {
+            self.own.snapped += 1;
+        }
     }
 
     /// The second half of [`Decoder::decode`]: packets of any shape.
     pub fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, sink: &mut impl FnMut(Decoded<'_>)) {
         self.fragments.part_of = None;
+        if packet.link == link::ETHERNET
+            && let Some(datagram) = fast::datagram(packet)
+        {
+            self.counters_of(audience).udp += 1;
+            sink(Decoded::Udp(datagram));
+        } else {
+            self.general(packet, audience, sink);
+        }
+    }
+
+    fn counters_of(&mut self, audience: Audience) -> &mut PacketCounters {
+        match audience {
+            Audience::One => &mut self.own,
+            Audience::All => &mut self.common,
+        }
+    }
+
+    /// Takes a packet apart header by header.
+    fn general(&mut self, packet: &Packet<'_>, audience: Audience, sink: &mut impl FnMut(Decoded<'_>)) {
         let mut walk =
             network::Walk { packet, layers: Layers::default(), depth: self.depth, fragments: &mut self.fragments };
         let mut found = None;
@@ -314,10 +351,7 @@ impl Decoder {
             });
             sink(decoded);
         });
-        let counters = match audience {
-            Audience::One => &mut self.own,
-            Audience::All => &mut self.common,
-        };
+        let counters = self.counters_of(audience);
         match (found, outcome) {
             (Some((true, snapped)), _) => {
                 counters.tcp += 1;

@@ -266,9 +266,14 @@ proptest! {
 
     #[test]
     fn the_fast_path_and_the_general_path_agree(
-        vlans in 0usize..3, six in any::<bool>(), cut in 0usize..60, at in 0usize..80, flip in any::<u8>(), padding in 0usize..8
+        vlans in 0usize..3, six in any::<bool>(), udp in any::<bool>(), port in prop::sample::select(vec![53u16, 443, 4789]), cut in 0usize..60, at in 0usize..80, flip in any::<u8>(), padding in 0usize..8
     ) {
-        let mut body = if six { ipv6_of(6, &tcp()) } else { inner() };
+        let mut body = match (six, udp) {
+            (true, false) => ipv6_of(6, &tcp()),
+            (true, true) => ipv6_of(17, &udp_of(port, HELLO)),
+            (false, false) => inner(),
+            (false, true) => ipv4_of(17, &udp_of(port, HELLO)),
+        };
         let mut kind: u16 = if six { 0x86dd } else { 0x0800 };
         for id in 0..vlans as u16 {
             body = [&id.to_be_bytes()[..], &kind.to_be_bytes(), &body].concat();
@@ -283,13 +288,25 @@ proptest! {
             index: 0, ts: Timestamp(0), clock: Timestamp(0), link: 1, wire_length: wire as u32, bytes: &bytes
         };
         prop_assert!(within_the_hosts_seen_at_a_glance(&packet));
-        if let Some(fast) = fast::segment(&packet) {
-            let mut slow = None;
-            Decoder::new().uncommon(&packet, Audience::One, &mut |decoded| if let Decoded::Tcp(s) = decoded {
-                slow = Some((s.source, s.destination, s.seq, s.ack, s.flags, s.payload.to_vec(), s.cut, s.layers));
-            });
-            let fast = (fast.source, fast.destination, fast.seq, fast.ack, fast.flags, fast.payload.to_vec(), fast.cut, fast.layers);
-            prop_assert_eq!(Some(fast), slow);
+        let (mut segment, mut datagram) = (None, None);
+        let segment_told = |s: Segment<'_>| {
+            (s.source, s.destination, s.seq, s.ack, s.flags, s.payload.to_vec(), s.cut, s.layers)
+        };
+        let datagram_told = |d: Datagram<'_>| (d.source, d.destination, d.payload.to_vec());
+        Decoder::new().general(&packet, Audience::One, &mut |decoded| match decoded {
+            Decoded::Tcp(s) => segment = Some(segment_told(s)),
+            Decoded::Udp(d) => datagram = Some(datagram_told(d)),
+        });
+        for fast in [fast::segment(&packet), fast::plain(&packet)].into_iter().flatten() {
+            prop_assert_eq!(Some(segment_told(fast)), segment.clone());
+        }
+        if let Some(fast) = fast::datagram(&packet) {
+            prop_assert_eq!(Some(datagram_told(fast)), datagram);
+        }
+        if at >= bytes.len() && cut == 0 && !six && vlans == 0 {
+            // And they are tried: nothing was changed or cut.
+            prop_assert_eq!(fast::plain(&packet).is_some(), !udp);
+            prop_assert_eq!(fast::datagram(&packet).is_some(), udp && port != 4789);
         }
     }
 }

@@ -102,10 +102,21 @@ struct Seen<'p> {
     key: Key,
 }
 
+/// A packet of another shape.
+struct Uncommon<'p> {
+    /// How many of the segments that were looked at together with it come before it.
+    before: usize,
+    packet: Packet<'p>,
+    audience: Audience,
+}
+
+/// All lanes; those of other workers are empty.
+type Lanes = [Option<Tracker<Parsers>>; LANES];
+
 /// One worker's lanes.
 pub(super) struct Worker {
     decoder: Decoder,
-    lanes: Vec<Option<Tracker<Parsers>>>,
+    lanes: Box<Lanes>,
     first: bool,
     /// Connections of which nothing more is needed, where somebody wants to know.
     deaf: Option<relief::Deaf>,
@@ -114,7 +125,8 @@ pub(super) struct Worker {
 impl Worker {
     /// Worker `number` of `workers`, counted from 0.
     pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
-        let lanes = (0..LANES).map(|lane| (lane % workers == number).then(|| lane_in(config, LANES, seed))).collect();
+        let own = |lane| (lane % workers == number).then(|| lane_in(config, LANES, seed));
+        let lanes = Box::new(std::array::from_fn(own));
         Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0, deaf: None }
     }
 
@@ -122,7 +134,7 @@ impl Worker {
     /// memory.
     pub(super) fn live(config: &Config, threads: usize, seed: u64) -> Self {
         let threads = threads.max(1);
-        let lanes = (0..LANES).map(|_| Some(lane_in(config, LANES * threads, seed))).collect();
+        let lanes = Box::new(std::array::from_fn(|_| Some(lane_in(config, LANES * threads, seed))));
         let fragment_memory = ByteSize(config.packet.fragment_memory.0 / threads as u64);
         let packet = config::Packet { fragment_memory, ..config.packet.clone() };
         Self { decoder: Decoder::with_limits(&packet), lanes, first: true, deaf: None }
@@ -150,57 +162,85 @@ impl Worker {
         self.look_and_follow(packets.map(|packet| (packet, Audience::One)), out);
     }
 
-    #[inline(always)]
     fn look_and_follow<'p>(
         &mut self,
         mut packets: impl Iterator<Item = (Packet<'p>, Audience)>,
         out: &mut Vec<Placed>,
     ) {
-        let mut ahead = ArrayVec::<Seen<'_>, AHEAD>::new();
-        // Packets of another shape, each with how many of those in `ahead` come before it.
-        let mut uncommon = ArrayVec::<(usize, Packet<'_>, Audience), AHEAD>::new();
+        let (mut ahead, mut uncommon) = (ArrayVec::new(), ArrayVec::new());
         let mut more = true;
         while more {
-            // Each loop asks for the memory that the next one needs.
-            while !ahead.is_full() && !uncommon.is_full() {
-                let Some((packet, audience)) = packets.next() else {
-                    more = false;
-                    break;
-                };
-                let common = if audience == Audience::One { self.decoder.common(&packet) } else { None };
-                let Some(segment) = common else {
-                    uncommon.push((ahead.len(), packet, audience));
-                    continue;
-                };
-                let lane = lane_of(segment.source.address, segment.destination.address);
-                if let Some(Some(tracker)) = self.lanes.get(lane) {
-                    let key = tracker.key(&segment);
-                    tracker.approach(&key);
-                    ahead.push(Seen { segment, lane: lane as u8, key });
-                }
-            }
-            for seen in &mut ahead {
-                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
-                    tracker.look_up(&mut seen.key);
-                }
-            }
-            for seen in &ahead {
-                if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
-                    tracker.look_closely(&seen.key, &seen.segment);
-                }
-            }
-            let mut others = uncommon.iter().peekable();
-            for (n, seen) in ahead.iter().enumerate() {
-                while let Some((_, packet, audience)) = others.next_if(|(before, ..)| *before <= n) {
-                    self.uncommon(packet, *audience, out);
-                }
-                self.segment(&seen.segment, usize::from(seen.lane), &seen.key, out);
-            }
-            for (_, packet, audience) in others {
+            more = self.look(&mut packets, &mut ahead, &mut uncommon);
+            self.look_up(&mut ahead);
+            let mut rest = ahead.as_slice();
+            for (n, Uncommon { before, packet, audience }) in uncommon.iter().enumerate() {
+                let passed = n.checked_sub(1).and_then(|n| uncommon.get(n)).map_or(0, |last| last.before);
+                let (first, behind) = rest.split_at_checked(before - passed).unwrap_or((rest, &[]));
+                self.segments(first, out);
                 self.uncommon(packet, *audience, out);
+                rest = behind;
             }
+            self.segments(rest, out);
             ahead.clear();
             uncommon.clear();
+        }
+    }
+
+    /// Looks at packets until there is no place for more of them; whether there may be more.
+    // Each of the three loops that a packet goes through asks for the memory that the next one needs. Apart from each
+    // other, they leave the compiler more registers.
+    #[inline(never)]
+    fn look<'p>(
+        &mut self,
+        packets: &mut impl Iterator<Item = (Packet<'p>, Audience)>,
+        ahead: &mut ArrayVec<Seen<'p>, AHEAD>,
+        uncommon: &mut ArrayVec<Uncommon<'p>, AHEAD>,
+    ) -> bool {
+        while !ahead.is_full() && !uncommon.is_full() {
+            let Some((packet, audience)) = packets.next() else { return false };
+            // One way apart from the other, so that what is read in the first is put in its place at once.
+            if audience == Audience::One
+                && let Some(segment) = self.decoder.plain(&packet)
+            {
+                look_at(&self.lanes, segment, ahead);
+            } else if audience == Audience::One
+                && let Some(segment) = self.decoder.common(&packet)
+            {
+                look_at(&self.lanes, segment, ahead);
+            } else {
+                uncommon.push(Uncommon { before: ahead.len(), packet, audience });
+            }
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn look_up(&self, ahead: &mut [Seen<'_>]) {
+        for seen in &mut *ahead {
+            if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                tracker.look_up(&mut seen.key);
+            }
+        }
+        for seen in ahead {
+            if let Some(Some(tracker)) = self.lanes.get(usize::from(seen.lane)) {
+                tracker.look_closely(&seen.key, &seen.segment);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn segments(&mut self, segments: &[Seen<'_>], out: &mut Vec<Placed>) {
+        for Seen { segment, lane, key } in segments {
+            let lane = usize::from(*lane);
+            let Some(Some(tracker)) = self.lanes.get_mut(lane) else { continue };
+            tracker.advance(segment.clock);
+            tracker.push_keyed(segment, key);
+            if let Some(deaf) = &mut self.deaf {
+                relief::note(deaf, tracker, segment, key);
+            }
+            if tracker.app().has_facts() {
+                collect(tracker, lane, out);
+            }
         }
     }
 
@@ -209,19 +249,6 @@ impl Worker {
         for (lane, tracker) in self.lanes.iter_mut().enumerate() {
             let Some(tracker) = tracker else { continue };
             tracker.advance(clock);
-            collect(tracker, lane, out);
-        }
-    }
-
-    #[inline(always)]
-    fn segment(&mut self, segment: &Segment<'_>, lane: usize, key: &Key, out: &mut Vec<Placed>) {
-        let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
-        tracker.advance(segment.clock);
-        tracker.push_keyed(segment, key);
-        if let Some(deaf) = &mut self.deaf {
-            relief::note(deaf, tracker, segment, key);
-        }
-        if tracker.app().has_facts() {
             collect(tracker, lane, out);
         }
     }
@@ -236,7 +263,7 @@ impl Worker {
 
     /// A packet that is no TCP segment of the common shape.
     fn uncommon(&mut self, packet: &Packet<'_>, audience: Audience, out: &mut Vec<Placed>) {
-        let lanes = &mut self.lanes;
+        let lanes = self.lanes.as_mut();
         self.decoder.uncommon(packet, audience, &mut |decoded| {
             let lane = match &decoded {
                 Decoded::Tcp(segment) => lane_of(segment.source.address, segment.destination.address),
@@ -269,7 +296,8 @@ impl Worker {
             open.extend(of_lane.map(|(index, handle)| (index, lane, handle)));
         }
         // In the order in which they began, so that what comes of them need not wait for all the others.
-        open.sort_unstable();
+        // Each lane has them nearly in that order.
+        open.sort_by_key(|(index, ..)| *index);
         let mut out = Vec::new();
         for part in open.chunks(PART) {
             for &(index, lane, handle) in part {
@@ -315,6 +343,17 @@ impl Worker {
             into.flow.add(tracker.counters());
             into.protocol.add(&tracker.app().counters());
         }
+    }
+}
+
+/// Asks for the memory in which a segment's connection will be looked up.
+#[inline(always)]
+fn look_at<'p>(lanes: &Lanes, segment: Segment<'p>, ahead: &mut ArrayVec<Seen<'p>, AHEAD>) {
+    let lane = lane_of(segment.source.address, segment.destination.address);
+    if let Some(Some(tracker)) = lanes.get(lane) {
+        let key = tracker.key(&segment);
+        tracker.approach(&key);
+        ahead.push(Seen { segment, lane: lane as u8, key });
     }
 }
 

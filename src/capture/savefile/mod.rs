@@ -183,7 +183,13 @@ struct Sink<'a> {
 impl Sink<'_> {
     #[inline(always)]
     fn full(&self) -> bool {
-        self.descriptors.len() >= self.limit
+        self.room() == 0
+    }
+
+    /// How many more packets there may be.
+    #[inline(always)]
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.descriptors.len())
     }
 
     /// Adds a packet whose bytes begin `at` in the window.

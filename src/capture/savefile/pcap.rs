@@ -75,11 +75,13 @@ impl Pcap {
         }
     }
 
-    #[inline(always)]
+    // Apart from whatever is around it, which leaves it more registers.
+    #[inline(never)]
     fn scan_in(&self, window: &[u8], sink: &mut Sink<'_>, u32_of: impl Fn([u8; 4]) -> u32) -> Scan {
-        let mut rest = window;
+        let Self { lengths, extra, scale, link, .. } = *self;
+        let (mut rest, mut room) = (window, sink.room());
         let stop = loop {
-            if sink.full() {
+            if room == 0 {
                 break Stop::Full;
             }
             // seconds:u32 fraction:u32 captured:u32 wire:u32
@@ -90,7 +92,7 @@ impl Pcap {
             let fraction = u32_of([header[4], header[5], header[6], header[7]]);
             let first = u32_of([header[8], header[9], header[10], header[11]]);
             let second = u32_of([header[12], header[13], header[14], header[15]]);
-            let (captured, wire) = match self.lengths {
+            let (captured, wire) = match lengths {
                 Lengths::CapturedFirst => (first, second),
                 Lengths::WireFirst => (second, first),
                 Lengths::SmallerCaptured => (first.min(second), first.max(second)),
@@ -98,14 +100,14 @@ impl Pcap {
             if captured > MAX_CAPTURED {
                 break Stop::Damaged(format!("a packet claims {captured} captured bytes"));
             }
-            let start = RECORD + self.extra;
+            let start = RECORD + extra;
             let end = start + captured as usize;
             let Some(after) = rest.get(end..) else {
                 break Stop::Need(end);
             };
-            let ts = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * self.scale;
-            sink.push(Timestamp(ts), window.len() - rest.len() + start, captured, wire, self.link);
-            rest = after;
+            let ts = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * scale;
+            sink.push(Timestamp(ts), window.len() - rest.len() + start, captured, wire, link);
+            (rest, room) = (after, room - 1);
         };
         Scan { consumed: window.len() - rest.len(), stop }
     }

@@ -9,21 +9,18 @@ use super::Tracker;
 use crate::packet::Segment;
 
 impl<A: Application> Tracker<A> {
-    /// Takes a segment that is ordinary in every way, on an ordinary connection; false if it is not, and nothing
-    /// has happened.
-    #[inline]
-    pub(super) fn ordinary(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+    /// Takes a segment that neither begins nor ends anything and is ordinary in every way, on an ordinary connection;
+    /// false if it is not, or not of this connection, and nothing has happened.
+    #[inline(always)]
+    pub(super) fn goes_on(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
         let Some(hot) = self.entries.hot_mut(handle) else { return false };
-        if hot.full || segment.cut > 0 || segment.ts < hot.start || hot.reset.is_some() {
+        if !hot.is_of(side, segment) || !hot.is_plain(segment) || !segment.flags.goes_on() {
             return false;
         }
         let (mine, peer) = (hot.halves.of(side), hot.halves.of(side.peer()));
         let length = segment.payload.len();
-        if !segment.flags.goes_on()
-            || !mine.is_ordinary(segment.seq, length)
-            || (segment.flags.ack() && !peer.is_acked(segment.ack))
-        {
-            return self.turning_point(handle, side, segment, now);
+        if !mine.is_ordinary(segment.seq, length) || (segment.flags.ack() && !peer.is_acked(segment.ack)) {
+            return false;
         }
         hot.seen = now.clock;
         let offset = hot.halves.of_mut(side).take(length, segment.ts);
@@ -49,9 +46,12 @@ impl<A: Application> Tracker<A> {
         true
     }
 
-    /// Takes a segment by which an ordinary connection is answered, ends or is reset, and what follows its end.
-    #[inline(never)]
-    fn turning_point(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+    /// Takes a segment by which an ordinary connection is answered, ends or is reset, and what follows its end; false
+    /// if it is something else, and nothing has happened.
+    pub(super) fn turns(&mut self, handle: u32, side: Side, segment: &Segment<'_>, now: Moment) -> bool {
+        if !self.entries.hot(handle).is_some_and(|hot| hot.is_plain(segment)) {
+            return false;
+        }
         let flags = segment.flags;
         match (flags.syn(), flags.rst(), flags.fin()) {
             (true, false, false) => self.answers(handle, side, segment, now),
@@ -131,7 +131,7 @@ impl<A: Application> Tracker<A> {
         true
     }
 
-    #[inline]
+    #[inline(never)]
     fn deliver(&mut self, handle: u32, side: Side, offset: u64, segment: &Segment<'_>, now: Moment) {
         let Some((hot, cold)) = self.entries.both(handle) else { return };
         let data = Data { side, offset, ts: segment.ts, bytes: segment.payload };

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 4;
 /// How many turns' batches may wait for one worker while another has nothing to do.
 const MOST_WAITING: usize = 4;
 
-/// A worker that has fewer turns' batches before it reads more, unless another is reading.
+/// A worker with fewer turns' batches before it reads more, unless another is reading or input is slow in coming.
 const FEW: usize = 2;
 
 /// After how many turns' batches a worker hands on what it finished; earlier if there may be none for long.
@@ -98,9 +98,18 @@ impl<'r> Turns<'r> {
         self.reading.into_inner().unwrap_or_else(PoisonError::into_inner).ended
     }
 
-    /// Reads for all, unless another does.
-    fn read(&self) {
+    /// Reads for all, unless another does, or the worker that is given `own` has enough before it.
+    fn read(&self, own: &Receiver<Arc<Work>>) {
+        // Who waits for a pipe while it has work before it would keep what comes of that to itself.
+        let enough = if self.interactive { 1 } else { FEW };
+        if own.len() >= enough {
+            return;
+        }
         let Ok(mut reading) = self.reading.try_lock() else { return };
+        if own.len() >= enough {
+            // Another was just done: only who reads adds to it.
+            return;
+        }
         if self.stopped.load(Ordering::Relaxed) {
             reading.to.clear();
         }
@@ -172,9 +181,7 @@ pub(super) fn serve(
             }
             turns_followed = 0;
         }
-        if own.len() < FEW {
-            turns.read();
-        }
+        turns.read(&own);
         let Ok(work) = own.recv() else { break };
         for (batch, spread) in work.batches() {
             worker.take(batch, Some(spread), &mut out);

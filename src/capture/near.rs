@@ -3,7 +3,7 @@
 
 /// Asks for the first `LINES` cache lines of a value, and does not wait for them.
 #[inline(always)]
-pub(super) fn fetch<const LINES: usize, T>(value: &T) {
+pub fn fetch<const LINES: usize, T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..LINES {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
