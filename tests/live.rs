@@ -590,6 +590,30 @@ fn a_running_sensor_has_given_up_everything() {
 }
 
 #[test]
+fn pinned_threads_keep_to_a_processor_each() {
+    let Some(lab) = lab("pinned", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\npin = true\n");
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    let (mut kept, mut of_process) = (std::collections::BTreeMap::new(), String::new());
+    for thread in std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches(':').trim().to_owned()
+        };
+        match field("Name") {
+            name if name.starts_with("capture-") => drop(kept.insert(name, field("Cpus_allowed_list"))),
+            _ => of_process = field("Cpus_allowed_list"),
+        }
+    }
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.values().all(|list| list.parse::<u32>().is_ok()), "one each: {kept:?}");
+    let several = of_process.parse::<u32>().is_err();
+    assert!(!several || kept["capture-0"] != kept["capture-1"], "{kept:?} of {of_process}");
+    sensor.ends();
+}
+
+#[test]
 fn check_says_whether_the_store_can_be_used() {
     use std::os::unix::fs::PermissionsExt as _;
     let Some(lab) = lab("checkstore", 1) else { return };
@@ -649,6 +673,15 @@ fn check_says_what_to_change() {
     };
     let (status, text) = check(&["--interface", "tap0"]);
     assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("packets are not merged as they arrive"), "{text}");
+    let ethtool = lab.inside(|| std::process::Command::new("ethtool").args(["-K", "tap0", "gro", "on"]).status());
+    match ethtool {
+        Ok(status) if status.success() => {
+            let (status, text) = check(&["--interface", "tap0"]);
+            assert!(status == Some(0) && text.contains("ethtool -K tap0 gro off"), "{text}");
+        }
+        _ => println!("skipped: what check says of merged packets: there is no ethtool"),
+    }
     // rx_queue_0_drops; the driver of veth has some twenty counters more.
     assert!(text.contains("counts one kind of loss"), "{text}");
     assert!(text.contains("tap0: is up") && text.contains("CAP_NET_RAW is there") && text.contains("clock:"), "{text}");

@@ -15,10 +15,17 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::ring::Raw;
 use super::system;
+use crate::capture::near;
 use crate::net::Timestamp;
 
-/// The size of a block: what libpcap takes, which has room for a packet of any length.
-const BLOCK: usize = 256 << 10;
+/// The size of a block. The kernel wakes the thread for each, which takes as long as to follow a good part of its packets.
+const BLOCK: usize = 1 << 20;
+
+/// That of a small ring: what libpcap takes, which has room for a packet of any length.
+const SMALL_BLOCK: usize = 256 << 10;
+
+/// A ring that would have fewer large blocks has small ones.
+const ENOUGH: usize = 16;
 
 /// Room for a VLAN tag, which the kernel has taken off, and which is put back.
 const TAG: usize = 4;
@@ -42,11 +49,17 @@ const FRAME: usize = 24;
 const TAG_CONTROL: usize = 32;
 const TAG_PROTOCOL: usize = 36;
 
+/// How many cache lines of a packet are asked for while the one before is looked at: the kernel's header, and those of
+/// Ethernet, IP and TCP.
+const LINES: usize = 3;
+
 /// A packet socket with its ring.
 pub(super) struct Blocks {
     socket: OwnedFd,
     start: NonNull<u8>,
     length: NonZeroUsize,
+    /// The size of a block.
+    block: usize,
     /// The block that is read next.
     next: usize,
 }
@@ -59,17 +72,17 @@ impl Blocks {
     /// Makes a ring of about so many bytes on a socket that is not bound yet. The kernel hands a block over at the latest
     /// after `timeout` milliseconds.
     pub(super) fn new(socket: OwnedFd, bytes: usize, timeout: u32) -> io::Result<Self> {
-        let blocks = bytes.div_ceil(BLOCK).max(2);
+        let (block, blocks) = division(bytes);
         let length = blocks
-            .checked_mul(BLOCK)
+            .checked_mul(block)
             .and_then(NonZeroUsize::new)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        system::make_ring(socket.as_fd(), TAG as u32, BLOCK as u32, blocks as u32, timeout)?;
+        system::make_ring(socket.as_fd(), TAG as u32, block as u32, blocks as u32, timeout)?;
         // SAFETY: a new mapping, at an address of the kernel's choice, of memory that no Rust value lies in.
         let start = unsafe {
             mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &socket, 0)?
         };
-        Ok(Self { socket, start: start.cast(), length, next: 0 })
+        Ok(Self { socket, start: start.cast(), length, block, next: 0 })
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
@@ -78,19 +91,19 @@ impl Blocks {
 
     /// The next block, if the kernel has handed it over.
     pub(super) fn block(&mut self) -> Option<Block<'_>> {
-        let at = self.next * BLOCK;
+        let at = self.next * self.block;
         // SAFETY: `next` is smaller than the number of blocks, so the block lies in the mapping; the status is a word of
         // 32 bits, at a place that is a multiple of four, and is accessed by both sides as a whole.
         let status = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at + BLOCK_STATUS).cast()) };
         if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
             return None;
         }
-        self.next = (self.next + 1) % (self.length.get() / BLOCK);
+        self.next = (self.next + 1) % (self.length.get() / self.block);
         // SAFETY: the status said that the block is this process's until it is given back, which `Block` does when it is
         // dropped; it borrows this value, so there is one at a time. What is before the packets (with the status in it) and the
         // packets are apart.
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.start.as_ptr().add(at + BLOCK_PACKETS), BLOCK - BLOCK_PACKETS)
+            std::slice::from_raw_parts_mut(self.start.as_ptr().add(at + BLOCK_PACKETS), self.block - BLOCK_PACKETS)
         };
         Some(Block { status, bytes })
     }
@@ -102,6 +115,12 @@ impl Drop for Blocks {
         // the process ends.
         let _ = unsafe { munmap(self.start.cast(), self.length.get()) };
     }
+}
+
+/// The size of a ring's blocks, and how many there are.
+fn division(bytes: usize) -> (usize, usize) {
+    let block = if bytes / BLOCK >= ENOUGH { BLOCK } else { SMALL_BLOCK };
+    (block, bytes.div_ceil(block).max(2))
 }
 
 /// A block that the kernel has handed over; it is given back when this is dropped.
@@ -146,6 +165,10 @@ impl<'b> Iterator for Packets<'b> {
             next => next,
         };
         let (packet, rest) = rest.split_at_mut_checked(length)?;
+        if let Some(next) = rest.first_chunk::<{ 64 * LINES }>() {
+            // Another processor wrote it, and where the packet behind it begins is known only once it is here.
+            near::fetch::<LINES, _>(next);
+        }
         self.rest = rest;
         Some(raw(packet))
     }
@@ -250,6 +273,16 @@ mod tests {
         let packet = raw(&mut packet);
         let tagged = [&[1; 6][..], &[2; 6], &[0x88, 0xa8, 0x20, 5, 8, 0], &[7; 20]].concat();
         assert_eq!((packet.bytes, packet.wire_length), (tagged.as_slice(), 138));
+    }
+
+    #[test]
+    fn a_small_ring_has_small_blocks_and_none_is_smaller_than_was_asked_for() {
+        let mib = 1 << 20;
+        let divided = [1, 2 * mib, 16 * mib - 1, 16 * mib, 64 * mib + 1].map(division);
+        assert_eq!(divided, [(mib / 4, 2), (mib / 4, 8), (mib / 4, 64), (mib, 16), (mib, 65)]);
+        // The least that the kernel lays out for a packet without payload: its header and link-level address, and the frame.
+        let smallest = 48 + 20 + 60;
+        assert!(BLOCK / smallest <= super::super::AT_ONCE);
     }
 
     #[test]

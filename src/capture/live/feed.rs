@@ -13,8 +13,9 @@ use crate::capture::clock::Clock;
 use crate::config;
 use crate::net::{Span, Timestamp};
 
-/// Packets that are taken from a ring at a time.
-pub const AT_ONCE: usize = 4096;
+/// Packets that are taken from a ring at a time, or up to a block more: more than a block holds of the smallest ones, so
+/// that whoever takes so many has more than one block's.
+pub const AT_ONCE: usize = 8192;
 
 /// Bytes that are copied out of a ring at a time, where several are merged.
 const COPIED: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! The live sensor: capture threads, and the one thread that puts what they find in order, joins and judges it.
 //!
-//! A capture thread is a worker with rings of its own. What it finds goes over a bounded channel to the thread that calls
-//! [`Live::turn`]; there it waits until `join.grace` has passed, in packet time, and is judged with the prevalence that
+//! A capture thread is a worker with rings of its own. What it finds goes in batches, of which the facts are bounded in
+//! number, to the thread that calls [`Live::turn`]; there it waits until `join.grace` has passed, in packet time, and is judged with the prevalence that
 //! is known by then. Capture never waits for the judging thread: what there is no room for is dropped and counted.
 
 mod keeping;
@@ -29,7 +29,7 @@ use crate::evidence::{Keeper, Keepers};
 use crate::net::{Span, Timestamp};
 use order::Order;
 pub use outlet::Dropped;
-use outlet::{Found, Outlet};
+use outlet::{Inlet, Outlet};
 use shedding::Shedding;
 pub use thread::ThreadCounters;
 use thread::{Board, Notice, Thread};
@@ -72,7 +72,9 @@ pub struct Live {
     keepers: Keepers,
     gate: Arc<Barrier>,
     stop: Arc<AtomicBool>,
-    facts: Receiver<Found>,
+    facts: Inlet,
+    /// How many facts are taken in one turn at most, or one batch more.
+    most: usize,
     notices: Receiver<Notice>,
     order: Order,
     interfaces: Interfaces,
@@ -94,7 +96,8 @@ impl Live {
     pub fn start(feeds: Vec<Feed>, interfaces: Interfaces, config: &Config) -> Result<Self, LiveSensorError> {
         let settings = &config.capture;
         let threads = feeds.len();
-        let (to, facts) = bounded(usize::try_from(settings.facts).unwrap_or(usize::MAX));
+        let most = usize::try_from(settings.facts).unwrap_or(usize::MAX);
+        let (way, facts) = outlet::channel(most, threads);
         let (tell, notices) = bounded(NOTICES);
         let gate = Arc::new(Barrier::new(threads + 1));
         let stop = Arc::new(AtomicBool::new(false));
@@ -127,7 +130,7 @@ impl Live {
                 relief,
                 keeper,
                 worker,
-                outlet: Outlet::new(number, to.clone()),
+                outlet: Outlet::new(number, way.clone()),
                 notices: tell.clone(),
                 shedding: Shedding::new(settings),
                 board: Arc::clone(&board),
@@ -151,7 +154,22 @@ impl Live {
         let order = Order::new(usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
         let last = (Loss::default(), 0);
-        Ok(Self { crew, keepers, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
+        Ok(Self {
+            crew,
+            keepers,
+            gate,
+            stop,
+            facts,
+            most,
+            notices,
+            order,
+            interfaces,
+            watch,
+            said,
+            looked,
+            last,
+            beats,
+        })
     }
 
     /// The journal of endpoint events could not be written so many times more; the next [`Live::turn`] says so.
@@ -225,11 +243,11 @@ impl Live {
     fn take(&mut self, wait: Duration, grace: Span, judgement: &mut Judgement, sink: &mut impl FnMut(Outcome)) {
         // Read before the facts are taken: what was found up to then is in the channel by now.
         let clock = self.crew.iter().filter_map(|(_, board)| board.clock()).min().unwrap_or_default();
-        if let Ok(first) = self.facts.recv_timeout(wait) {
-            self.order.put(first);
-        }
-        for _ in 0..self.facts.capacity().unwrap_or(0) {
-            let Ok(found) = self.facts.try_recv() else { break };
+        let (mut wait, mut taken) = (wait, 0);
+        while taken <= self.most
+            && let Some(found) = self.facts.take(wait)
+        {
+            (wait, taken) = (Duration::ZERO, taken + found.placed.len());
             self.order.put(found);
         }
         while let Some(fact) = self.order.next(clock, grace) {
@@ -265,7 +283,7 @@ impl Live {
 
     /// Facts on their way from the threads, and those that wait for `join.grace` to pass.
     pub fn queued(&self) -> (usize, usize) {
-        (self.facts.len(), self.order.len())
+        (self.facts.under_way(), self.order.len())
     }
 
     /// What keeps the sensor from seeing all, for now.
@@ -299,11 +317,11 @@ impl Live {
         self.stop.store(true, Ordering::Relaxed);
         // Nothing is released before all threads are done: their last facts may be older than what waits.
         while self.crew.iter().any(|(handle, _)| !handle.is_finished()) {
-            if let Ok(found) = self.facts.recv_timeout(Duration::from_millis(10)) {
+            if let Some(found) = self.facts.take(Duration::from_millis(10)) {
                 self.order.put(found);
             }
         }
-        while let Ok(found) = self.facts.try_recv() {
+        while let Some(found) = self.facts.take(Duration::ZERO) {
             self.order.put(found);
         }
         while let Some(fact) = self.order.next_of_all() {

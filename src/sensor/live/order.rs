@@ -7,6 +7,7 @@ use super::outlet::Found;
 use crate::flow::Moment;
 use crate::net::{Span, Timestamp};
 use crate::protocol::Fact;
+use crate::sensor::worker::Placed;
 
 /// Facts that wait.
 pub(super) struct Order {
@@ -35,10 +36,13 @@ impl Order {
     }
 
     pub(super) fn put(&mut self, found: Found) {
-        // As in a replay: by moment and lane; within these, as they were found.
-        let key = (found.placed.moment, found.placed.lane, found.thread, self.arrivals);
-        self.arrivals += 1;
-        self.waiting.push(Reverse(Waiting { key, fact: found.placed.fact }));
+        let Found { thread, placed } = found;
+        for Placed { moment, lane, fact } in placed {
+            // As in a replay: by moment and lane; within these, as they were found.
+            let key = (moment, lane, thread, self.arrivals);
+            self.arrivals += 1;
+            self.waiting.push(Reverse(Waiting { key, fact }));
+        }
     }
 
     /// The next fact whose moment is `grace` before `clock`, or for which there is no room.
@@ -84,14 +88,13 @@ mod tests {
     use super::*;
     use crate::net::Address;
     use crate::protocol::Name;
-    use crate::sensor::worker::Placed;
 
     fn found(thread: usize, seconds: u64) -> Found {
         let address = Address::v4([10, 0, 0, 5]);
         let told = Timestamp::from_parts(seconds, 0);
         let name = Name { host: address, address, name: "a.example".into(), told, ttl: Span(1) };
         let moment = Moment { clock: told, by_packet: true, index: 0 };
-        Found { thread, placed: Placed { moment, lane: 0, fact: Fact::Name(Box::new(name)) } }
+        Found { thread, placed: vec![Placed { moment, lane: 0, fact: Fact::Name(Box::new(name)) }] }
     }
 
     fn told(fact: Option<Fact>) -> Option<u64> {

@@ -35,7 +35,7 @@ const HAND_OVER: Duration = Duration::from_secs(30);
 /// What a thread tells the others.
 #[derive(Default)]
 pub(super) struct Board {
-    /// The time up to which everything was found and sent, in nanoseconds.
+    /// The time up to which everything was found and handed over, in nanoseconds.
     clock: AtomicU64,
     /// Grows as long as the thread is not stuck.
     beat: AtomicU64,
@@ -76,7 +76,7 @@ pub(super) enum Notice {
 }
 
 impl Board {
-    /// The time up to which everything was sent; none before the first packet.
+    /// The time up to which everything was handed over; none before the first packet.
     pub(super) fn clock(&self) -> Option<Timestamp> {
         match self.clock.load(Ordering::Acquire) {
             0 => None,
@@ -144,7 +144,7 @@ impl Thread {
         let mut steps = 0;
         let mut loss_from = live::now();
         while !self.stop.load(Ordering::Relaxed) {
-            let packets = self.turn(WAIT, &mut found);
+            let packets = self.turn(self.outlet.due_within().map_or(WAIT, |within| within.min(WAIT)), &mut found);
             if packets > 0 {
                 lag = lag.max(self.feed.lag());
             }
@@ -201,8 +201,12 @@ impl Thread {
         if clock > Timestamp(0) {
             worker.advance(clock, found);
         }
-        self.outlet.send(found.drain(..));
-        self.board.clock.store(clock.0, Ordering::Release);
+        self.outlet.put(found.drain(..));
+        // Where no packet comes, there is time; where some do, what they brought is not for every block of them alone.
+        if packets == 0 || self.outlet.due_within().is_none_or(|within| within.is_zero()) {
+            self.outlet.hand_over();
+            self.board.clock.store(clock.0, Ordering::Release);
+        }
         self.board.beat.fetch_add(1, Ordering::Relaxed);
         packets
     }
@@ -220,10 +224,10 @@ impl Thread {
             }
         }
         self.settle(&mut found);
-        self.outlet.send(found.drain(..));
+        self.outlet.put(found.drain(..));
         let until = Instant::now() + HAND_OVER;
         let (worker, outlet) = (&mut self.worker, &mut self.outlet);
-        worker.finish(self.feed.clock(), &mut |part, _| outlet.send_last(part.drain(..), until));
+        worker.finish(self.feed.clock(), &mut |part, _| outlet.put_last(part.drain(..), until));
         let counters = self.feed.counters();
         self.report(counters, steps, Duration::ZERO);
     }
