@@ -1,7 +1,7 @@
 //! The common shape, specialised: Ethernet, up to two VLAN tags, IPv4 or IPv6 without options or extension
 //! headers, not fragmented, TCP. Anything else is left to the general path.
 
-use super::{Datagram, Flags, Layers, Segment, tunnel};
+use super::{Datagram, Flags, Layers, Segment, link, tunnel};
 use crate::capture::Packet;
 use crate::net::{Address, Endpoint, Timestamp};
 
@@ -72,42 +72,84 @@ pub(super) fn hosts(packet: &Packet<'_>) -> Option<(Address, Address)> {
 /// Ethernet's header, IPv4's and TCP's.
 const PLAIN: usize = 14 + 20 + 20;
 
-/// The segment behind untagged IPv4 without options: what nearly all packets are, read with one look at how many bytes
-/// there are.
-#[inline(always)]
-pub(super) fn plain<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
-    let headers = packet.bytes.first_chunk::<PLAIN>()?;
-    if headers[12..15] != [0x08, 0x00, 0x45] {
-        return None;
+/// The headers of a segment behind Ethernet and untagged IPv4 without options, which is what nearly all packets are. With
+/// its packet this is the segment, and nobody has to look into the packet again: which matters where that lies near another
+/// processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain {
+    source: [u8; 4],
+    destination: [u8; 4],
+    source_port: u16,
+    destination_port: u16,
+    seq: u32,
+    ack: u32,
+    /// IPv4's total length.
+    total: u16,
+    /// Where the payload begins in the packet.
+    payload: u8,
+    flags: u8,
+}
+
+impl Plain {
+    /// Reads the headers, with one look at how many bytes there are; nothing if the packet has another shape.
+    #[inline(always)]
+    pub fn of(packet: &Packet<'_>) -> Option<Self> {
+        if packet.link != link::ETHERNET {
+            return None;
+        }
+        let headers = packet.bytes.first_chunk::<PLAIN>()?;
+        if headers[12..15] != [0x08, 0x00, 0x45] {
+            return None;
+        }
+        let (ip, tcp) = (headers.get(14..)?.first_chunk::<20>()?, headers.get(34..)?.first_chunk::<20>()?);
+        let total = u16::from_be_bytes([ip[2], ip[3]]);
+        // More fragments, or an offset.
+        let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+        let header = (tcp[12] >> 4) * 4;
+        let payload = 34 + header;
+        let end = (14 + usize::from(total)).min(packet.bytes.len());
+        if ip[9] != TCP || fragment != 0 || total < 40 || header < 20 || usize::from(payload) > end {
+            return None;
+        }
+        Some(Self {
+            source: [ip[12], ip[13], ip[14], ip[15]],
+            destination: [ip[16], ip[17], ip[18], ip[19]],
+            source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+            destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+            seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+            ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+            total,
+            payload,
+            flags: tcp[13],
+        })
     }
-    let (ip, tcp) = (headers.get(14..)?.first_chunk::<20>()?, headers.get(34..)?.first_chunk::<20>()?);
-    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    // More fragments, or an offset.
-    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
-    let header = usize::from(tcp[12] >> 4) * 4;
-    if ip[9] != TCP || fragment != 0 || total < 40 || header < 20 {
-        return None;
+
+    /// The hosts between which it goes.
+    #[inline(always)]
+    pub fn hosts(&self) -> (Address, Address) {
+        (Address::v4(self.source), Address::v4(self.destination))
     }
-    let end = (14 + total).min(packet.bytes.len());
-    Some(Segment {
-        index: packet.index,
-        ts: packet.ts,
-        clock: packet.clock,
-        source: Endpoint {
-            address: Address::v4([ip[12], ip[13], ip[14], ip[15]]),
-            port: u16::from_be_bytes([tcp[0], tcp[1]]),
-        },
-        destination: Endpoint {
-            address: Address::v4([ip[16], ip[17], ip[18], ip[19]]),
-            port: u16::from_be_bytes([tcp[2], tcp[3]]),
-        },
-        seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
-        ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
-        flags: Flags(tcp[13]),
-        payload: packet.bytes.get(34 + header..end)?,
-        cut: (14 + total - end) as u32,
-        layers: Layers::default(),
-    })
+
+    /// The segment, given the packet that this was read from.
+    #[inline(always)]
+    pub(super) fn segment<'p>(&self, packet: &Packet<'p>) -> Segment<'p> {
+        let (source, destination) = self.hosts();
+        let declared = 14 + usize::from(self.total);
+        let end = declared.min(packet.bytes.len());
+        Segment {
+            index: packet.index,
+            ts: packet.ts,
+            clock: packet.clock,
+            source: Endpoint { address: source, port: self.source_port },
+            destination: Endpoint { address: destination, port: self.destination_port },
+            seq: self.seq,
+            ack: self.ack,
+            flags: Flags(self.flags),
+            payload: packet.bytes.get(usize::from(self.payload)..end).unwrap_or_default(),
+            cut: (declared - end) as u32,
+            layers: Layers::default(),
+        }
+    }
 }
 
 /// The datagram behind untagged IPv4 without options, if its ports are no tunnel's: what nearly all are that are no

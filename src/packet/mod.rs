@@ -18,6 +18,7 @@ use crate::capture::Packet;
 use crate::config;
 use crate::net::{Address, Endpoint, Timestamp};
 
+pub use fast::Plain;
 pub use fragment::FragmentCounters;
 
 /// TCP flags (RFC 9293 section 3.1), the low eight bits.
@@ -300,15 +301,12 @@ impl Decoder {
         Some(segment)
     }
 
-    /// [`Decoder::common`] for the commonest shape alone, so short that it is worth a try before.
+    /// [`Decoder::common`] for a packet whose headers were read already.
     #[inline(always)]
-    pub fn plain<'p>(&mut self, packet: &Packet<'p>) -> Option<Segment<'p>> {
-        if packet.link != link::ETHERNET {
-            return None;
-        }
-        let segment = fast::plain(packet)?;
+    pub fn plain<'p>(&mut self, plain: &Plain, packet: &Packet<'p>) -> Segment<'p> {
+        let segment = plain.segment(packet);
         self.count_common(&segment);
-        Some(segment)
+        segment
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use crate::flow::Moment;
 use crate::net::Timestamp;
 use crate::protocol::Fact;
 use turns::Turns;
-use waiting::{Results, Waiting};
+use waiting::{Merging, Results, Waiting};
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ impl<'r> Replay<'r> {
         fact: &mut impl FnMut(Fact),
         progress: &mut impl FnMut(u64) -> bool,
     ) -> Result<SensorCounters, ReplayError> {
-        let Self { reader, config, workers, seed, mut waiting } = self;
+        let Self { reader, config, workers, seed, .. } = self;
         let (turns, queues) = Turns::new(reader, workers);
         let counters = std::thread::scope(|scope| {
             let turns = &turns;
@@ -109,23 +109,25 @@ impl<'r> Replay<'r> {
                     .name(format!("worker-{number}"))
                     .spawn_scoped(scope, move || {
                         turns::serve(turns, number, own, &mut worker, &results);
-                        worker
+                        // Its memory is given back while others judge.
+                        drop(results);
+                        let mut counters = SensorCounters::default();
+                        worker.count(&mut counters);
+                        counters
                     })
                     .map_err(|error| ReplayError::Worker(error.to_string()))?;
                 crew.push(handle);
             }
             drop(results);
-            waiting.merge(workers, &from, fact, || {
+            Merging::new(workers).run(&from, fact, || {
                 if !progress(turns.position()) {
                     turns.stop();
                 }
             });
             let mut counters = SensorCounters::default();
             for handle in crew {
-                let mut worker = handle.join().map_err(|_| ReplayError::Worker("panicked".to_owned()))?;
-                worker.count(&mut counters);
+                counters.add(&handle.join().map_err(|_| ReplayError::Worker("panicked".to_owned()))?);
             }
-            waiting.release_all(fact);
             Ok::<_, ReplayError>(counters)
         })?;
         turns.ended()?;

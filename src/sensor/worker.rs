@@ -9,7 +9,7 @@ use crate::capture::{Batch, Packet};
 use crate::config::{self, Config};
 use crate::flow::{FlowCounters, Key, Moment, Tracker};
 use crate::net::{Address, ByteSize, Span, Timestamp, host_pair_hash};
-use crate::packet::{self, Audience, Decoded, Decoder, FragmentCounters, PacketCounters, Segment};
+use crate::packet::{self, Audience, Decoded, Decoder, FragmentCounters, PacketCounters, Plain, Segment};
 use crate::protocol::{Fact, Parsers, ProtocolCounters, Uploading};
 
 /// How many lanes there are, whatever the number of workers; also the most workers that are of use.
@@ -76,23 +76,73 @@ pub struct Held {
     pub uploading: Uploading,
 }
 
-/// Whom the packets of a batch go to.
+/// Whom the packets of a batch go to, and what whoever read it saw of them.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
-    /// Each packet's lane, or [`EVERYBODY`].
-    lanes: Vec<u8>,
+    /// By worker, in the order of the input.
+    shares: Vec<Vec<Sighting>>,
 }
 
-/// A packet that has to be taken apart to see whose it is.
-const EVERYBODY: u8 = u8::MAX;
+/// A packet of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    /// Its place in the batch.
+    place: u32,
+    sight: Sight,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Sight {
+    /// Its headers were read.
+    Plain(Plain),
+    /// It has yet to be taken apart, by one worker or by all.
+    Packet(Audience),
+}
 
 impl Spread {
-    /// Spreads a batch anew.
-    pub(super) fn over(&mut self, batch: &Batch) {
-        self.lanes.clear();
-        let lane = |packet| packet::hosts(&packet).map_or(EVERYBODY, |(a, b)| lane_of(a, b) as u8);
-        self.lanes.extend(batch.packets().map(lane));
+    /// Spreads a batch anew over so many workers.
+    pub(super) fn over(&mut self, batch: &Batch, workers: usize) {
+        self.shares.resize_with(workers, Vec::new);
+        self.shares.iter_mut().for_each(Vec::clear);
+        for (place, packet) in (0..).zip(batch.packets()) {
+            let (hosts, sight) = match Plain::of(&packet) {
+                Some(plain) => (Some(plain.hosts()), Sight::Plain(plain)),
+                None => (packet::hosts(&packet), Sight::Packet(Audience::One)),
+            };
+            match hosts {
+                Some((a, b)) => {
+                    if let Some(share) = self.shares.get_mut(lane_of(a, b) % workers) {
+                        share.push(Sighting { place, sight });
+                    }
+                }
+                None => {
+                    // It has to be taken apart to see whose it is.
+                    let sight = Sight::Packet(Audience::All);
+                    self.shares.iter_mut().for_each(|share| share.push(Sighting { place, sight }));
+                }
+            }
+        }
     }
+
+    /// What a worker is given of the batch.
+    fn share<'b>(&'b self, number: usize, batch: &'b Batch) -> impl Iterator<Item = Coming<'b>> {
+        let sightings = self.shares.get(number).map_or(&[][..], Vec::as_slice);
+        sightings.iter().filter_map(|Sighting { place, sight }| {
+            let packet = batch.packet(*place as usize)?;
+            Some(match sight {
+                Sight::Plain(plain) => Coming::Plain(packet, plain),
+                Sight::Packet(audience) => Coming::Packet(packet, *audience),
+            })
+        })
+    }
+}
+
+/// A packet on its way to a worker.
+enum Coming<'p> {
+    /// It has yet to be taken apart.
+    Packet(Packet<'p>, Audience),
+    /// Its headers were read.
+    Plain(Packet<'p>, &'p Plain),
 }
 
 /// A segment of the common shape that was looked at and not yet followed.
@@ -117,7 +167,8 @@ type Lanes = [Option<Tracker<Parsers>>; LANES];
 pub(super) struct Worker {
     decoder: Decoder,
     lanes: Box<Lanes>,
-    first: bool,
+    /// Its number, which is 0 of one that follows everything.
+    number: usize,
     /// Connections of which nothing more is needed, where somebody wants to know.
     deaf: Option<relief::Deaf>,
 }
@@ -127,7 +178,7 @@ impl Worker {
     pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
         let own = |lane| (lane % workers == number).then(|| lane_in(config, LANES, seed));
         let lanes = Box::new(std::array::from_fn(own));
-        Self { decoder: Decoder::with_limits(&config.packet), lanes, first: number == 0, deaf: None }
+        Self { decoder: Decoder::with_limits(&config.packet), lanes, number, deaf: None }
     }
 
     /// One of `threads` workers that are each given other packets, and so follow all lanes, with their share of the
@@ -137,36 +188,24 @@ impl Worker {
         let lanes = Box::new(std::array::from_fn(|_| Some(lane_in(config, LANES * threads, seed))));
         let fragment_memory = ByteSize(config.packet.fragment_memory.0 / threads as u64);
         let packet = config::Packet { fragment_memory, ..config.packet.clone() };
-        Self { decoder: Decoder::with_limits(&packet), lanes, first: true, deaf: None }
+        Self { decoder: Decoder::with_limits(&packet), lanes, number: 0, deaf: None }
     }
 
     /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
     pub(super) fn take(&mut self, batch: &Batch, spread: Option<&Spread>, out: &mut Vec<Placed>) {
         match spread {
             None => self.follow(batch.packets(), out),
-            Some(Spread { lanes }) => {
-                let own: [bool; LANES] = std::array::from_fn(|lane| self.lanes.get(lane).is_some_and(Option::is_some));
-                let spread = lanes.iter().enumerate().filter_map(|(n, &lane)| match own.get(usize::from(lane)) {
-                    Some(true) => Some((batch.packet(n)?, Audience::One)),
-                    Some(false) => None,
-                    None => Some((batch.packet(n)?, Audience::All)),
-                });
-                self.look_and_follow(spread, out);
-            }
+            Some(spread) => self.look_and_follow(spread.share(self.number, batch), out),
         }
         self.advance(batch.clock(), out);
     }
 
     /// Follows packets, all of which lie in memory; what that finished goes to `out`.
     pub(super) fn follow<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>, out: &mut Vec<Placed>) {
-        self.look_and_follow(packets.map(|packet| (packet, Audience::One)), out);
+        self.look_and_follow(packets.map(|packet| Coming::Packet(packet, Audience::One)), out);
     }
 
-    fn look_and_follow<'p>(
-        &mut self,
-        mut packets: impl Iterator<Item = (Packet<'p>, Audience)>,
-        out: &mut Vec<Placed>,
-    ) {
+    fn look_and_follow<'p>(&mut self, mut packets: impl Iterator<Item = Coming<'p>>, out: &mut Vec<Placed>) {
         let (mut ahead, mut uncommon) = (ArrayVec::new(), ArrayVec::new());
         let mut more = true;
         while more {
@@ -192,17 +231,24 @@ impl Worker {
     #[inline(never)]
     fn look<'p>(
         &mut self,
-        packets: &mut impl Iterator<Item = (Packet<'p>, Audience)>,
+        packets: &mut impl Iterator<Item = Coming<'p>>,
         ahead: &mut ArrayVec<Seen<'p>, AHEAD>,
         uncommon: &mut ArrayVec<Uncommon<'p>, AHEAD>,
     ) -> bool {
         while !ahead.is_full() && !uncommon.is_full() {
-            let Some((packet, audience)) = packets.next() else { return false };
+            let (packet, audience) = match packets.next() {
+                Some(Coming::Packet(packet, audience)) => (packet, audience),
+                Some(Coming::Plain(packet, plain)) => {
+                    look_at(&self.lanes, self.decoder.plain(plain, &packet), ahead);
+                    continue;
+                }
+                None => return false,
+            };
             // One way apart from the other, so that what is read in the first is put in its place at once.
             if audience == Audience::One
-                && let Some(segment) = self.decoder.plain(&packet)
+                && let Some(plain) = Plain::of(&packet)
             {
-                look_at(&self.lanes, segment, ahead);
+                look_at(&self.lanes, self.decoder.plain(&plain, &packet), ahead);
             } else if audience == Audience::One
                 && let Some(segment) = self.decoder.common(&packet)
             {
@@ -335,7 +381,7 @@ impl Worker {
     /// Adds this worker's counts. Of the packets that every worker takes apart the first one's word counts.
     pub(super) fn count(&mut self, into: &mut SensorCounters) {
         into.packet.add(self.decoder.counters());
-        if self.first {
+        if self.number == 0 {
             into.packet.add(self.decoder.common_counters());
             into.fragment = self.decoder.fragment_counters().clone();
         }

@@ -14,19 +14,19 @@ use super::start_of;
 use super::waiting::Results;
 use crate::capture::{Batch, CaptureError, Reader};
 use crate::net::Timestamp;
-use crate::sensor::worker::{Spread, Worker};
+use crate::sensor::worker::{Placed, Spread, Worker};
 
 /// How many batches are read in one turn: to wake another worker takes as long as to follow a good part of one.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// How many turns' batches may wait for one worker while another has nothing to do.
-const MOST_WAITING: usize = 4;
+const MOST_WAITING: usize = 16;
 
 /// A worker with fewer turns' batches before it reads more, unless another is reading or input is slow in coming.
-const FEW: usize = 2;
+const FEW: usize = 8;
 
 /// After how many turns' batches a worker hands on what it finished; earlier if there may be none for long.
-const PART: usize = 4;
+const PART: usize = 8;
 
 /// What was read in one turn, on its way to all workers.
 #[derive(Default)]
@@ -37,12 +37,12 @@ pub(super) struct Work {
 
 impl Work {
     /// Reads anew; how the input ended, if it did.
-    fn fill(&mut self, reader: &mut Reader) -> Option<Result<(), CaptureError>> {
+    fn fill(&mut self, reader: &mut Reader, workers: usize) -> Option<Result<(), CaptureError>> {
         self.filled = 0;
         let most = if reader.is_interactive() { 1 } else { AT_ONCE };
         for (batch, spread) in self.batches.iter_mut().take(most) {
             match reader.fill(batch) {
-                Ok(true) => spread.over(batch),
+                Ok(true) => spread.over(batch, workers),
                 Ok(false) => return Some(Ok(())),
                 Err(error) => return Some(Err(error)),
             }
@@ -134,7 +134,7 @@ impl Reading<'_> {
             }
             None => Work::default(),
         };
-        let ended = work.fill(self.reader);
+        let ended = work.fill(self.reader, self.to.len());
         if work.filled > 0 {
             let work = Arc::new(work);
             for to in &self.to {
@@ -171,7 +171,10 @@ pub(super) fn serve(
     // goes first.
     let _leaving = Leaving(turns);
     let own = own;
-    let hand_on = |placed, until| results.send(Results { worker: number, placed, until }).is_ok();
+    let hand_on = |mut placed: Vec<Placed>, until| {
+        placed.sort_by_key(Placed::key);
+        results.send(Results { worker: number, placed, until }).is_ok()
+    };
     let (mut out, mut clock, mut turns_followed) = (Vec::new(), Timestamp::default(), 0);
     loop {
         let nothing_waits = turns_followed > 0 && own.is_empty();

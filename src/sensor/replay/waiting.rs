@@ -1,5 +1,7 @@
 //! Facts that wait for what may still come before them.
 
+use std::collections::VecDeque;
+
 use crossbeam_channel::Receiver;
 
 use crate::flow::Moment;
@@ -10,12 +12,13 @@ use crate::sensor::worker::Placed;
 pub(super) struct Results {
     /// Its number.
     pub(super) worker: usize,
+    /// In order.
     pub(super) placed: Vec<Placed>,
     /// The moment before which it finishes nothing more.
     pub(super) until: Moment,
 }
 
-/// Facts in no order yet.
+/// Facts of one worker, in no order yet.
 #[derive(Default)]
 pub(super) struct Waiting {
     facts: Vec<Placed>,
@@ -42,28 +45,102 @@ impl Waiting {
         self.facts.sort_by_key(Placed::key);
         self.facts.drain(..).for_each(|placed| fact(placed.fact));
     }
+}
 
-    /// Hands on what so many workers finish, as far as every one of them has come, until none finishes any more.
-    /// `each` is called whenever one has come further.
+/// Facts of several workers, each one's in order.
+pub(super) struct Merging {
+    queues: Vec<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    facts: VecDeque<Placed>,
+    /// How far the worker has come.
+    come: Moment,
+}
+
+impl Merging {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { queues: std::iter::repeat_with(Queue::default).take(workers).collect() }
+    }
+
+    /// Hands on, in order, what the workers finish, as far as every one of them has come, until none finishes any more; then
+    /// the rest. `each` is called whenever one has come further.
     ///
     /// It takes what comes from any of them, so that none waits for another to be heard.
-    pub(super) fn merge(
-        &mut self,
-        workers: usize,
-        from: &Receiver<Results>,
-        fact: &mut impl FnMut(Fact),
-        mut each: impl FnMut(),
-    ) {
-        let mut come = vec![Moment::default(); workers];
+    pub(super) fn run(mut self, from: &Receiver<Results>, fact: &mut impl FnMut(Fact), mut each: impl FnMut()) {
         for Results { worker, placed, until } in from {
-            self.facts.extend(placed);
-            if let Some(moment) = come.get_mut(worker) {
-                *moment = until;
+            if let Some(queue) = self.queues.get_mut(worker) {
+                queue.put(placed);
+                queue.come = until;
             }
-            if let Some(&moment) = come.iter().min() {
-                self.release(moment, fact);
-            }
+            let come = self.queues.iter().map(|queue| queue.come).min().unwrap_or_default();
+            self.release(|placed| placed.moment < come, fact);
             each();
         }
+        self.release(|_| true, fact);
+    }
+
+    fn release(&mut self, may: impl Fn(&Placed) -> bool, fact: &mut impl FnMut(Fact)) {
+        loop {
+            let heads = self.queues.iter_mut().filter(|queue| !queue.facts.is_empty());
+            let Some(first) = heads.min_by_key(|queue| queue.facts.front().map(Placed::key)) else { return };
+            if !first.facts.front().is_some_and(&may) {
+                return;
+            }
+            first.facts.pop_front().into_iter().for_each(|placed| fact(placed.fact));
+        }
+    }
+}
+
+impl Queue {
+    /// Adds facts that are in order. They seldom come before others that wait already.
+    fn put(&mut self, placed: Vec<Placed>) {
+        let in_order = match (self.facts.back(), placed.first()) {
+            (Some(last), Some(first)) => last.key() <= first.key(),
+            _ => true,
+        };
+        self.facts.extend(placed);
+        if !in_order {
+            self.facts.make_contiguous().sort_by_key(Placed::key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Address, Span, Timestamp};
+    use crate::protocol::Name;
+
+    fn moment(seconds: u64) -> Moment {
+        Moment { clock: Timestamp::from_parts(seconds, 0), by_packet: false, index: 0 }
+    }
+
+    fn results(worker: usize, seconds: &[u64], until: u64) -> Results {
+        let placed = |seconds: &u64| {
+            let (address, told) = (Address::v4([10, 0, 0, 5]), Timestamp::from_parts(*seconds, 0));
+            let name = Name { host: address, address, name: "a.example".into(), told, ttl: Span(1) };
+            Placed { moment: moment(*seconds), lane: worker, fact: Fact::Name(Box::new(name)) }
+        };
+        Results { worker, placed: seconds.iter().map(placed).collect(), until: moment(until) }
+    }
+
+    #[test]
+    fn facts_go_on_in_order_once_every_worker_has_come_further() {
+        let (to, from) = crossbeam_channel::unbounded();
+        // The first worker is ahead; and what it finishes next comes before what of it waits already.
+        let told = [results(0, &[1, 4, 9], 3), results(1, &[2, 3], 3), results(0, &[3, 5], 6), results(1, &[7], 8)];
+        told.into_iter().for_each(|results| to.send(results).unwrap());
+        drop(to);
+        let (seen, steps) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
+        let mut fact = |fact| {
+            if let Fact::Name(name) = fact {
+                seen.borrow_mut().push(name.told.0 / 1_000_000_000);
+            }
+        };
+        Merging::new(2).run(&from, &mut fact, || steps.borrow_mut().push(seen.borrow().len()));
+        assert_eq!(seen.into_inner(), [1, 2, 3, 3, 4, 5, 7, 9]);
+        assert_eq!(steps.into_inner(), [0, 2, 2, 6]);
     }
 }
