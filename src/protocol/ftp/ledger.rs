@@ -74,9 +74,13 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(limits: &config::Protocol, lanes: usize) -> Self {
         let share = usize::try_from(limits.expectations).unwrap_or(usize::MAX) / lanes.max(1);
+        // It grows with what it holds: every connection that opens looks into it, and one made for the most that it may
+        // hold would seldom be near the processor.
+        let mut expected = LruCache::unbounded();
+        expected.resize(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN));
         Self {
             books: BTreeMap::new(),
-            expected: LruCache::new(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)),
+            expected,
             pairs: BTreeMap::new(),
             expectation_timeout: limits.expectation_timeout,
             reply_timeout: limits.reply_timeout,
