@@ -1,8 +1,8 @@
 //! Makes the captures that Outfall is measured with, and says what must be found in them.
 //!
-//!     cargo bench --bench generate -- FOLDER [--scale 1/100] [uploads] [ftp] [mix] [small]
+//!     cargo bench --bench generate -- FOLDER [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted]
 //!
-//! writes each capture as `NAME.pcap`, with its totals as `NAME.json`. With `-` for the folder, the one capture that
+//! writes each capture as `NAME.pcap`, with its totals as `NAME.json`; the first four if none is named. With `-` for the folder, the one capture that
 //! is named goes to standard output and its totals to standard error.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
@@ -41,7 +41,7 @@ fn run() -> Result<(), String> {
             captures.push(argument.parse::<Capture>()?);
         }
     }
-    let folder = folder.ok_or("usage: generate FOLDER|- [--scale 1/100] [uploads] [ftp] [mix] [small]")?;
+    let folder = folder.ok_or("usage: generate FOLDER|- [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted]")?;
     if folder == "-" {
         let [capture] = captures[..] else { return Err("name one capture for standard output".to_owned()) };
         let totals = capture.write(scale, BufWriter::with_capacity(1 << 20, std::io::stdout().lock()));

@@ -54,16 +54,19 @@ impl FromStr for Scale {
     }
 }
 
-/// One of the four captures.
+/// One of the four captures, or one for a purpose of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capture {
     Uploads,
     Ftp,
     Mix,
     Small,
+    /// Large encrypted transfers, of which a sensor needs nothing.
+    Encrypted,
 }
 
 impl Capture {
+    /// The four.
     pub const ALL: [Self; 4] = [Self::Uploads, Self::Ftp, Self::Mix, Self::Small];
 
     /// Writes the capture, and says what it holds.
@@ -74,6 +77,7 @@ impl Capture {
             Self::Ftp => Scene::ftp(scale).write(scale, &mut file)?,
             Self::Mix => Scene::mix(scale).write(scale, &mut file)?,
             Self::Small => small::write(scale, &mut file)?,
+            Self::Encrypted => Scene::encrypted(scale).write(scale, &mut file)?,
         }
         file.finish()
     }
@@ -86,6 +90,7 @@ impl fmt::Display for Capture {
             Self::Ftp => "ftp",
             Self::Mix => "mix",
             Self::Small => "small",
+            Self::Encrypted => "encrypted",
         })
     }
 }
@@ -94,7 +99,7 @@ impl FromStr for Capture {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|capture| capture.to_string() == text);
-        found.ok_or_else(|| format!("{text}: no such capture; there are uploads, ftp, mix and small"))
+        let found = Self::ALL.into_iter().chain([Self::Encrypted]).find(|capture| capture.to_string() == text);
+        found.ok_or_else(|| format!("{text}: no such capture; there are uploads, ftp, mix, small and encrypted"))
     }
 }

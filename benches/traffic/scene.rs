@@ -90,6 +90,19 @@ impl Scene {
         }
     }
 
+    /// Large transfers over TLS, most of them to the client.
+    pub fn encrypted(scale: Scale) -> Self {
+        Self {
+            shares: vec![Share { kind: Kind::Tls, count: scale.of(64), bytes: scale.of(960_000_000), octaves: 2 }],
+            hosts: 50,
+            servers: 20,
+            rate: (20, 5),
+            round_trip: (200, 8),
+            is_mixed: false,
+            seed: 5,
+        }
+    }
+
     /// What passes the border of an enterprise.
     pub fn mix(scale: Scale) -> Self {
         let share =
