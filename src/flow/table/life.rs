@@ -3,6 +3,7 @@
 use super::super::brief::Brief;
 use super::super::entries::Entries;
 use super::super::half::Half;
+use super::super::index::MOST;
 use super::super::timer::{TICK, tick_at};
 use super::super::{Application, Both, Link, Moment, Side, Totals};
 use super::{EVICTION_SAMPLE, Key, LOOK, OVERDUE, PLACE, Tracker, tag};
@@ -157,8 +158,8 @@ impl<A: Application> Tracker<A> {
 
     /// Whether the table has room for so many more bytes.
     pub(super) fn has_room(&self, more: usize) -> bool {
-        let bytes = self.cost();
-        bytes + more <= self.limits.table_memory || self.index.len() < EVICTION_SAMPLE
+        let fits = self.cost() + more <= self.limits.table_memory && self.index.len() < MOST;
+        fits || self.index.len() < EVICTION_SAMPLE
     }
 
     /// Ends the flow that was idle longest, among a few; false if none was for so long.
