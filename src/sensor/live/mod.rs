@@ -145,11 +145,15 @@ impl Live {
                         keep_to(processor);
                     }
                     gate.wait();
+                    // Now the process may be locked up.
+                    gate.wait();
                     thread.run();
                 })
                 .map_err(LiveSensorError::Start)?;
             crew.push((handle, board));
         }
+        // A locked process refuses threads that come late their names and processors.
+        gate.wait();
         let beats = crew.iter().map(|_| (0, Instant::now())).collect();
         let order = Order::new(usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
