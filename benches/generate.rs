@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench generate -- FOLDER [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted]
 //!
-//! writes each capture as `NAME.pcap`, with its totals as `NAME.json`; the first four if none is named. With `-` for the folder, the one capture that
-//! is named goes to standard output and its totals to standard error.
+//! writes each capture as `NAME.pcap`, with its totals as `NAME.json`; the first four if none is named. With `-` for the
+//! folder, the one capture that is named goes to standard output and its totals to standard error.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 

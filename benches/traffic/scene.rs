@@ -61,46 +61,25 @@ pub struct Scene {
 impl Scene {
     /// Uploads over HTTP in full-size segments.
     pub fn uploads(scale: Scale) -> Self {
-        Self {
-            shares: vec![Share {
-                kind: Kind::Upload,
-                count: scale.of(320),
-                bytes: scale.of(1_008_000_000),
-                octaves: 7,
-            }],
-            hosts: 200,
-            servers: 40,
-            rate: (20, 5),
-            round_trip: (200, 8),
-            is_mixed: false,
-            seed: 1,
-        }
+        let share = Share { kind: Kind::Upload, count: scale.of(320), bytes: scale.of(1_008_000_000), octaves: 7 };
+        Self::of_one_kind(share, 200, 40, 1)
     }
 
     /// Files over FTP, most of them to the server.
     pub fn ftp(scale: Scale) -> Self {
-        Self {
-            shares: vec![Share { kind: Kind::Ftp, count: scale.of(150), bytes: scale.of(960_000_000), octaves: 6 }],
-            hosts: 100,
-            servers: 20,
-            rate: (20, 5),
-            round_trip: (200, 8),
-            is_mixed: false,
-            seed: 2,
-        }
+        let share = Share { kind: Kind::Ftp, count: scale.of(150), bytes: scale.of(960_000_000), octaves: 6 };
+        Self::of_one_kind(share, 100, 20, 2)
     }
 
     /// Large transfers over TLS, most of them to the client.
     pub fn encrypted(scale: Scale) -> Self {
-        Self {
-            shares: vec![Share { kind: Kind::Tls, count: scale.of(64), bytes: scale.of(960_000_000), octaves: 2 }],
-            hosts: 50,
-            servers: 20,
-            rate: (20, 5),
-            round_trip: (200, 8),
-            is_mixed: false,
-            seed: 5,
-        }
+        let share = Share { kind: Kind::Tls, count: scale.of(64), bytes: scale.of(960_000_000), octaves: 2 };
+        Self::of_one_kind(share, 50, 20, 5)
+    }
+
+    fn of_one_kind(share: Share, hosts: u64, servers: u64, seed: u64) -> Self {
+        let (rate, round_trip) = ((20, 5), (200, 8));
+        Self { shares: vec![share], hosts, servers, rate, round_trip, is_mixed: false, seed }
     }
 
     /// What passes the border of an enterprise.

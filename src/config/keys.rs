@@ -486,14 +486,8 @@ impl Network {
 
     /// Whether the address is in a home network.
     pub fn is_home(&self, ip: IpAddr) -> bool {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => self.home.iter().any(|network| match network {
-                // Once for every upload and network, so by what differs rather than by first and last address.
-                IpNet::V4(network) => (u32::from(ip) ^ u32::from(network.addr())) & u32::from(network.netmask()) == 0,
-                IpNet::V6(_) => false,
-            }),
-            ip => self.home.iter().any(|network| network.contains(&ip)),
-        }
+        let ip = ip.to_canonical();
+        self.home.iter().any(|network| network.contains(&ip))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The live sensor: capture threads, and the one thread that puts what they find in order, joins and judges it.
 //!
-//! A capture thread is a worker with rings of its own. What it finds goes in batches, of which the facts are bounded in
-//! number, to the thread that calls [`Live::turn`]; there it waits until `join.grace` has passed, in packet time, and is judged with the prevalence that
-//! is known by then. Capture never waits for the judging thread: what there is no room for is dropped and counted.
+//! A capture thread is a worker with rings of its own. What it finds goes, in batches and bounded in number, to the thread
+//! that calls [`Live::turn`]; there it waits until `join.grace` has passed, in packet time, and is judged with the
+//! prevalence that is known by then. Capture never waits for the judging thread: what there is no room for is dropped and
+//! counted.
 
 mod keeping;
 mod order;
@@ -73,8 +74,6 @@ pub struct Live {
     gate: Arc<Barrier>,
     stop: Arc<AtomicBool>,
     facts: Inlet,
-    /// How many facts are taken in one turn at most, or one batch more.
-    most: usize,
     notices: Receiver<Notice>,
     order: Order,
     interfaces: Interfaces,
@@ -96,8 +95,7 @@ impl Live {
     pub fn start(feeds: Vec<Feed>, interfaces: Interfaces, config: &Config) -> Result<Self, LiveSensorError> {
         let settings = &config.capture;
         let threads = feeds.len();
-        let most = usize::try_from(settings.facts).unwrap_or(usize::MAX);
-        let (way, facts) = outlet::channel(most, threads);
+        let (way, facts) = outlet::channel(usize::try_from(settings.facts).unwrap_or(usize::MAX), threads);
         let (tell, notices) = bounded(NOTICES);
         let gate = Arc::new(Barrier::new(threads + 1));
         let stop = Arc::new(AtomicBool::new(false));
@@ -158,22 +156,7 @@ impl Live {
         let order = Order::new(usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
         let last = (Loss::default(), 0);
-        Ok(Self {
-            crew,
-            keepers,
-            gate,
-            stop,
-            facts,
-            most,
-            notices,
-            order,
-            interfaces,
-            watch,
-            said,
-            looked,
-            last,
-            beats,
-        })
+        Ok(Self { crew, keepers, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
     }
 
     /// The journal of endpoint events could not be written so many times more; the next [`Live::turn`] says so.
@@ -248,7 +231,8 @@ impl Live {
         // Read before the facts are taken: what was found up to then is in the channel by now.
         let clock = self.crew.iter().filter_map(|(_, board)| board.clock()).min().unwrap_or_default();
         let (mut wait, mut taken) = (wait, 0);
-        while taken <= self.most
+        // No more than there is room for, so that a turn ends.
+        while taken < self.facts.most
             && let Some(found) = self.facts.take(wait)
         {
             (wait, taken) = (Duration::ZERO, taken + found.placed.len());

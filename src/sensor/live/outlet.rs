@@ -44,7 +44,7 @@ pub(super) fn channel(most: usize, threads: usize) -> (Way, Inlet) {
     let (to, from) = unbounded();
     let under_way = Arc::new(AtomicUsize::new(0));
     let enough = (most / 8 / threads.max(1)).clamp(1, ENOUGH);
-    (Way { to, under_way: Arc::clone(&under_way), most, enough }, Inlet { from, under_way })
+    (Way { to, under_way: Arc::clone(&under_way), most, enough }, Inlet { from, under_way, most })
 }
 
 /// Where outlets are made.
@@ -62,6 +62,8 @@ pub(super) struct Way {
 pub(super) struct Inlet {
     from: Receiver<Found>,
     under_way: Arc<AtomicUsize>,
+    /// How many facts there is room for.
+    pub(super) most: usize,
 }
 
 /// One thread's way out.
@@ -92,6 +94,15 @@ impl Inlet {
     }
 }
 
+impl Way {
+    /// Whether there is room for one more. Threads that look at the same moment may be over it by one each.
+    fn has_room(&self, upload: bool) -> bool {
+        // From three quarters on only uploads are taken.
+        let most = if upload { self.most } else { self.most / 4 * 3 };
+        self.under_way.load(Ordering::Relaxed) < most
+    }
+}
+
 impl Outlet {
     pub(super) fn new(thread: usize, way: Way) -> Self {
         Self { thread, way, gathered: Vec::new(), since: Instant::now(), dropped: Dropped::default() }
@@ -100,10 +111,7 @@ impl Outlet {
     /// Takes what there is room for, and hands it over where that is enough; counts the rest.
     pub(super) fn put(&mut self, facts: impl Iterator<Item = Placed>) {
         for placed in facts {
-            // From three quarters on only uploads are taken.
-            let most = if matches!(placed.fact, Fact::Upload(_)) { self.way.most } else { self.way.most / 4 * 3 };
-            // Threads that look at the same moment may be over it by one each.
-            if self.way.under_way.load(Ordering::Relaxed) >= most {
+            if !self.way.has_room(matches!(placed.fact, Fact::Upload(_))) {
                 self.drop(&placed.fact);
                 continue;
             }
@@ -141,11 +149,11 @@ impl Outlet {
     /// Hands over everything: nothing is captured any more, so the thread may wait, until then.
     pub(super) fn put_last(&mut self, facts: impl Iterator<Item = Placed>, until: Instant) {
         for placed in facts {
-            if self.way.under_way.load(Ordering::Relaxed) >= self.way.most / 4 * 3 {
+            if !self.way.has_room(false) {
                 self.hand_over();
-                while self.way.under_way.load(Ordering::Relaxed) >= self.way.most / 4 * 3 && Instant::now() < until {
-                    std::thread::sleep(LOOK);
-                }
+            }
+            while !self.way.has_room(false) && Instant::now() < until {
+                std::thread::sleep(LOOK);
             }
             self.put(std::iter::once(placed));
         }
