@@ -1,6 +1,6 @@
 //! Makes the captures that Outfall is measured with, and says what must be found in them.
 //!
-//!     cargo bench --bench generate -- FOLDER [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted]
+//!     cargo bench --bench generate -- FOLDER [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted] [downloads]
 //!
 //! writes each capture as `NAME.pcap`, with its totals as `NAME.json`; the first four if none is named. With `-` for the
 //! folder, the one capture that is named goes to standard output and its totals to standard error.
@@ -41,7 +41,8 @@ fn run() -> Result<(), String> {
             captures.push(argument.parse::<Capture>()?);
         }
     }
-    let folder = folder.ok_or("usage: generate FOLDER|- [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted]")?;
+    let folder = folder
+        .ok_or("usage: generate FOLDER|- [--scale 1/100] [uploads] [ftp] [mix] [small] [encrypted] [downloads]")?;
     if folder == "-" {
         let [capture] = captures[..] else { return Err("name one capture for standard output".to_owned()) };
         let totals = capture.write(scale, BufWriter::with_capacity(1 << 20, std::io::stdout().lock()));

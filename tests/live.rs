@@ -691,54 +691,121 @@ fn check_says_what_to_change() {
     assert!(text.contains("ip link set tap0 up") && text.contains("nosuch0: no such interface"), "{text}");
 }
 
-/// A segment of a connection between 10.0.0.5:50000 and 192.0.2.9:443.
-fn segment(to_server: bool, flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
-    let ends = [(&[10, 0, 0, 5], 50_000_u16), (&[192, 0, 2, 9], 443)];
-    let [(from, from_port), (to, to_port)] = if to_server { ends } else { [ends[1], ends[0]] };
-    let mut frame = [&[2; 12][..], &[8, 0, 0x45, 0]].concat();
-    frame.extend((40 + payload.len() as u16).to_be_bytes());
-    frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
-    frame.extend(from.iter().chain(to));
-    frame.extend([from_port.to_be_bytes(), to_port.to_be_bytes()].concat());
-    frame.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
-    frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    frame.extend(payload);
-    frame
+/// A connection between 10.0.0.5 and 192.0.2.9, written down segment by segment.
+struct Talk {
+    /// Of the client and of the server.
+    ports: [u16; 2],
+    /// The next sequence numbers of both.
+    seqs: [u32; 2],
+    /// When the next segment is sent.
+    at: Duration,
+    frames: Vec<Timed>,
 }
 
-/// A connection that speaks TLS, with the sequence numbers that it begins with: its first packets, and half a second later a
-/// download of so many segments, 1,000 bytes each.
-fn encrypted(segments: u32, begin_at: (u32, u32)) -> Vec<Timed> {
+impl Talk {
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
-    let record = |kind: u8, length: u16, rest: &[u8]| {
-        let mut record = [&[kind, 3, 3][..], &length.to_be_bytes(), rest].concat();
-        record.resize(usize::from(length) + 5, 0);
-        record
-    };
-    let hello = |kind: u8| record(22, 195, &[kind, 0, 0, 191, 3, 3]);
-    let data = record(23, 995, &[]);
-    let (client, server) = begin_at;
-    let (asked, answered) = (client + 201, server + 201);
-    let mut frames = vec![
-        segment(true, 0x02, client, 0, &[]),
-        segment(false, 0x12, server, client + 1, &[]),
-        segment(true, ACK, client + 1, server + 1, &hello(1)),
-        segment(false, ACK, server + 1, asked, &hello(2)),
-        segment(false, ACK, answered, asked, &data),
-    ];
-    let begin = frames.len();
-    for n in 1..segments {
-        frames.push(segment(false, ACK, answered.wrapping_add(1_000 * n), asked, &data));
-        if n % 2 == 0 {
-            frames.push(segment(true, ACK, asked, answered.wrapping_add(1_000 * n), &[]));
+    const CLIENT: usize = 0;
+    const SERVER: usize = 1;
+
+    fn opens(at: Duration, ports: [u16; 2], seqs: [u32; 2]) -> Self {
+        let mut talk = Self { ports, seqs, at, frames: Vec::new() };
+        talk.segment(Self::CLIENT, Self::SYN, &[]);
+        talk.segment(Self::SERVER, Self::SYN | Self::ACK, &[]);
+        talk
+    }
+
+    fn segment(&mut self, from: usize, flags: u8, payload: &[u8]) {
+        let to = 1 - from;
+        let address = |end: usize| [[10, 0, 0, 5], [192, 0, 2, 9]][end];
+        let mut frame = [&[2; 12][..], &[8, 0, 0x45, 0]].concat();
+        frame.extend((40 + payload.len() as u16).to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+        frame.extend([address(from), address(to)].concat());
+        frame.extend([self.ports[from].to_be_bytes(), self.ports[to].to_be_bytes()].concat());
+        let ack = if flags & Self::ACK == 0 { 0 } else { self.seqs[to] };
+        frame.extend([self.seqs[from].to_be_bytes(), ack.to_be_bytes()].concat());
+        frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(payload);
+        self.frames.push((self.at, frame));
+        self.at += Duration::from_micros(50);
+        let passed = payload.len() as u32 + u32::from(flags & (Self::SYN | Self::FIN) != 0);
+        self.seqs[from] = self.seqs[from].wrapping_add(passed);
+    }
+
+    fn says(&mut self, from: usize, bytes: &[u8]) {
+        self.segment(from, Self::ACK, bytes);
+    }
+
+    /// So many segments of 1,000 bytes, every other one acknowledged. Behind the first there is time to take note of it.
+    fn sends(&mut self, from: usize, segments: u32) {
+        for n in 0..segments {
+            self.says(from, &[b'x'; 1_000]);
+            if n == 0 {
+                self.at += Duration::from_millis(500);
+            } else if n % 2 == 0 {
+                self.says(1 - from, &[]);
+            }
         }
     }
-    let end = answered.wrapping_add(1_000 * segments);
-    frames.push(segment(false, 0x11, end, asked, &[]));
-    frames.push(segment(true, 0x11, asked, end.wrapping_add(1), &[]));
-    frames.push(segment(false, ACK, end.wrapping_add(1), asked + 1, &[]));
-    let at = |n: usize| Duration::from_micros(50 * n as u64 + if n < begin { 0 } else { 500_000 });
-    frames.into_iter().enumerate().map(|(n, frame)| (at(n), frame)).collect()
+
+    fn ends(mut self, first: usize) -> Vec<Timed> {
+        self.segment(first, Self::FIN | Self::ACK, &[]);
+        self.segment(1 - first, Self::FIN | Self::ACK, &[]);
+        self.says(first, &[]);
+        self.frames
+    }
+}
+
+/// A connection that speaks TLS, with the sequence numbers that it begins with, and a download of so many segments.
+fn encrypted(at: Duration, segments: u32, begin_at: [u32; 2]) -> Vec<Timed> {
+    let mut talk = Talk::opens(at, [50_000, 443], begin_at);
+    for (from, kind) in [(Talk::CLIENT, 1), (Talk::SERVER, 2)] {
+        let mut hello = vec![22, 3, 3, 0, 195, kind, 0, 0, 191, 3, 3];
+        hello.resize(200, 0);
+        talk.says(from, &hello);
+    }
+    talk.sends(Talk::SERVER, segments);
+    talk.ends(Talk::SERVER)
+}
+
+/// Downloads in the clear: two over one connection of HTTP with an upload between them, and one over FTP, before an upload
+/// over the same dialogue.
+fn downloads() -> Vec<Timed> {
+    let mut http = Talk::opens(Duration::ZERO, [50_001, 80], [4_294_967_000, 4_293_967_000]);
+    http.says(Talk::CLIENT, b"GET /large HTTP/1.1\r\nHost: files.example\r\n\r\n");
+    http.says(Talk::SERVER, b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n");
+    http.sends(Talk::SERVER, 3_000);
+    let head = b"POST /in HTTP/1.1\r\nHost: files.example\r\nContent-Length: 20000\r\n\r\n";
+    http.says(Talk::CLIENT, head);
+    http.sends(Talk::CLIENT, 20);
+    http.says(Talk::SERVER, b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+    http.says(Talk::CLIENT, b"GET /endless HTTP/1.1\r\nHost: files.example\r\n\r\n");
+    http.says(Talk::SERVER, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+    http.sends(Talk::SERVER, 2_000);
+    let mut ftp = Talk::opens(Duration::from_micros(20), [50_002, 21], [7, 9]);
+    let mut frames = http.ends(Talk::SERVER);
+    ftp.says(Talk::SERVER, b"220 Ready\r\n");
+    for (line, answer) in [("USER ann", "331 Password"), ("PASS x", "230 In"), ("TYPE I", "200 Binary")] {
+        ftp.says(Talk::CLIENT, format!("{line}\r\n").as_bytes());
+        ftp.says(Talk::SERVER, format!("{answer}\r\n").as_bytes());
+    }
+    for (verb, port, from, segments) in [("RETR", 40_000, Talk::SERVER, 3_000), ("STOR", 40_001, Talk::CLIENT, 30)] {
+        ftp.says(Talk::CLIENT, b"PASV\r\n");
+        let place = format!("227 Passive (192,0,2,9,{},{})\r\n", port / 256, port % 256);
+        ftp.says(Talk::SERVER, place.as_bytes());
+        ftp.says(Talk::CLIENT, format!("{verb} {port}.bin\r\n").as_bytes());
+        ftp.says(Talk::SERVER, b"150 Here it comes\r\n");
+        let mut data = Talk::opens(ftp.at, [port + 10_000, port], [1_000_000_000, 2_000_000_000]);
+        data.sends(from, segments);
+        ftp.at = data.at + Duration::from_millis(20);
+        frames.extend(data.ends(from));
+        ftp.says(Talk::SERVER, b"226 Done\r\n");
+    }
+    frames.extend(ftp.ends(Talk::CLIENT));
+    frames.sort_by_key(|(at, _)| *at);
+    frames
 }
 
 #[test]
@@ -752,39 +819,52 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     if !text.contains("ok     relief") {
         return skip("relief", text.lines().find(|line| line.contains("relief")).unwrap_or("not told"));
     }
-    let outcome = |settings: &str, threads: usize| {
+    let outcome = |settings: &str, threads: usize, frames: &[Timed]| {
         let config = lab.file("outfall.toml", settings);
         let sensor = lab.sensor(&["--flows".into(), "--config".into(), config.into()]);
-        // Once it is over, its ends are used again.
-        let again = encrypted(3_000, (900_000_000, 1_800_000_000))
-            .into_iter()
-            .map(|(at, frame)| (at + Duration::from_secs(3), frame))
-            .collect();
-        let first = encrypted(3_000, (7_000, 4_294_900_000));
-        let frames = [first, lab::frames(&Story::named("webdav-put").capture()).0, again].concat();
-        lab.send(Instant::now(), &on(0, frames));
+        lab.send(Instant::now(), &on(0, frames.to_vec()));
         std::thread::sleep(Duration::from_millis(1_500));
         let (records, said) = sensor.ends();
         let count = |name: &str| (0..threads).map(|thread| counter(&said, thread, name)).sum();
         let terms = ["packets", "kernel_dropped", "before_start", "waiting", "relieved"].map(count);
         assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
         assert_eq!((count("gaps"), count("relief_full")), (0, 0), "{said}");
-        let flows: Vec<&Value> = records.iter().filter(|record| at(record, "destination.port") == 443).collect();
-        assert_eq!(flows.len(), 2, "{said}");
-        let parts = ["source", "destination", "outfall.flow"];
-        let shown: Vec<Value> = flows.iter().flat_map(|flow| parts.map(|name| at(flow, name).clone())).collect();
-        let uploads: Vec<Value> = uploads(&records).into_iter().map(|one| at(one, "outfall.upload").clone()).collect();
-        let summed_up = said.split("SUMMARY").nth(1).unwrap().to_owned();
-        (shown, uploads, summed_up, count("relieved"))
+        let of = |dataset: &str, parts: &[&str]| {
+            let records = records.iter().filter(|record| at(record, "event.dataset") == dataset);
+            let mut shown: Vec<(u64, Vec<Value>)> = records
+                .map(|record| {
+                    let port = at(record, "source.port").as_u64().unwrap();
+                    (port, parts.iter().map(|part| at(record, part).clone()).collect())
+                })
+                .collect();
+            // Both of the same ends come in the order of time, others as the threads find them.
+            shown.sort_by_key(|(port, _)| *port);
+            shown
+        };
+        let flows = of("outfall.flow", &["source", "destination", "outfall.flow", "network.protocol"]);
+        let uploads = of("outfall.upload", &["source.bytes", "destination.bytes", "outfall.upload", "file"]);
+        // Interfaces say a little of their own, which is not TCP.
+        let summed_up = said.split("SUMMARY").nth(1).unwrap().lines().skip(2);
+        let summed_up =
+            summed_up.map(|line| line.split(" tcp, ").next().unwrap().to_owned() + "\n").collect::<String>();
+        (flows, uploads, summed_up, count("relieved"))
     };
-    let (flow, uploads, summed_up, relieved) = outcome("", 1);
-    assert_eq!((relieved, flow[1]["bytes"].as_u64()), (0, Some(3_000_200)), "{flow:?}");
-    assert!(!uploads.is_empty());
-    for threads in [1, 2] {
-        let settings = format!("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\nthreads = {threads}\n");
-        let with = outcome(&settings, threads);
-        assert!(with.3 > 8_000, "{}", with.3);
-        assert_eq!((&with.0, &with.1, &with.2), (&flow, &uploads, &summed_up), "{threads} threads");
+    let relief =
+        |threads: usize| format!("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\nthreads = {threads}\n");
+    // Once it is over, its ends are used again.
+    let first = encrypted(Duration::ZERO, 3_000, [7_000, 4_294_900_000]);
+    let again = encrypted(Duration::from_secs(3), 3_000, [900_000_000, 1_800_000_000]);
+    let put = lab::frames(&Story::named("webdav-put").capture()).0;
+    // Segments of downloads, and how many uploads there are besides.
+    for (frames, fewest, uploads) in [([first, put, again].concat(), 8_000, 2), (downloads(), 11_000, 2)] {
+        let without = outcome("", 1, &frames);
+        assert_eq!((without.3, without.1.len()), (0, uploads), "{}", without.2);
+        assert!(without.0.iter().any(|(_, flow)| flow[1]["bytes"].as_u64() >= Some(3_000_000)), "{:?}", without.0);
+        for threads in [1, 2] {
+            let with = outcome(&relief(threads), threads, &frames);
+            assert!(with.3 > fewest, "{} packets", with.3);
+            assert_eq!((&with.0, &with.1, &with.2), (&without.0, &without.1, &without.2), "{threads} threads");
+        }
     }
     // A socket has one filter.
     let config = "[capture]\nkernel_relief = true\nfilter = \"tcp\"\n";

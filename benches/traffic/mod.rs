@@ -63,11 +63,15 @@ pub enum Capture {
     Small,
     /// Large encrypted transfers, of which a sensor needs nothing.
     Encrypted,
+    /// Large downloads in the clear.
+    Downloads,
 }
 
 impl Capture {
     /// The four.
     pub const ALL: [Self; 4] = [Self::Uploads, Self::Ftp, Self::Mix, Self::Small];
+    /// The others.
+    const FURTHER: [Self; 2] = [Self::Encrypted, Self::Downloads];
 
     /// Writes the capture, and says what it holds.
     pub fn write(self, scale: Scale, out: impl Write) -> io::Result<Totals> {
@@ -78,6 +82,7 @@ impl Capture {
             Self::Mix => Scene::mix(scale).write(scale, &mut file)?,
             Self::Small => small::write(scale, &mut file)?,
             Self::Encrypted => Scene::encrypted(scale).write(scale, &mut file)?,
+            Self::Downloads => Scene::downloads(scale).write(scale, &mut file)?,
         }
         file.finish()
     }
@@ -91,6 +96,7 @@ impl fmt::Display for Capture {
             Self::Mix => "mix",
             Self::Small => "small",
             Self::Encrypted => "encrypted",
+            Self::Downloads => "downloads",
         })
     }
 }
@@ -99,7 +105,9 @@ impl FromStr for Capture {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().chain([Self::Encrypted]).find(|capture| capture.to_string() == text);
-        found.ok_or_else(|| format!("{text}: no such capture; there are uploads, ftp, mix, small and encrypted"))
+        let found = Self::ALL.into_iter().chain(Self::FURTHER).find(|capture| capture.to_string() == text);
+        found.ok_or_else(|| {
+            format!("{text}: no such capture; there are uploads, ftp, mix, small, encrypted and downloads")
+        })
     }
 }

@@ -77,6 +77,12 @@ impl Scene {
         Self::of_one_kind(share, 50, 20, 5)
     }
 
+    /// Large files over HTTP to the client.
+    pub fn downloads(scale: Scale) -> Self {
+        let share = Share { kind: Kind::Download, count: scale.of(64), bytes: scale.of(960_000_000), octaves: 2 };
+        Self::of_one_kind(share, 50, 20, 6)
+    }
+
     fn of_one_kind(share: Share, hosts: u64, servers: u64, seed: u64) -> Self {
         let (rate, round_trip) = ((20, 5), (200, 8));
         Self { shares: vec![share], hosts, servers, rate, round_trip, is_mixed: false, seed }

@@ -455,11 +455,12 @@ settings! {
         shed_hold: Span = Span::seconds(10), Span::seconds(1)..=Span::seconds(HOUR);
         /// How long a connection may be silent while idle ones are given up.
         shed_idle_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
-        /// Whether the kernel drops packets of connections of which nothing more is needed (encrypted ones, once they are
-        /// recognised), and only counts them. It takes the rights of root or CAP_BPF at the start, and no `filter`.
+        /// Whether the kernel drops packets that are not needed, and only counts them: of encrypted connections, once they
+        /// are recognised, and of long downloads, up to their end. It takes the rights of root or CAP_BPF at the start, and
+        /// no `filter`.
         kernel_relief: bool = false, ();
-        /// Bytes that a connection has carried before its packets are dropped in the kernel: to ask the kernel for it costs as
-        /// much as reading some tens of packets.
+        /// Bytes that a connection has carried before its packets are dropped in the kernel, and that a download has still to
+        /// bring: to ask the kernel for it costs as much as reading some tens of packets.
         relief_after: ByteSize = ByteSize(100_000), ByteSize(0)..=ByteSize(TIB);
         /// Directions of connections for which a thread's packets may be dropped in the kernel at a time; one takes about
         /// 128 bytes of the kernel's memory. Reached: packets of further ones are read as before, and it is counted.

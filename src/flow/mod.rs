@@ -26,7 +26,7 @@ use crate::packet::Layers;
 use crate::record::{Connection, Ending, Wrapping};
 
 pub use counters::FlowCounters;
-pub use table::{Key, Tracker};
+pub use table::{Key, Needless, Tracker};
 
 /// One end of a connection, named by the order of (address, port), so that both directions agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,6 +187,11 @@ pub trait Application {
     fn close(&mut self, state: Self::State, link: &Link, totals: &Totals, now: Moment);
     /// A second of packet time has passed.
     fn tick(&mut self, now: Moment);
+
+    /// How many of a side's next bytes the application only counts, whatever they are.
+    fn passes_over(&self, _state: &Self::State, _side: Side) -> u64 {
+        0
+    }
 
     /// Where more is kept than may be: the [`Link::slot`] of a connection that may have to give way. Asked again after
     /// each [`Application::give_way`].

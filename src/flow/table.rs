@@ -22,6 +22,9 @@ const EVICTION_SAMPLE: usize = 16;
 /// The most ticks between two looks at a flow. What is no longer true waits in the timers for no longer than that.
 const LOOK: u64 = 30;
 
+/// How far ahead the end of what is not needed may lie: sequence numbers tell before from behind only so far.
+const FURTHEST: u64 = 1 << 30;
+
 /// What a flow's place in the index, in the timers and among the free ones costs, in bytes.
 const PLACE: usize = 10 * size_of::<u32>();
 
@@ -35,6 +38,20 @@ pub struct Key {
     side: Side,
     tag: u32,
     likely: u32,
+}
+
+/// What is not needed of a connection any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needless {
+    /// Nothing is needed.
+    All,
+    /// What a side sends before these sequence numbers is not.
+    Before {
+        /// That of who sent the segment that was asked about.
+        sender: u32,
+        /// That of the other side.
+        peer: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -177,18 +194,53 @@ impl<A: Application> Tracker<A> {
         self.entries.fetch_cold(key.likely);
     }
 
-    /// Whether the segment's connection is ordinary in every way, has carried that many bytes, and its application needs
-    /// no more of them.
-    pub fn is_deaf(&self, key: &Key, segment: &Segment<'_>, after: u64) -> bool {
-        let carried = |hot: &super::entries::Hot| {
-            hot.halves.of(Side::Low).next().saturating_add(hot.halves.of(Side::High).next())
-        };
-        self.found(key, segment).is_some_and(|hot| hot.deaf && !hot.full && carried(hot) >= after)
+    /// What is not needed any more of the segment's connection, if that is ordinary in every way and has carried `after`
+    /// bytes. Of one whose application only counts so many more, it is what comes before their end.
+    pub fn needless(&self, key: &Key, segment: &Segment<'_>, after: u64) -> Option<Needless> {
+        let handle = self.find(key, segment)?;
+        let hot = self.entries.hot(handle).filter(|hot| !hot.full)?;
+        let (sender, peer) = (hot.halves.of(key.side), hot.halves.of(key.side.peer()));
+        if sender.next().saturating_add(peer.next()) < after {
+            return None;
+        }
+        if hot.deaf {
+            return Some(Needless::All);
+        }
+        let state = &self.entries.cold(handle)?.state;
+        let counts = |side| self.app.passes_over(state, side).min(FURTHEST);
+        let more = counts(key.side);
+        let goes_on = sender.placed() && peer.placed() && !hot.ends_soon() && hot.reset.is_none();
+        (goes_on && more > 0 && more >= after).then(|| Needless::Before {
+            sender: sender.seq_behind(more),
+            peer: peer.seq_behind(counts(key.side.peer())),
+        })
+    }
+
+    /// Whether the segment's connection is there, and its application would only count the segment's bytes.
+    pub fn passes_over(&self, key: &Key, segment: &Segment<'_>) -> bool {
+        let Some(handle) = self.find(key, segment) else { return false };
+        let counted = |cold: &super::entries::Cold<A::State>| self.app.passes_over(&cold.state, key.side);
+        self.entries.hot(handle).is_some_and(|hot| hot.deaf)
+            || self.entries.cold(handle).is_some_and(|cold| counted(cold) >= segment.payload.len() as u64)
     }
 
     /// Whether the segment's connection is there, and its application needs no more bytes of it.
     pub fn counts_only(&self, key: &Key, segment: &Segment<'_>) -> bool {
         self.found(key, segment).is_some_and(|hot| hot.deaf)
+    }
+
+    /// Counts so many more packets like this segment, without payload.
+    pub fn count(&mut self, key: &Key, segment: &Segment<'_>, packets: u64) {
+        let Some(handle) = self.find(key, segment) else { return };
+        let hot = self.entries.hot_mut(handle).filter(|hot| !hot.full);
+        if hot.is_some_and(|hot| hot.halves.of_mut(key.side).count(packets)) {
+            return;
+        }
+        self.entries.unfold(handle);
+        if let Some(entry) = self.entries.entry(handle) {
+            entry.halves.of_mut(key.side).packets += packets;
+        }
+        self.entries.fold(handle);
     }
 
     fn found(&self, key: &Key, segment: &Segment<'_>) -> Option<&super::entries::Hot> {

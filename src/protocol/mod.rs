@@ -586,6 +586,15 @@ impl Application for Parsers {
         self.facts.push((now, Fact::Flow(Box::new(flow))));
     }
 
+    fn passes_over(&self, stream: &Stream, side: Side) -> u64 {
+        match &stream.reader {
+            Reader::Http(http) => http.passes_over(side),
+            // A download.
+            Reader::FtpData(ftp) if side != ftp.client => u64::MAX,
+            _ => 0,
+        }
+    }
+
     fn tick(&mut self, now: Moment) {
         self.desk.tick(now, &mut self.facts);
     }

@@ -55,6 +55,9 @@ pub(super) fn play(
         let (offset, ts) = (*offsets.of(side), Timestamp(1));
         match piece {
             Some(Piece::Bytes(bytes)) => {
+                // What is passed over may as well be anything else.
+                let unread = parsers.passes_over(&state, side).min(bytes.len() as u64) as usize;
+                let bytes = &[&vec![0; unread], &bytes[unread..]].concat();
                 parsers.data(&mut state, &mut link, Data { side, offset, ts, bytes }, now);
                 *offsets.of_mut(side) += bytes.len() as u64;
             }

@@ -26,7 +26,7 @@ use std::io;
 pub use driver::DriverCounters;
 pub use feed::{AT_ONCE, Feed, FeedCounters, LiveClock, Sink};
 pub use interfaces::{InterfaceCounters, Interfaces};
-pub use relief::{Relief, ReliefCounters, Relieved};
+pub use relief::{Needless, Relief, ReliefCounters, Relieved};
 
 use crate::config;
 use crate::net::Timestamp;

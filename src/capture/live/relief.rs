@@ -3,8 +3,9 @@
 //! A program of the kernel's extended BPF is the filter of a thread's sockets. It looks the flow of each TCP segment up in a
 //! table that the thread fills. Where it finds it, it counts the packet, its bytes and the highest sequence number, and drops
 //! the packet. Segments that open or end a connection (SYN, FIN, RST) always pass, and are the last of their direction that is
-//! dropped for: whatever comes behind them passes, too. So do packets of other shapes: IPv4 with options, fragments, IPv6 with
-//! extension headers, tunnels.
+//! dropped for: whatever comes behind them passes, too. So does whatever goes on behind the sequence number up to which a
+//! direction is not needed, if there is one. So do packets of other shapes: IPv4 with options, fragments, IPv6 with extension
+//! headers, tunnels.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +21,17 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// After so long, what came before a direction was put into the table has been read out of its ring, if that is not full.
 const SETTLED: Duration = Duration::from_millis(500);
+
+/// What is not needed of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needless {
+    /// One end.
+    pub source: Endpoint,
+    /// The other.
+    pub destination: Endpoint,
+    /// Before which sequence numbers of the one and of the other; everything, where there are none.
+    pub before: Option<(u32, u32)>,
+}
 
 /// What the kernel dropped of one direction since this was last asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +65,9 @@ pub struct ReliefCounters {
 pub struct Relief {
     table: OwnedFd,
     program: OwnedFd,
-    known: HashMap<Key, Known>,
+    known: HashMap<Key, Known, foldhash::fast::RandomState>,
+    /// How many of them only up to a sequence number.
+    bounded: usize,
     most: usize,
     counters: ReliefCounters,
 }
@@ -62,6 +76,8 @@ pub struct Relief {
 struct Known {
     source: Endpoint,
     destination: Endpoint,
+    /// What goes on behind this sequence number is not dropped.
+    before: Option<u32>,
     packets: u64,
     wire_bytes: u64,
     /// Up to which sequence number was told.
@@ -79,27 +95,31 @@ impl Relief {
         let table = bpf::create_table(entries)?;
         let program = bpf::load(&relief_program::program(table.as_fd(), snap_length))?;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Ok(Self { table, program, known: HashMap::new(), most, counters: ReliefCounters::default() })
+        Ok(Self { table, program, known: HashMap::default(), bounded: 0, most, counters: ReliefCounters::default() })
     }
 
     pub(super) fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
-    /// From now on, packets of this connection are dropped.
-    pub fn begin(&mut self, a: Endpoint, b: Endpoint) {
-        for (source, destination) in [(a, b), (b, a)] {
+    /// From now on, packets of this connection are dropped, as far as they are not needed.
+    pub fn begin(&mut self, needless: &Needless) {
+        let Needless { source: a, destination: b, before } = *needless;
+        let before = before.unzip();
+        for (source, destination, before) in [(a, b, before.0), (b, a, before.1)] {
             let key = key(source, destination);
             if self.known.contains_key(&key) {
                 continue;
             }
-            if self.known.len() >= self.most || bpf::update(self.table.as_fd(), &key, &[0; bpf::VALUE]).is_err() {
+            let value = relief_program::value(before);
+            if self.known.len() >= self.most || bpf::update(self.table.as_fd(), &key, &value).is_err() {
                 self.counters.full += 1;
                 continue;
             }
             self.counters.flows += 1;
-            let now = Instant::now();
-            let known = Known { source, destination, packets: 0, wire_bytes: 0, told: 0, begun: now, since: now };
+            self.bounded += usize::from(before.is_some());
+            let (begun, since) = (Instant::now(), Instant::now());
+            let known = Known { source, destination, before, packets: 0, wire_bytes: 0, told: 0, begun, since };
             self.known.insert(key, known);
         }
     }
@@ -109,9 +129,21 @@ impl Relief {
         self.known.is_empty()
     }
 
+    /// Whether of some direction only what comes before a sequence number is dropped.
+    pub fn is_bounded(&self) -> bool {
+        self.bounded > 0
+    }
+
     /// Whether packets of this direction are dropped.
     pub fn holds(&self, source: Endpoint, destination: Endpoint) -> bool {
         self.known.contains_key(&key(source, destination))
+    }
+
+    /// Whether packets of this direction are dropped, and one that ends before this sequence number is not: the direction
+    /// has come further.
+    pub fn is_passed(&self, source: Endpoint, destination: Endpoint, end: u32) -> bool {
+        let before = self.known.get(&key(source, destination)).and_then(|known| known.before);
+        before.is_some_and(|before| (before.wrapping_sub(end) as i32) < 0)
     }
 
     /// What was dropped of both directions of a connection; it is over, or begins anew.
@@ -141,6 +173,7 @@ impl Relief {
             // At one go, so that nothing is counted behind our back.
             value = bpf::take(table, key).ok().flatten();
             let known = self.known.remove(key)?;
+            self.bounded -= usize::from(known.before.is_some());
             return value.and_then(|value| known.more(&value, &mut self.counters).0);
         }
         let (relieved, new) = known.more(&value?, &mut self.counters);
@@ -158,11 +191,11 @@ impl Known {
         let (new, bytes) = (packets.saturating_sub(self.packets), wire_bytes.saturating_sub(self.wire_bytes));
         counters.packets += new;
         counters.wire_bytes += bytes;
-        let Self { source, destination, begun, since, .. } = *self;
+        let Self { source, destination, before, begun, since, .. } = *self;
         let since = if new > 0 { Instant::now() } else { since };
         let payload = next.wrapping_sub(seq);
         let relieved = (new > 0).then_some(Relieved { source, destination, packets: new, seq, payload });
-        (relieved, Self { source, destination, packets, wire_bytes, told: next, begun, since })
+        (relieved, Self { source, destination, before, packets, wire_bytes, told: next, begun, since })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::bpf::{Instruction, Value};
+use super::bpf::{self, Instruction, Value};
 
 /// Registers: results and scratch; what calls keep; the end of the stack.
 const R0: u8 = 0;
@@ -10,6 +10,7 @@ const R1: u8 = 1;
 const R2: u8 = 2;
 const R3: u8 = 3;
 const R4: u8 = 4;
+const R5: u8 = 5;
 /// The packet.
 const PACKET: u8 = 6;
 /// The value that was found.
@@ -28,13 +29,18 @@ const TCP: i16 = -92;
 const IPV4: i16 = TCP - 20;
 const IPV6: i16 = -152;
 
-/// In a value: packets, bytes on the wire, the next sequence number, whether the direction is closed, the first sequence
-/// number.
+/// In a value: packets, bytes on the wire, the next sequence number, what becomes of the direction, the first sequence
+/// number, and the one behind what is dropped.
 const PACKETS: i16 = 0;
 const BYTES: i16 = 8;
 const NEXT: i16 = 16;
-const CLOSED: i16 = 20;
+const STATE: i16 = 20;
 const FIRST: i16 = 24;
+const BEFORE: i16 = 28;
+
+/// What becomes of a direction: nothing is dropped any more; what comes before a sequence number is. Otherwise everything.
+const CLOSED: i32 = 1;
+const BOUNDED: i32 = 2;
 
 /// Helpers of the kernel.
 const LOOK_UP: i32 = 1;
@@ -46,7 +52,19 @@ pub(super) fn state(value: &Value) -> (u32, bool, u32) {
         let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
         (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
     });
-    (next.0, next.1 != 0, first.0)
+    (next.0, next.1 == CLOSED as u32, first.0)
+}
+
+/// What a direction begins with: of one that is bounded, what comes before the sequence number is dropped.
+pub(super) fn value(before: Option<u32>) -> Value {
+    let two = |low: u32, high: u32| {
+        let ([a, b, c, d], [e, f, g, h]) = (low.to_ne_bytes(), high.to_ne_bytes());
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    };
+    match before {
+        Some(before) => [0, 0, two(0, BOUNDED as u32), two(0, before)],
+        None => [0; bpf::VALUE],
+    }
 }
 
 /// The program, with its table. Packets that pass are cut to `snap_length`.
@@ -109,8 +127,8 @@ pub(super) fn program(table: BorrowedFd<'_>, snap_length: u32) -> Vec<Instructio
     code.put(LOAD_8, R1, STACK, TCP + 13, 0);
     code.put(AND, R1, 0, 0, 7);
     code.jump(UNLESS_EQUAL, R1, 0, "close");
-    code.put(LOAD_32, R1, FOUND, CLOSED, 0);
-    code.jump(UNLESS_EQUAL, R1, 0, "pass");
+    code.put(LOAD_32, R5, FOUND, STATE, 0);
+    code.jump(IF_EQUAL, R5, CLOSED, "pass");
     // The payload is what is left behind the header, whose length is told in words of four bytes.
     code.put(LOAD_8, R1, STACK, TCP + 12, 0);
     code.put(SHIFT_RIGHT, R1, 0, 0, 4);
@@ -119,6 +137,12 @@ pub(super) fn program(table: BorrowedFd<'_>, snap_length: u32) -> Vec<Instructio
     code.jump(IF_BELOW_SIGNED, LENGTH, 0, "pass");
     code.put(LOAD_32, R2, STACK, TCP + 4, 0);
     code.put(FROM_NETWORK, R2, 0, 0, 32);
+    code.jump(UNLESS_EQUAL, R5, BOUNDED, "drop");
+    code.put(LOAD_32, R3, FOUND, BEFORE, 0);
+    code.put(SUBTRACT_OF_32, R3, R2, 0, 0);
+    code.put(SUBTRACT_OF_32, R3, LENGTH, 0, 0);
+    code.jump(IF_BELOW_SIGNED_32, R3, 0, "pass");
+    code.label("drop");
     code.put(LOAD_64, R3, FOUND, PACKETS, 0);
     code.jump(UNLESS_EQUAL, R3, 0, "count");
     code.put(STORE_32_OF, FOUND, R2, FIRST, 0);
@@ -133,14 +157,14 @@ pub(super) fn program(table: BorrowedFd<'_>, snap_length: u32) -> Vec<Instructio
     code.put(LOAD_32, R3, FOUND, NEXT, 0);
     code.copy(R4, R2);
     code.put(SUBTRACT_OF_32, R4, R3, 0, 0);
-    code.jump(UNLESS_ABOVE_SIGNED_32, R4, 0, "drop");
+    code.jump(UNLESS_ABOVE_SIGNED_32, R4, 0, "dropped");
     code.put(STORE_32_OF, FOUND, R2, NEXT, 0);
-    code.label("drop");
+    code.label("dropped");
     code.put(SET, R0, 0, 0, 0);
     code.put(EXIT, 0, 0, 0, 0);
 
     code.label("close");
-    code.put(STORE_32, FOUND, 0, CLOSED, 1);
+    code.put(STORE_32, FOUND, 0, STATE, CLOSED);
     code.label("pass");
     code.put(SET, R0, 0, 0, i32::try_from(snap_length).unwrap_or(i32::MAX));
     code.put(EXIT, 0, 0, 0, 0);
@@ -234,6 +258,7 @@ const ALWAYS: u8 = 0x05;
 const IF_EQUAL: u8 = 0x15;
 const UNLESS_EQUAL: u8 = 0x55;
 const IF_BELOW_SIGNED: u8 = 0xc5;
+const IF_BELOW_SIGNED_32: u8 = 0xc6;
 const UNLESS_ABOVE_SIGNED_32: u8 = 0xd6;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;

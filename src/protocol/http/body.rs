@@ -92,6 +92,15 @@ impl Framing {
         }
     }
 
+    /// How many of the next bytes are the entity's, whatever they are.
+    pub(super) fn left(&self) -> u64 {
+        match self {
+            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => *left,
+            Self::Chunked(_) => 0,
+            Self::UntilClose => u64::MAX,
+        }
+    }
+
     /// Whether more than this many bytes are still to come.
     pub(super) fn exceeds(&self, length: u64) -> bool {
         !matches!(self, Self::Length(left) if *left <= length)

@@ -113,6 +113,18 @@ impl Connection {
         }
     }
 
+    /// How many of a side's next bytes are only counted: the rest of a response's body, and what is no longer HTTP.
+    pub(super) fn passes_over(&self, side: Side) -> u64 {
+        let answers = side != self.client;
+        match if answers { &self.response } else { &self.request } {
+            _ if answers && self.waiting.is_some() => 0,
+            Reader::Body(framing) if answers => framing.left(),
+            Reader::WebSocket(_) if answers => u64::MAX,
+            Reader::Opaque => u64::MAX,
+            _ => 0,
+        }
+    }
+
     /// Takes stream bytes.
     pub(super) fn data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
         *self.position.of_mut(data.side) = data.offset + data.bytes.len() as u64;
