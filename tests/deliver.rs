@@ -508,7 +508,7 @@ fn a_sensor_that_cannot_deliver_says_why_and_does_not_start() {
         let config = lab.file("outfall.toml", &text);
         let mut command = lab.command();
         command.args(["run", "--interface", "tap0", "--config"]).arg(config);
-        let (status, said) = lab::Sensor::start(command).ended();
+        let (status, _, said) = lab::Sensor::start(command).ended();
         assert_eq!(status, Some(2), "{said}");
         said.lines().last().unwrap().to_owned()
     };

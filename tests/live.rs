@@ -184,36 +184,70 @@ fn sigterm_writes_every_open_upload_as_partial() {
 
 #[test]
 fn an_interface_that_goes_down_or_away_is_taken_up_again() {
-    let Some(lab) = lab("away", 1) else { return };
+    away(1);
+}
+
+#[test]
+fn an_interface_that_several_threads_share_is_taken_up_again_as_often_as_there_are_sockets() {
+    away(3);
+}
+
+fn away(threads: usize) {
+    let Some(lab) = lab(&format!("away{threads}"), 1) else { return };
     let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
-    let mut sensor = lab.sensor(&[]);
+    let settings = format!("[capture]\nthreads = {threads}\nspare_sockets = 2\n");
+    let mut sensor = lab.sensor(&["--config".into(), lab.file("outfall.toml", &settings).into()]);
     lab.ip(&["link", "set", "tap0", "down"]);
     sensor.says("tap0 is down");
     // For a moment it may be up without a carrier.
     lab.ip(&["link", "set", "tap0", "up"]);
     sensor.says_at_last("tap0 is up");
     lab.send(Instant::now(), &on(0, frames.clone()));
-    lab.ip(&["link", "del", "tap0"]);
-    sensor.says("tap0 is gone");
-    lab.connect(0).unwrap();
-    sensor.says_at_last("tap0 is up");
-    // Another connection, lest its packets pass for late ones of the first.
-    let mut again = frames;
-    for (_, frame) in &mut again {
-        let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
-        frame[26 + usize::from(source > destination) * 4 + 3] ^= 0x40;
+    for turn in 1..=2_u8 {
+        lab.ip(&["link", "del", "tap0"]);
+        sensor.says("tap0 is gone");
+        lab.connect(0).unwrap();
+        sensor.says_at_last("tap0 is up");
+        // Other connections, lest their packets pass for late ones of the first, on all threads.
+        let of_host = |host: u8| {
+            frames.iter().cloned().map(move |(at, mut frame)| {
+                let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
+                frame[26 + usize::from(source > destination) * 4 + 3] ^= 0x40 * turn + host;
+                (at, frame)
+            })
+        };
+        let mut again: Vec<Timed> = (0..8).flat_map(of_host).collect();
+        again.sort_by_key(|(at, _)| *at);
+        lab.send(Instant::now(), &on(0, again));
     }
-    lab.send(Instant::now(), &on(0, again));
-    let (records, said) = sensor.ends();
+    let several = threads > 1;
+    let (records, said) = if several {
+        // There is no socket left.
+        lab.ip(&["link", "del", "tap0"]);
+        sensor.says("tap0 is gone");
+        lab.connect(0).unwrap();
+        let (status, records, said) = sensor.ended();
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("SUMMARY") && said.contains("capture.spare_sockets"), "{said}");
+        (records, said)
+    } else {
+        sensor.ends()
+    };
+    let count = |name: &str| (0..threads).map(|thread| counter(&said, thread, name)).sum::<u64>();
+    let terms = ["packets", "kernel_dropped", "before_start", "waiting"].map(count);
+    assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
+    let busy = (0..threads).filter(|thread| counter(&said, *thread, "packets") > 0).count();
+    assert_eq!(busy, threads, "{said}");
     let once = Story::named("http-multipart").replay(&["--json"]).exits(0).records();
-    assert_eq!(uploads(&records).len(), 2 * uploads(&once).len(), "{said}");
+    assert_eq!(uploads(&records).len(), 17 * uploads(&once).len(), "{said}");
     let mut health: Vec<&str> = records
         .iter()
         .filter(|record| at(record, "event.dataset") == "outfall.health")
         .map(|record| at(record, "outfall.health.state").as_str().unwrap())
         .collect();
     health.dedup();
-    assert_eq!(health, ["begun", "over", "begun", "over"], "{said}");
+    let all = ["begun", "over", "begun", "over", "begun", "over", "begun"];
+    assert_eq!(health, all[..all.len() - usize::from(!several)], "{said}");
 }
 
 #[test]
@@ -468,24 +502,6 @@ fn a_service_manager_is_told() {
     assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
     sensor.ends();
     assert!((0..20).any(|_| told().contains("STOPPING=1")));
-}
-
-#[test]
-fn threads_that_share_an_interface_end_the_sensor_when_it_is_another_one() {
-    let Some(lab) = lab("shared", 1) else { return };
-    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
-    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
-    // Down and up again is no trouble.
-    lab.ip(&["link", "set", "tap0", "down"]);
-    sensor.says("tap0 is down");
-    lab.ip(&["link", "set", "tap0", "up"]);
-    sensor.says("tap0 is up");
-    lab.ip(&["link", "del", "tap0"]);
-    sensor.says("tap0 is gone");
-    lab.connect(0).unwrap();
-    let (status, said) = sensor.ended();
-    assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("SUMMARY") && said.contains("start the sensor anew"), "{said}");
 }
 
 #[test]
@@ -811,7 +827,7 @@ fn downloads() -> Vec<Timed> {
 #[test]
 fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     let Some(lab) = lab("relief", 1) else { return };
-    let config = lab.file("outfall.toml", "[capture]\nkernel_relief = true\n");
+    let config = lab.file("outfall.toml", "[capture]\n");
     let mut command = lab.command();
     command.args(["check", "--interface", "tap0", "--config"]).arg(&config);
     let checked = run(command, &[]);

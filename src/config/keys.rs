@@ -433,6 +433,10 @@ settings! {
         block_timeout: Span = Span(20_000_000), Span(1_000_000)..=Span::seconds(1);
         /// Threads. The kernel spreads packets over them by the pair of hosts; what is in a tunnel goes to the first.
         threads: u64 = 1, 1..=64;
+        /// How many times an interface that several threads share may come back as another one (a driver was loaded anew):
+        /// each time takes a socket of each thread, which must be opened at the start. Reached: the sensor writes
+        /// everything and ends with status 2, to be started anew.
+        spare_sockets: u64 = 4, 0..=64;
         /// Whether each thread keeps to a processor of its own, the first thread to the first that the program may use.
         pin: bool = false, ();
         /// Whether an adapter's own clock gives the time of packets, where the adapter keeps it with the system's.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -263,14 +263,19 @@ impl Sensor {
         panic!("no record {what}; the log:\n{}", self.said.lock().unwrap());
     }
 
-    /// Waits for the sensor to end by itself: its status, and all that it said.
+    /// Waits for the sensor to end by itself: its status, all records, and all that it said.
     #[track_caller]
-    pub fn ended(mut self) -> (Option<i32>, String) {
+    pub fn ended(mut self) -> (Option<i32>, Vec<Value>, String) {
         let until = Instant::now() + LIMIT;
+        while let Ok(line) = self.records.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.seen.push(serde_json::from_str(&line).unwrap());
+        }
         while let Ok(line) = self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
             self.said.lock().unwrap().push_str(&format!("{line}\n"));
         }
-        (self.child.wait().unwrap().code(), self.said.lock().unwrap().clone())
+        let status = self.child.wait().unwrap().code();
+        let said = self.said.lock().unwrap().clone();
+        (status, std::mem::take(&mut self.seen), said)
     }
 
     /// Sends a signal.
@@ -285,19 +290,11 @@ impl Sensor {
 
     /// Ends the sensor by SIGTERM: all records, and all that was said.
     #[track_caller]
-    pub fn ends(mut self) -> (Vec<Value>, String) {
+    pub fn ends(self) -> (Vec<Value>, String) {
         self.signal(Signal::SIGTERM);
-        let until = Instant::now() + LIMIT;
-        while let Ok(line) = self.records.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            self.seen.push(serde_json::from_str(&line).unwrap());
-        }
-        while let Ok(line) = self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            self.said.lock().unwrap().push_str(&format!("{line}\n"));
-        }
-        let status: ExitStatus = self.child.wait().unwrap();
-        let said = self.said.lock().unwrap().clone();
-        assert!(status.success(), "{status}:\n{said}");
-        (std::mem::take(&mut self.seen), said)
+        let (status, records, said) = self.ended();
+        assert_eq!(status, Some(0), "{said}");
+        (records, said)
     }
 }
 

@@ -111,7 +111,6 @@ struct Passage {
     seen: Instant,
     index: u64,
     last: Timestamp,
-    start: Timestamp,
     counters: FeedCounters,
 }
 
@@ -123,18 +122,12 @@ struct Queue {
 }
 
 impl Feed {
-    pub(super) fn new(
-        rings: Vec<Ring>,
-        relief: Option<Relief>,
-        settings: &config::Capture,
-        start: Option<Timestamp>,
-    ) -> Self {
+    pub(super) fn new(rings: Vec<Ring>, relief: Option<Relief>, settings: &config::Capture) -> Self {
         let passage = Passage {
             clock: LiveClock::default(),
             seen: Instant::now(),
             index: 0,
             last: Timestamp(0),
-            start: start.unwrap_or_default(),
             counters: FeedCounters::default(),
         };
         let rings = rings.into_iter().map(|ring| (ring, Queue::default())).collect();
@@ -167,8 +160,8 @@ impl Feed {
     fn take_ready(&mut self, sink: &mut impl Sink) {
         match self.rings.as_mut_slice() {
             [(ring, _)] => {
-                let link = ring.link;
-                ring.take(AT_ONCE, &mut Through { passage: &mut self.passage, link, sink });
+                let (link, start) = (ring.link, ring.start);
+                ring.take(AT_ONCE, &mut Through { passage: &mut self.passage, link, start, sink });
             }
             several => merge(several, &mut self.passage, self.block_timeout, sink),
         }
@@ -276,15 +269,15 @@ fn merge(rings: &mut [(Ring, Queue)], passage: &mut Passage, block_timeout: Dura
         }
         queue.packets.pop_front();
         let bytes = queue.bytes.get(from..to).unwrap_or_default();
-        sink.take(passage.pass(ring.link, Raw { ts, wire_length, bytes }).into_iter());
+        sink.take(passage.pass(ring.link, ring.start, Raw { ts, wire_length, bytes }).into_iter());
     }
 }
 
 impl Passage {
     #[inline]
-    fn pass<'p>(&mut self, link: u16, raw: Raw<'p>) -> Option<Packet<'p>> {
+    fn pass<'p>(&mut self, link: u16, start: Timestamp, raw: Raw<'p>) -> Option<Packet<'p>> {
         let Raw { ts, wire_length, bytes } = raw;
-        if ts < self.start {
+        if ts < start {
             self.counters.before_start += 1;
             return None;
         }
@@ -303,14 +296,15 @@ impl Passage {
 struct Through<'f, S> {
     passage: &'f mut Passage,
     link: u16,
+    start: Timestamp,
     sink: &'f mut S,
 }
 
 impl<S: Sink> Take for Through<'_, S> {
     #[inline]
     fn take<'p>(&mut self, packets: impl Iterator<Item = Raw<'p>>) {
-        let Self { passage, link, sink } = self;
-        sink.take(packets.filter_map(|raw| passage.pass(*link, raw)));
+        let Self { passage, link, start, sink } = self;
+        sink.take(packets.filter_map(|raw| passage.pass(*link, *start, raw)));
     }
 }
 

@@ -15,6 +15,7 @@ mod bpf;
 mod driver;
 mod fanout;
 mod feed;
+mod group;
 mod interfaces;
 mod relief;
 mod relief_program;
@@ -22,6 +23,7 @@ mod ring;
 mod system;
 
 use std::io;
+use std::sync::Arc;
 
 pub use driver::DriverCounters;
 pub use feed::{AT_ONCE, Feed, FeedCounters, LiveClock, Sink};
@@ -49,7 +51,7 @@ pub enum Condition {
     Down,
     /// There is none of this name.
     Gone,
-    /// There is another one of this name, and it cannot be taken up.
+    /// There is another one of this name, and it cannot be taken up any more.
     Replaced,
 }
 
@@ -62,7 +64,7 @@ impl Condition {
             Self::Down => "is down",
             Self::Gone => "is gone",
             Self::Replaced => {
-                "is back as another interface, and several threads share it: the sensor must be started anew"
+                "is back as another interface, and no spare socket is left for it: the sensor must be started anew"
             }
         }
     }
@@ -116,20 +118,25 @@ pub fn open(interfaces: &[String], settings: &config::Capture) -> Result<Vec<Fee
     let threads = usize::try_from(settings.threads).unwrap_or(1).max(1);
     let mut rings: Vec<Vec<Ring>> = (0..threads).map(|_| Vec::new()).collect();
     for interface in interfaces {
-        let mut group = None;
-        for rings in &mut rings {
+        let (mut joined, mut group) = (None, None);
+        for (thread, rings) in rings.iter_mut().enumerate() {
             let mut ring = Ring::open(interface, settings)?;
             if threads > 1 {
-                group = Some(ring.join(group)?);
+                joined = Some(ring.join(joined)?);
+                if thread == 0 {
+                    group = ring.group(settings)?;
+                }
+                group.iter().for_each(|group| ring.share(thread, Arc::clone(group)));
             }
             rings.push(ring);
         }
     }
     // Until the last ring had joined its group, some packets went to several rings, or to the wrong one.
-    let start = (threads > 1).then(ring::system_time);
-    let feed = |rings: Vec<Ring>| {
+    let start = if threads > 1 { ring::system_time() } else { Timestamp(0) };
+    let feed = |mut rings: Vec<Ring>| {
+        rings.iter_mut().for_each(|ring| ring.start = start);
         let relief = if settings.kernel_relief { Some(relieve(&rings, settings)?) } else { None };
-        Ok(Feed::new(rings, relief, settings, start))
+        Ok(Feed::new(rings, relief, settings))
     };
     rings.into_iter().map(feed).collect()
 }

@@ -4,13 +4,15 @@
 //! read block by block (`blocks.rs`); all others, and adapters that stamp packets themselves, are read through libpcap.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libc::{IFF_RUNNING, IFF_UP, c_int, sock_filter};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt::SocketError};
+use nix::sys::socket::{getsockopt, sockopt::SocketError};
 use pcap::{Active, BpfProgram, Capture, Inactive, Precision, TimestampType};
 
 use super::blocks::Blocks;
+use super::group::{Group, Recipe, Successor};
 use super::relief::Relief;
 use super::system::{self, RingStatistics};
 use super::{Condition, LiveError};
@@ -41,8 +43,16 @@ pub(super) struct Ring {
     /// The interface's number, as the socket is bound to it.
     index: c_int,
     promiscuous: bool,
+    /// Of a ring of our own.
+    recipe: Option<Recipe>,
+    /// What came earlier is passed over.
+    pub(super) start: Timestamp,
     /// In a group of rings of this interface; such a socket cannot be bound anew.
     grouped: bool,
+    /// The thread's place in that, where its ring may get a successor.
+    share: Option<(usize, Arc<Mutex<Group>>)>,
+    /// What takes this ring's place, once what is left in it was read.
+    successor: Option<Successor>,
     condition: Condition,
 }
 
@@ -82,19 +92,31 @@ impl Ring {
             && !(settings.adapter_time && system::stamps(library.as_fd(), name).unwrap_or(false));
         drop(library);
         // What the kernel refuses us, for want of memory for one, libpcap may still get in smaller pieces.
-        let blocks = if plain { Self::blocks(index, program.as_ref(), settings).ok() } else { None };
-        let source = match blocks {
-            Some(blocks) => Source::Blocks(blocks),
+        let recipe = if plain { Self::recipe(program.as_ref(), settings) } else { None };
+        let blocks = recipe.and_then(|recipe| Some((recipe.ring(recipe.socket().ok()?, index).ok()?, recipe)));
+        let (source, recipe) = match blocks {
+            Some((blocks, recipe)) => (Source::Blocks(blocks), Some(recipe)),
             None => {
                 let mut capture = prepared()?.open().map_err(refused("cannot be opened"))?;
                 if !settings.filter.is_empty() {
                     capture.filter(&settings.filter, true).map_err(refused("refuses `capture.filter`"))?;
                 }
-                Source::Library(capture.setnonblock().map_err(refused("cannot be read without waiting"))?)
+                (Source::Library(capture.setnonblock().map_err(refused("cannot be read without waiting"))?), None)
             }
         };
-        let (name, promiscuous) = (name.to_owned(), settings.promiscuous);
-        Ok(Self { source, name, link, index, promiscuous, grouped: false, condition })
+        Ok(Self {
+            source,
+            name: name.to_owned(),
+            link,
+            index,
+            promiscuous: settings.promiscuous,
+            recipe,
+            start: Timestamp(0),
+            grouped: false,
+            share: None,
+            successor: None,
+            condition,
+        })
     }
 
     fn prepare(name: &str, settings: &config::Capture) -> Result<Capture<Inactive>, pcap::Error> {
@@ -110,28 +132,21 @@ impl Ring {
         Ok(if settings.adapter_time { capture.tstamp_type(TimestampType::Adapter) } else { capture })
     }
 
-    fn blocks(index: c_int, program: Option<&BpfProgram>, settings: &config::Capture) -> std::io::Result<Blocks> {
-        // Of no protocol, so that nothing comes before it is bound.
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-        let mut filter = match program {
-            Some(program) => instructions(program).ok_or(std::io::ErrorKind::InvalidData)?,
+    fn recipe(program: Option<&BpfProgram>, settings: &config::Capture) -> Option<Recipe> {
+        let filter = match program {
+            Some(program) => instructions(program)?,
             None => vec![instruction(libc::BPF_RET | libc::BPF_K, 0, 0, settings.snap_length.0 as u32)],
         };
-        system::attach_filter(socket.as_fd(), &mut filter)?;
-        let bytes = usize::try_from(settings.ring.0).unwrap_or(usize::MAX);
-        let blocks = Blocks::new(socket, bytes, settings.block_timeout.0.div_ceil(1_000_000) as u32)?;
-        if settings.promiscuous {
-            system::promiscuous(blocks.socket(), index)?;
-        }
-        system::bind(blocks.socket(), index)?;
-        Ok(blocks)
+        Some(Recipe::new(filter, settings))
     }
 
     /// Lets the kernel drop what this relieves the thread of.
     pub(super) fn relieve(&self, relief: &Relief) -> Result<(), LiveError> {
-        let attached = match self.source {
-            Source::Blocks(_) => system::attach_program(self.socket(), relief.program()),
-            Source::Library(_) => Err(std::io::Error::other("only of Ethernet interfaces that are up")),
+        let attached = match (&self.source, &self.share) {
+            (Source::Blocks(_), None) => system::attach_program(self.socket(), relief.program()),
+            (Source::Blocks(_), Some((thread, group))) => system::attach_program(self.socket(), relief.program())
+                .and_then(|()| lock(group).relieve(*thread, relief.program())),
+            (Source::Library(_), _) => Err(std::io::Error::other("only of Ethernet interfaces that are up")),
         };
         attached.map_err(|source| LiveError::Relief { interface: self.name.clone(), source })
     }
@@ -192,6 +207,20 @@ impl Ring {
         system::statistics(self.socket()).unwrap_or_default()
     }
 
+    /// What the rings of its interface have in common, for this one, which is the first of them; none for rings that are not of
+    /// our own.
+    pub(super) fn group(&self, settings: &config::Capture) -> Result<Option<Arc<Mutex<Group>>>, LiveError> {
+        let threads = usize::try_from(settings.threads).unwrap_or(1);
+        let group = self.recipe.as_ref().map(|recipe| Group::new(recipe, threads, settings.spare_sockets)).transpose();
+        let group = group.map_err(|source| LiveError::Fanout { interface: self.name.clone(), source })?;
+        Ok(group.map(|group| Arc::new(Mutex::new(group))))
+    }
+
+    /// From now on, this thread's ring gets a successor where its interface comes back as another one.
+    pub(super) fn share(&mut self, thread: usize, group: Arc<Mutex<Group>>) {
+        self.share = Some((thread, group));
+    }
+
     /// Looks at the interface; gives its condition where that has changed, and takes it up again if it came back.
     pub(super) fn look(&mut self) -> Option<Condition> {
         if self.name == super::ANY {
@@ -202,28 +231,60 @@ impl Ring {
             && index != self.index
         {
             // Another interface of the same name: the socket's own is gone for good.
-            match self.take_up(index) {
-                Ok(()) => self.index = index,
-                Err(_) => now = Condition::Replaced,
-            }
+            now = self.take_up(index, now);
         }
         let changed = now != self.condition;
         self.condition = now;
         changed.then_some(now)
     }
 
-    fn take_up(&self, index: c_int) -> std::io::Result<()> {
-        if self.grouped {
-            return Err(std::io::ErrorKind::Unsupported.into());
+    /// Takes up another interface, which is in this condition; what comes of it.
+    fn take_up(&mut self, index: c_int, now: Condition) -> Condition {
+        if !self.grouped {
+            return match self.bind(index) {
+                Ok(()) => now,
+                Err(_) => Condition::Replaced,
+            };
         }
+        let Some((thread, group)) = &self.share else { return Condition::Replaced };
+        match self.successor.take().filter(|successor| successor.index == index) {
+            Some(Successor { index, blocks, start }) => {
+                (self.source, self.index, self.start) = (Source::Blocks(blocks), index, start);
+                now
+            }
+            // None joins a group before its interface is up.
+            None if now == Condition::Down => now,
+            None => {
+                let mut group = lock(group);
+                match group.ring(*thread, index) {
+                    // Until the next look there is time to read what the old one got last; this one is filled meanwhile.
+                    Ok(successor) => self.successor = Some(successor),
+                    Err(_) if group.may_go_on() => {}
+                    Err(_) => return Condition::Replaced,
+                }
+                Condition::Gone
+            }
+        }
+    }
+
+    fn bind(&mut self, index: c_int) -> std::io::Result<()> {
         let socket = self.socket();
         system::bind(socket, index)?;
-        if self.promiscuous { system::promiscuous(socket, index) } else { Ok(()) }
+        if self.promiscuous {
+            system::promiscuous(socket, index)?;
+        }
+        self.index = index;
+        Ok(())
     }
 
     pub(super) fn condition(&self) -> Condition {
         self.condition
     }
+}
+
+fn lock(group: &Mutex<Group>) -> std::sync::MutexGuard<'_, Group> {
+    // A thread that died while it made rings made none.
+    group.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn condition(socket: BorrowedFd<'_>, name: &str) -> (Option<c_int>, Condition) {

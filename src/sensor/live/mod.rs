@@ -46,7 +46,7 @@ pub enum LiveSensorError {
     #[error("capture thread {0} ended early")]
     Ended(usize),
     /// An interface is another one now, which a locked process cannot open.
-    #[error("{0} disappeared and came back, and cannot be taken up by several threads; start the sensor anew")]
+    #[error("{0} disappeared and came back more often than `capture.spare_sockets` allows; start the sensor anew")]
     Replaced(String),
 }
 
