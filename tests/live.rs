@@ -31,11 +31,15 @@ fn uploads(records: &[Value]) -> Vec<&Value> {
 }
 
 /// Sends a story as it was recorded while a sensor runs; gives what that reported and what it said.
-fn live(lab: &Lab, story: &Story, settings: &str, spread: impl Fn(usize, &Timed) -> usize) -> (Vec<Value>, String) {
+fn live(
+    lab: &Lab,
+    story: &Story,
+    settings: &str,
+    wire: impl Fn(usize, Timed) -> (usize, Timed),
+) -> (Vec<Value>, String) {
     let settings = format!("{settings}\n[store]\npath = \"\"\n");
     let Prepared { frames, start, args, .. } = lab.prepare(story, &settings);
-    let frames: Vec<(usize, Timed)> =
-        frames.into_iter().enumerate().map(|(n, timed)| (spread(n, &timed), timed)).collect();
+    let frames: Vec<(usize, Timed)> = frames.into_iter().enumerate().map(|(n, timed)| wire(n, timed)).collect();
     let pairs = frames.iter().map(|(pair, _)| pair + 1).max().unwrap();
     let interfaces: Vec<String> = (0..pairs).map(|pair| format!("tap{pair}")).collect();
     let sensor = lab.sensor_on(&interfaces.iter().map(String::as_str).collect::<Vec<_>>(), &args);
@@ -44,7 +48,12 @@ fn live(lab: &Lab, story: &Story, settings: &str, spread: impl Fn(usize, &Timed)
 }
 
 fn sorted(records: Vec<Value>) -> Vec<String> {
-    let mut lines: Vec<String> = records.into_iter().map(|record| lab::timeless(record).to_string()).collect();
+    let line = |record: Value| {
+        let mut record = lab::timeless(record);
+        record.sort_all_objects();
+        record.to_string()
+    };
+    let mut lines: Vec<String> = records.into_iter().map(line).collect();
     lines.sort();
     lines
 }
@@ -71,7 +80,7 @@ fn check_stories(
     stories: Vec<Story>,
     pairs: usize,
     settings: &str,
-    spread: impl Fn(usize, &Timed) -> usize + Sync,
+    wire: impl Fn(usize, Timed) -> (usize, Timed) + Sync,
 ) {
     if lab(test, 1).is_none() {
         return;
@@ -79,14 +88,14 @@ fn check_stories(
     let numbered: Vec<(usize, Story)> = stories.into_iter().enumerate().collect();
     check_all(&numbered, |(n, story)| {
         let lab = Lab::new(&format!("{test}{n}"), pairs)?;
-        let (records, said) = live(&lab, story, settings, &spread);
+        let (records, said) = live(&lab, story, settings, &wire);
         same(story, records, &said)
     });
 }
 
 #[test]
 fn live_gives_what_a_replay_gives() {
-    check_stories("same", Story::all(), 1, "", |_, _| 0);
+    check_stories("same", Story::all(), 1, "", |_, timed| (0, timed));
 }
 
 fn stories(names: &[&str]) -> Vec<Story> {
@@ -96,15 +105,15 @@ fn stories(names: &[&str]) -> Vec<Story> {
 #[test]
 fn several_threads_keep_ftp_together() {
     let names = ["active-ftp-v6", "ftp-staged-archive", "ftp-fxp", "ftp-pasv-nat", "http-multipart"];
-    check_stories("threads", stories(&names), 1, "[capture]\nthreads = 3\npin = true", |_, _| 0);
+    check_stories("threads", stories(&names), 1, "[capture]\nthreads = 3\npin = true", |_, timed| (0, timed));
 }
 
 #[test]
 fn two_interfaces_that_carry_a_direction_each_are_one_network() {
     let names = ["ftp-staged-archive", "ftp-resume", "webdav-put", "ftp-port-2121"];
-    let direction = |_: usize, (_, frame): &Timed| {
+    let direction = |_: usize, (at, frame): Timed| {
         let (source, destination) = ([&frame[26..30], &frame[34..36]], [&frame[30..34], &frame[36..38]]);
-        usize::from(source.concat() > destination.concat())
+        (usize::from(source.concat() > destination.concat()), (at, frame))
     };
     for threads in [1, 2] {
         let settings = format!("[capture]\nthreads = {threads}");
@@ -523,6 +532,33 @@ fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
     let [first, second] = [0, 1].map(|thread| counter(&said, thread, "packets"));
     assert_eq!(first + second, 512, "{said}");
     assert!((64..=192).contains(&second), "{said}");
+}
+
+/// The frame in a tunnel (VXLAN, RFC 7348) between ends that depend on whose connection it is, as where several carry the load.
+fn in_tunnel(frame: &[u8]) -> Vec<u8> {
+    let ports = u16::from_be_bytes([frame[34], frame[35]]) ^ u16::from_be_bytes([frame[36], frame[37]]);
+    let length = |more: usize| ((more + 8 + frame.len()) as u16).to_be_bytes();
+    let mut outer = [&[2; 12][..], &[8, 0, 0x45, 0], &length(28), &[0, 0, 0x40, 0, 64, 17, 0, 0]].concat();
+    outer.extend([198, 51, 100, ports as u8, 198, 51, 100, 254]);
+    outer.extend([&[0xc0, 0, 0x12, 0xb5], &length(8)[..], &[0, 0]].concat());
+    outer.extend([&[8, 0, 0, 0, 0, 0, 7, 0], frame].concat());
+    outer
+}
+
+#[test]
+fn ftp_in_tunnels_stays_together_on_several_threads() {
+    for name in ["ftp-staged-archive", "ftp-pasv-nat", "ftp-fxp"] {
+        let Some(lab) = lab(&format!("tunnel-{name}"), 1) else { return };
+        let story = Story::named(name);
+        let wire = |_: usize, (at, frame): Timed| (0, (at, in_tunnel(&frame)));
+        let (mut records, said) = live(&lab, &story, "[capture]\nthreads = 3\n", wire);
+        for record in &mut records {
+            let tunnel = record["outfall"].as_object_mut().and_then(|outfall| outfall.remove("tunnel"));
+            assert_eq!(tunnel, Some(serde_json::json!(["vxlan"])), "{record}");
+        }
+        same(&story, records, &said).unwrap();
+        assert_eq!([1, 2].map(|thread| counter(&said, thread, "packets")), [0, 0], "{said}");
+    }
 }
 
 #[test]
