@@ -7,6 +7,7 @@
 mod judgement;
 #[cfg(target_os = "linux")]
 pub mod live;
+mod merge;
 mod names;
 mod stories;
 mod replay;

@@ -418,19 +418,26 @@ impl Connection {
                         *self.begun.of_mut(data.side) = data.ts;
                     }
                     let before = collected.len();
-                    collected.extend_from_slice(bytes);
-                    let Some(end) = end_of_head(collected, before) else {
-                        if collected.len() as u64 > context.limits.max_head.0 {
-                            context.counters.http_heads_too_long += 1;
-                            self.response = Reader::Lost;
-                        }
-                        return;
+                    // The whole head in one segment needs no copy.
+                    let end = if before == 0 { end_of_head(bytes, 0) } else { None };
+                    let head = if let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end)) {
+                        bytes = rest;
+                        head::response(head)
+                    } else {
+                        collected.extend_from_slice(bytes);
+                        let Some(end) = end_of_head(collected, before) else {
+                            if collected.len() as u64 > context.limits.max_head.0 {
+                                context.counters.http_heads_too_long += 1;
+                                self.response = Reader::Lost;
+                            }
+                            return;
+                        };
+                        bytes = bytes.get(end.saturating_sub(before)..).unwrap_or_default();
+                        head::response(collected.get(..end).unwrap_or_default())
                     };
-                    let used = end.saturating_sub(before);
-                    bytes = bytes.get(used..).unwrap_or_default();
                     let behind = data.offset + (data.bytes.len() - bytes.len()) as u64;
                     let begun = *self.begun.of(data.side);
-                    match head::response(collected.get(..end).unwrap_or_default()) {
+                    match head {
                         Some(head) if self.must_wait() => {
                             self.response = Reader::FRESH;
                             self.waiting = Some(Box::new(Waiting::new(head, behind, begun)));

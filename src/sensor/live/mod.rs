@@ -153,7 +153,7 @@ impl Live {
         // A locked process refuses threads that come late their names and processors.
         gate.wait();
         let beats = crew.iter().map(|_| (0, Instant::now())).collect();
-        let order = Order::new(usize::try_from(settings.waiting).unwrap_or(usize::MAX));
+        let order = Order::new(crew.len(), usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
         let last = (Loss::default(), 0);
         Ok(Self { crew, keepers, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })

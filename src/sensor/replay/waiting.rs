@@ -1,18 +1,17 @@
 //! Facts that wait for what may still come before them.
 
-use std::collections::VecDeque;
-
 use crossbeam_channel::Receiver;
 
 use crate::flow::Moment;
 use crate::protocol::Fact;
+use crate::sensor::merge::Merge;
 use crate::sensor::worker::Placed;
 
 /// What a worker finished.
 pub(super) struct Results {
     /// Its number.
     pub(super) worker: usize,
-    /// In order.
+    /// In order, which leaves less to the one thread that merges.
     pub(super) placed: Vec<Placed>,
     /// The moment before which it finishes nothing more.
     pub(super) until: Moment,
@@ -47,21 +46,15 @@ impl Waiting {
     }
 }
 
-/// Facts of several workers, each one's in order.
+/// Facts of several workers, and how far each has come.
 pub(super) struct Merging {
-    queues: Vec<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
-    facts: VecDeque<Placed>,
-    /// How far the worker has come.
-    come: Moment,
+    facts: Merge,
+    come: Vec<Moment>,
 }
 
 impl Merging {
     pub(super) fn new(workers: usize) -> Self {
-        Self { queues: std::iter::repeat_with(Queue::default).take(workers).collect() }
+        Self { facts: Merge::new(workers), come: vec![Moment::default(); workers] }
     }
 
     /// Hands on, in order, what the workers finish, as far as every one of them has come, until none finishes any more; then
@@ -70,39 +63,16 @@ impl Merging {
     /// It takes what comes from any of them, so that none waits for another to be heard.
     pub(super) fn run(mut self, from: &Receiver<Results>, fact: &mut impl FnMut(Fact), mut each: impl FnMut()) {
         for Results { worker, placed, until } in from {
-            if let Some(queue) = self.queues.get_mut(worker) {
-                queue.put(placed);
-                queue.come = until;
+            self.facts.put(worker, placed);
+            self.come.get_mut(worker).into_iter().for_each(|come| *come = until);
+            let come = self.come.iter().min().copied().unwrap_or_default();
+            while let Some(placed) = self.facts.next_if(|placed| placed.moment < come) {
+                fact(placed.fact);
             }
-            let come = self.queues.iter().map(|queue| queue.come).min().unwrap_or_default();
-            self.release(|placed| placed.moment < come, fact);
             each();
         }
-        self.release(|_| true, fact);
-    }
-
-    fn release(&mut self, may: impl Fn(&Placed) -> bool, fact: &mut impl FnMut(Fact)) {
-        loop {
-            let heads = self.queues.iter_mut().filter(|queue| !queue.facts.is_empty());
-            let Some(first) = heads.min_by_key(|queue| queue.facts.front().map(Placed::key)) else { return };
-            if !first.facts.front().is_some_and(&may) {
-                return;
-            }
-            first.facts.pop_front().into_iter().for_each(|placed| fact(placed.fact));
-        }
-    }
-}
-
-impl Queue {
-    /// Adds facts that are in order. They seldom come before others that wait already.
-    fn put(&mut self, placed: Vec<Placed>) {
-        let in_order = match (self.facts.back(), placed.first()) {
-            (Some(last), Some(first)) => last.key() <= first.key(),
-            _ => true,
-        };
-        self.facts.extend(placed);
-        if !in_order {
-            self.facts.make_contiguous().sort_by_key(Placed::key);
+        while let Some(placed) = self.facts.next_if(|_| true) {
+            fact(placed.fact);
         }
     }
 }
