@@ -165,9 +165,11 @@ impl<'b> Iterator for Packets<'b> {
             next => next,
         };
         let (packet, rest) = rest.split_at_mut_checked(length)?;
-        if let Some(next) = rest.first_chunk::<{ 64 * LINES }>() {
-            // Another processor wrote it, and where the packet behind it begins is known only once it is here.
-            near::fetch::<LINES, _>(next);
+        // Another processor wrote them, and where one begins is known only once the one before it is here: the next was asked
+        // for one packet earlier.
+        if let Some(after_next) = rest.get(word(rest, NEXT) as usize..).and_then(<[u8]>::first_chunk::<{ 64 * LINES }>)
+        {
+            near::fetch::<LINES, _>(after_next);
         }
         self.rest = rest;
         Some(raw(packet))
