@@ -4,6 +4,7 @@
 //! program on the host knows its destination by.
 
 use domain::base::iana::{Class, Rcode, Rtype};
+use domain::base::name::ToLabelIter as _;
 use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa};
 
@@ -41,7 +42,7 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
         return true;
     }
     let Some(question) = message.first_question() else { return false };
-    let Some(name) = text(*question.qname()) else { return true };
+    let Some(mut text) = text(*question.qname()) else { return true };
     let Ok(section) = message.answer() else { return false };
     let records = section.flatten().filter(|record| record.class() == Class::IN);
     let told_of = records.filter_map(|record| {
@@ -52,8 +53,11 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
         };
         Some((address, Span::seconds(u64::from(record.ttl().as_secs()))))
     });
-    for (address, ttl) in told_of.take(MOST) {
-        sink(Name { host, address, name: name.clone(), told, ttl });
+    let mut told_of = told_of.take(MOST).peekable();
+    while let Some((address, ttl)) = told_of.next() {
+        // Most answers have one address.
+        let name = if told_of.peek().is_some() { text.clone() } else { std::mem::take(&mut text) };
+        sink(Name { host, address, name, told, ttl });
     }
     true
 }
@@ -61,7 +65,8 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
 /// A name as text, lower case, without a final dot; none for the root and for one that is too long.
 fn text(name: ParsedName<&[u8]>) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let mut text = String::with_capacity(LONGEST);
+    // Less the lengths at both ends.
+    let mut text = String::with_capacity(usize::from(name.compose_len()).saturating_sub(2));
     for label in name.iter().filter(|label| !label.is_root()) {
         let Some(label) = std::str::from_utf8(label.as_slice()).ok().filter(|label| label.bytes().all(plain)) else {
             // As in a zone file (RFC 1035 section 5.1): a dot within a label is not one between two.
