@@ -433,9 +433,9 @@ settings! {
         block_timeout: Span = Span(20_000_000), Span(1_000_000)..=Span::seconds(1);
         /// Threads. The kernel spreads packets over them by the pair of hosts; what is in a tunnel goes to the first.
         threads: u64 = 1, 1..=64;
-        /// How many times an interface that several threads share may come back as another one (a driver was loaded anew):
-        /// each time takes a socket of each thread, which must be opened at the start. Reached: the sensor writes
-        /// everything and ends with status 2, to be started anew.
+        /// How many times an Ethernet interface that several threads share may come back as another one (a driver was loaded
+        /// anew): each attempt to take it up takes a socket of each thread, which must be opened at the start. Reached: the
+        /// sensor writes everything and ends with status 2, to be started anew.
         spare_sockets: u64 = 4, 0..=64;
         /// Whether each thread keeps to a processor of its own, the first thread to the first that the program may use.
         pin: bool = false, ();
@@ -460,8 +460,8 @@ settings! {
         /// How long a connection may be silent while idle ones are given up.
         shed_idle_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
         /// Whether the kernel drops packets that are not needed, and only counts them: of encrypted connections, once they
-        /// are recognised, and of long downloads, up to their end. It takes the rights of root or CAP_BPF at the start, and
-        /// no `filter`.
+        /// are recognised, and of long downloads, up to their end (in HTTP/1 that of the body, or of a chunk). It takes
+        /// the rights of root or CAP_BPF at the start, and no `filter`.
         kernel_relief: bool = false, ();
         /// Bytes that a connection has carried before its packets are dropped in the kernel, and that a download has still to
         /// bring: to ask the kernel for it costs as much as reading some tens of packets.

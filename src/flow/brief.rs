@@ -128,12 +128,6 @@ impl Brief {
         self.place >> MARKS
     }
 
-    /// Counts so many more packets from this side; false if they do not fit, and nothing has happened.
-    pub(super) fn count(&mut self, packets: u64) -> bool {
-        let sum = u32::try_from(packets).ok().and_then(|packets| self.packets.checked_add(packets));
-        sum.inspect(|sum| self.packets = *sum).is_some()
-    }
-
     /// The sequence number behind so many more bytes.
     pub(super) fn seq_behind(&self, more: u64) -> u32 {
         self.base.wrapping_add(self.next().wrapping_add(more) as u32)

@@ -229,16 +229,25 @@ impl<A: Application> Tracker<A> {
         self.found(key, segment).is_some_and(|hot| hot.deaf)
     }
 
-    /// Counts so many more packets like this segment, without payload.
-    pub fn count(&mut self, key: &Key, segment: &Segment<'_>, packets: u64) {
-        let Some(handle) = self.find(key, segment) else { return };
-        let hot = self.entries.hot_mut(handle).filter(|hot| !hot.full);
-        if hot.is_some_and(|hot| hot.halves.of_mut(key.side).count(packets)) {
-            return;
+    /// The sequence number that is next in the stream of the segment's sender, and how many bytes are missing there before what
+    /// waits; none where nothing has placed the stream yet.
+    pub fn stands(&self, key: &Key, segment: &Segment<'_>) -> Option<(u32, u64)> {
+        let handle = self.find(key, segment)?;
+        let hot = self.entries.hot(handle)?;
+        if !hot.full {
+            let half = hot.halves.of(key.side);
+            return half.placed().then(|| (half.seq_behind(0), u64::MAX));
         }
+        self.entries.cold(handle)?.halves.as_ref()?.of(key.side).stands()
+    }
+
+    /// Sets right how many packets like this segment there were, where so many were `counted`.
+    pub fn recount(&mut self, key: &Key, segment: &Segment<'_>, packets: u64, counted: u64) {
+        let Some(handle) = self.find(key, segment) else { return };
         self.entries.unfold(handle);
         if let Some(entry) = self.entries.entry(handle) {
-            entry.halves.of_mut(key.side).packets += packets;
+            let half = entry.halves.of_mut(key.side);
+            half.packets = half.packets.saturating_add(packets).saturating_sub(counted);
         }
         self.entries.fold(handle);
     }

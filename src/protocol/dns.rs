@@ -42,7 +42,7 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
         return true;
     }
     let Some(question) = message.first_question() else { return false };
-    let Some(mut text) = text(*question.qname()) else { return true };
+    let Some(mut asked) = text(*question.qname()) else { return true };
     let Ok(section) = message.answer() else { return false };
     let records = section.flatten().filter(|record| record.class() == Class::IN);
     let told_of = records.filter_map(|record| {
@@ -56,7 +56,7 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
     let mut told_of = told_of.take(MOST).peekable();
     while let Some((address, ttl)) = told_of.next() {
         // Most answers have one address.
-        let name = if told_of.peek().is_some() { text.clone() } else { std::mem::take(&mut text) };
+        let name = if told_of.peek().is_some() { asked.clone() } else { std::mem::take(&mut asked) };
         sink(Name { host, address, name, told, ttl });
     }
     true

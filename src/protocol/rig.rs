@@ -35,11 +35,24 @@ pub(super) fn link() -> Link {
     }
 }
 
-/// Gives the pieces to the parsers, in the order that is asked for; true is the client.
+/// Gives the pieces to the parsers, in the order that is asked for; true is the client. What they say that they pass over
+/// may as well be anything else.
 pub(super) fn play(
     client: &[Piece],
     server: &[Piece],
     order: impl Iterator<Item = bool>,
+) -> (Vec<Upload>, Flow, ProtocolCounters) {
+    let order: Vec<bool> = order.take(client.len() + server.len()).collect();
+    let [as_it_was, blank] = [false, true].map(|blank| play_once(client, server, order.iter().copied(), blank));
+    assert_eq!(format!("{as_it_was:?}"), format!("{blank:?}"));
+    as_it_was
+}
+
+fn play_once(
+    client: &[Piece],
+    server: &[Piece],
+    order: impl Iterator<Item = bool>,
+    blank: bool,
 ) -> (Vec<Upload>, Flow, ProtocolCounters) {
     let (limits, files) = (config::Protocol::default(), config::Files::default());
     let mut parsers = Parsers::new(&limits, &files, 1);
@@ -55,8 +68,8 @@ pub(super) fn play(
         let (offset, ts) = (*offsets.of(side), Timestamp(1));
         match piece {
             Some(Piece::Bytes(bytes)) => {
-                // What is passed over may as well be anything else.
-                let unread = parsers.passes_over(&state, side).min(bytes.len() as u64) as usize;
+                let unread = if blank { parsers.passes_over(&state, side) } else { 0 };
+                let unread = unread.min(bytes.len() as u64) as usize;
                 let bytes = &[&vec![0; unread], &bytes[unread..]].concat();
                 parsers.data(&mut state, &mut link, Data { side, offset, ts, bytes }, now);
                 *offsets.of_mut(side) += bytes.len() as u64;

@@ -170,7 +170,7 @@ pub(super) struct Worker {
     /// Its number, which is 0 of one that follows everything.
     number: usize,
     /// Connections of which nothing more is needed, where somebody wants to know.
-    deaf: Option<relief::Deaf>,
+    spared: Option<relief::Spared>,
 }
 
 impl Worker {
@@ -178,7 +178,7 @@ impl Worker {
     pub(super) fn new(config: &Config, number: usize, workers: usize, seed: u64) -> Self {
         let own = |lane| (lane % workers == number).then(|| lane_in(config, LANES, seed));
         let lanes = Box::new(std::array::from_fn(own));
-        Self { decoder: Decoder::with_limits(&config.packet), lanes, number, deaf: None }
+        Self { decoder: Decoder::with_limits(&config.packet), lanes, number, spared: None }
     }
 
     /// One of `threads` workers that are each given other packets, and so follow all lanes, with their share of the
@@ -188,7 +188,7 @@ impl Worker {
         let lanes = Box::new(std::array::from_fn(|_| Some(lane_in(config, LANES * threads, seed))));
         let fragment_memory = ByteSize(config.packet.fragment_memory.0 / threads as u64);
         let packet = config::Packet { fragment_memory, ..config.packet.clone() };
-        Self { decoder: Decoder::with_limits(&packet), lanes, number: 0, deaf: None }
+        Self { decoder: Decoder::with_limits(&packet), lanes, number: 0, spared: None }
     }
 
     /// Follows a batch, of which others follow what is spread to them; what it finished goes to `out`.
@@ -281,8 +281,8 @@ impl Worker {
             let Some(Some(tracker)) = self.lanes.get_mut(lane) else { continue };
             tracker.advance(segment.clock);
             tracker.push_keyed(segment, key);
-            if let Some(deaf) = &mut self.deaf {
-                relief::note(deaf, tracker, segment, key);
+            if let Some(spared) = &mut self.spared {
+                relief::note(spared, tracker, segment, key);
             }
             if tracker.app().has_facts() {
                 collect(tracker, lane, out);

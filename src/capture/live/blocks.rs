@@ -49,8 +49,7 @@ const FRAME: usize = 24;
 const TAG_CONTROL: usize = 32;
 const TAG_PROTOCOL: usize = 36;
 
-/// How many cache lines of a packet are asked for while the one before is looked at: the kernel's header, and those of
-/// Ethernet, IP and TCP.
+/// How many cache lines of a packet are asked for ahead: the kernel's header, and those of Ethernet, IP and TCP.
 const LINES: usize = 3;
 
 /// A packet socket with its ring.
@@ -89,15 +88,28 @@ impl Blocks {
         self.socket.as_fd()
     }
 
+    /// Where the status of the next block is.
+    fn status(&self) -> *mut u32 {
+        // Smaller than the mapping, as `next` is smaller than the number of blocks.
+        self.start.as_ptr().wrapping_add(self.next * self.block + BLOCK_STATUS).cast()
+    }
+
+    /// Whether the kernel has handed no block over.
+    pub(super) fn is_empty(&self) -> bool {
+        // SAFETY: the status lies in the mapping, which lives as long as this value; it is a word of 32 bits, at a place that is
+        // a multiple of four, and is accessed by both sides as a whole.
+        let status = unsafe { AtomicU32::from_ptr(self.status()) };
+        status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0
+    }
+
     /// The next block, if the kernel has handed it over.
     pub(super) fn block(&mut self) -> Option<Block<'_>> {
-        let at = self.next * self.block;
-        // SAFETY: `next` is smaller than the number of blocks, so the block lies in the mapping; the status is a word of
-        // 32 bits, at a place that is a multiple of four, and is accessed by both sides as a whole.
-        let status = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at + BLOCK_STATUS).cast()) };
-        if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+        if self.is_empty() {
             return None;
         }
+        let at = self.next * self.block;
+        // SAFETY: as above; the block borrows this value.
+        let status = unsafe { AtomicU32::from_ptr(self.status()) };
         self.next = (self.next + 1) % (self.length.get() / self.block);
         // SAFETY: the status said that the block is this process's until it is given back, which `Block` does when it is
         // dropped; it borrows this value, so there is one at a time. What is before the packets (with the status in it) and the

@@ -238,7 +238,9 @@ impl Feed {
 
     /// Looks at the interfaces; gives those whose condition has changed.
     pub fn look(&mut self) -> Vec<(String, Condition)> {
-        let changed = |(ring, _): &mut (Ring, Queue)| ring.look().map(|condition| (ring.name.clone(), condition));
+        let changed = |(ring, queue): &mut (Ring, Queue)| {
+            ring.look(queue.packets.is_empty()).map(|condition| (ring.name.clone(), condition))
+        };
         self.rings.iter_mut().filter_map(changed).collect()
     }
 

@@ -95,9 +95,10 @@ impl Group {
         spare.try_for_each(|socket| system::attach_program(socket.as_fd(), program))
     }
 
-    /// Whether there are sockets left for one more interface.
-    pub(super) fn may_go_on(&self) -> bool {
-        self.spare.iter().all(|sockets| !sockets.is_empty())
+    /// Whether there is a ring for the thread, or may be one.
+    pub(super) fn may_go_on(&self, thread: usize) -> bool {
+        let waits = self.made.as_ref().and_then(|made| made.rings.get(thread)).is_some_and(Option::is_some);
+        waits || self.spare.iter().all(|sockets| !sockets.is_empty())
     }
 
     /// The thread's ring for the interface of this number, which is up.

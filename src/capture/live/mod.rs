@@ -63,9 +63,7 @@ impl Condition {
             Self::NoCarrier => "is up, but has no carrier",
             Self::Down => "is down",
             Self::Gone => "is gone",
-            Self::Replaced => {
-                "is back as another interface, and no spare socket is left for it: the sensor must be started anew"
-            }
+            Self::Replaced => "is back as another interface, and cannot be taken up: the sensor must be started anew",
         }
     }
 }

@@ -16,11 +16,8 @@ use super::bpf::{self, Key, Value};
 use super::relief_program;
 use crate::net::Endpoint;
 
-/// A direction that brought nothing for so long is taken out of the table; it can come back.
+/// A connection that brought nothing for so long is taken out of the table; it can come back.
 const SILENT: Duration = Duration::from_secs(10);
-
-/// After so long, what came before a direction was put into the table has been read out of its ring, if that is not full.
-const SETTLED: Duration = Duration::from_millis(500);
 
 /// What is not needed of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +39,8 @@ pub struct Relieved {
     pub destination: Endpoint,
     /// Packets.
     pub packets: u64,
-    /// The sequence number of the first byte.
-    pub seq: u32,
-    /// How far the sequence number went on.
-    pub payload: u32,
+    /// The sequence number that the sender has come to.
+    pub next: u32,
 }
 
 /// What relief did.
@@ -65,6 +60,7 @@ pub struct ReliefCounters {
 pub struct Relief {
     table: OwnedFd,
     program: OwnedFd,
+    /// By the key of the direction from the lower end.
     known: HashMap<Key, Known, foldhash::fast::RandomState>,
     /// How many of them only up to a sequence number.
     bounded: usize,
@@ -72,20 +68,25 @@ pub struct Relief {
     counters: ReliefCounters,
 }
 
-/// What is known of a direction.
+/// A connection. Its directions come into the table and go out of it together: what one side acknowledges, the other must
+/// have been told of.
 struct Known {
-    source: Endpoint,
-    destination: Endpoint,
-    /// What goes on behind this sequence number is not dropped.
-    before: Option<u32>,
-    packets: u64,
-    wire_bytes: u64,
-    /// Up to which sequence number was told.
-    told: u32,
+    /// From the lower end, and from the higher.
+    directions: [Direction; 2],
     /// When it was put into the table.
     begun: Instant,
     /// Since when nothing came.
     since: Instant,
+}
+
+struct Direction {
+    source: Endpoint,
+    destination: Endpoint,
+    /// What goes on behind this sequence number is not dropped.
+    before: Option<u32>,
+    /// What was told so far.
+    packets: u64,
+    wire_bytes: u64,
 }
 
 impl Relief {
@@ -105,23 +106,32 @@ impl Relief {
     /// From now on, packets of this connection are dropped, as far as they are not needed.
     pub fn begin(&mut self, needless: &Needless) {
         let Needless { source: a, destination: b, before } = *needless;
-        let before = before.unzip();
-        for (source, destination, before) in [(a, b, before.0), (b, a, before.1)] {
-            let key = key(source, destination);
-            if self.known.contains_key(&key) {
-                continue;
-            }
-            let value = relief_program::value(before);
-            if self.known.len() >= self.most || bpf::update(self.table.as_fd(), &key, &value).is_err() {
-                self.counters.full += 1;
-                continue;
-            }
-            self.counters.flows += 1;
-            self.bounded += usize::from(before.is_some());
-            let (begun, since) = (Instant::now(), Instant::now());
-            let known = Known { source, destination, before, packets: 0, wire_bytes: 0, told: 0, begun, since };
-            self.known.insert(key, known);
+        let (one, other) = before.unzip();
+        let direction =
+            |source, destination, before| Direction { source, destination, before, packets: 0, wire_bytes: 0 };
+        let mut directions = [direction(a, b, one), direction(b, a, other)];
+        if a > b {
+            directions.reverse();
         }
+        let [low, high] = directions.each_ref().map(Direction::key);
+        if self.known.contains_key(&low) {
+            return;
+        }
+        if 2 * self.known.len() + 2 > self.most || self.put(&directions).is_err() {
+            // One that was put before the other failed is taken back.
+            let _ = (bpf::take(self.table.as_fd(), &low), bpf::take(self.table.as_fd(), &high));
+            self.counters.full += 1;
+            return;
+        }
+        self.counters.flows += 2;
+        self.bounded += usize::from(before.is_some());
+        let (begun, since) = (Instant::now(), Instant::now());
+        self.known.insert(low, Known { directions, begun, since });
+    }
+
+    fn put(&self, directions: &[Direction; 2]) -> io::Result<()> {
+        let put = |it: &Direction| bpf::update(self.table.as_fd(), &it.key(), &relief_program::value(it.before));
+        directions.iter().try_for_each(put)
     }
 
     /// Whether nothing is dropped.
@@ -129,34 +139,53 @@ impl Relief {
         self.known.is_empty()
     }
 
-    /// Whether of some direction only what comes before a sequence number is dropped.
+    /// Whether of some connection only what comes before a sequence number is dropped.
     pub fn is_bounded(&self) -> bool {
         self.bounded > 0
     }
 
-    /// Whether packets of this direction are dropped.
-    pub fn holds(&self, source: Endpoint, destination: Endpoint) -> bool {
-        self.known.contains_key(&key(source, destination))
+    /// Whether packets of this connection are dropped.
+    pub fn holds(&self, a: Endpoint, b: Endpoint) -> bool {
+        self.known.contains_key(&key(a.min(b), a.max(b)))
     }
 
-    /// Whether packets of this direction are dropped, and one that ends before this sequence number is not: the direction
-    /// has come further.
+    /// Whether packets of this connection are dropped, and one from `source` that ends before this sequence number is not: that
+    /// side has come further.
     pub fn is_passed(&self, source: Endpoint, destination: Endpoint, end: u32) -> bool {
-        let before = self.known.get(&key(source, destination)).and_then(|known| known.before);
+        let known = self.known.get(&key(source.min(destination), source.max(destination)));
+        let direction = known.and_then(|known| known.directions.iter().find(|direction| direction.source == source));
+        let before = direction.and_then(|direction| direction.before);
         before.is_some_and(|before| (before.wrapping_sub(end) as i32) < 0)
     }
 
-    /// What was dropped of both directions of a connection; it is over, or begins anew.
+    /// What was dropped of both directions of a connection, which is over, begins anew or goes on to what is needed.
     pub fn end(&mut self, a: Endpoint, b: Endpoint) -> [Option<Relieved>; 2] {
-        [(a, b), (b, a)].map(|(source, destination)| self.ask(&key(source, destination), true))
+        let Some(mut known) = self.known.remove(&key(a.min(b), a.max(b))) else { return [None, None] };
+        self.take(&mut known)
     }
 
-    /// What was dropped of all connections since this was last asked, of which nothing may wait in a ring any more. Those
-    /// that are over, and silent ones, are taken out of the table.
-    pub fn all(&mut self) -> Vec<Relieved> {
-        let settled = |known: &Known| known.begun.elapsed() >= SETTLED;
-        let keys: Vec<Key> = self.known.iter().filter(|(_, known)| settled(known)).map(|(key, _)| *key).collect();
-        keys.iter().filter_map(|key| self.ask(key, false)).collect()
+    /// What was dropped of all connections since this was last asked, of those that are in the table for as long as `settled`:
+    /// nothing that came before may wait in a ring any more. Silent ones are taken out of the table.
+    pub fn all(&mut self, settled: Duration) -> Vec<Relieved> {
+        let (mut relieved, mut silent) = (Vec::new(), Vec::new());
+        for (key, known) in &mut self.known {
+            if known.begun.elapsed() < settled {
+                continue;
+            }
+            let values =
+                known.directions.each_ref().map(|it| bpf::look_up(self.table.as_fd(), &it.key()).ok().flatten());
+            let told = known.more(values, &mut self.counters);
+            if told.iter().all(Option::is_none) && known.since.elapsed() >= SILENT {
+                silent.push(*key);
+            }
+            relieved.extend(told.into_iter().flatten());
+        }
+        for key in silent {
+            if let Some(mut known) = self.known.remove(&key) {
+                relieved.extend(self.take(&mut known).into_iter().flatten());
+            }
+        }
+        relieved
     }
 
     /// What relief did so far.
@@ -164,38 +193,40 @@ impl Relief {
         self.counters
     }
 
-    fn ask(&mut self, key: &Key, over: bool) -> Option<Relieved> {
-        let known = self.known.get_mut(key)?;
-        let table = self.table.as_fd();
-        let mut value = if over { None } else { bpf::look_up(table, key).ok().flatten() };
-        let silent = |value: &Value| value.first() == Some(&known.packets) && known.since.elapsed() >= SILENT;
-        if value.as_ref().is_none_or(|value| relief_program::state(value).1 || silent(value)) {
-            // At one go, so that nothing is counted behind our back.
-            value = bpf::take(table, key).ok().flatten();
-            let known = self.known.remove(key)?;
-            self.bounded -= usize::from(known.before.is_some());
-            return value.and_then(|value| known.more(&value, &mut self.counters).0);
-        }
-        let (relieved, new) = known.more(&value?, &mut self.counters);
-        *known = new;
-        relieved
+    /// Takes a connection out of the table, each direction at one go, so that nothing is counted behind our back.
+    fn take(&mut self, known: &mut Known) -> [Option<Relieved>; 2] {
+        self.bounded -= usize::from(known.directions.iter().any(|direction| direction.before.is_some()));
+        let values = known.directions.each_ref().map(|it| bpf::take(self.table.as_fd(), &it.key()).ok().flatten());
+        known.more(values, &mut self.counters)
     }
 }
 
 impl Known {
-    /// What a value tells that was not told yet, and what is known then.
-    fn more(&self, value: &Value, counters: &mut ReliefCounters) -> (Option<Relieved>, Self) {
-        let [packets, wire_bytes, ..] = *value;
-        let (next, _, first) = relief_program::state(value);
-        let seq = if self.packets == 0 { first } else { self.told };
-        let (new, bytes) = (packets.saturating_sub(self.packets), wire_bytes.saturating_sub(self.wire_bytes));
+    /// What values tell that was not told yet.
+    fn more(&mut self, values: [Option<Value>; 2], counters: &mut ReliefCounters) -> [Option<Relieved>; 2] {
+        let [low, high] = &mut self.directions;
+        let [from_low, from_high] = values;
+        let told = [(low, from_low), (high, from_high)].map(|(direction, value)| direction.more(&value?, counters));
+        if told.iter().any(Option::is_some) {
+            self.since = Instant::now();
+        }
+        told
+    }
+}
+
+impl Direction {
+    fn key(&self) -> Key {
+        key(self.source, self.destination)
+    }
+
+    fn more(&mut self, value: &Value, counters: &mut ReliefCounters) -> Option<Relieved> {
+        let (packets, wire_bytes, next) = relief_program::counted(value);
+        let new = packets.saturating_sub(self.packets);
         counters.packets += new;
-        counters.wire_bytes += bytes;
-        let Self { source, destination, before, begun, since, .. } = *self;
-        let since = if new > 0 { Instant::now() } else { since };
-        let payload = next.wrapping_sub(seq);
-        let relieved = (new > 0).then_some(Relieved { source, destination, packets: new, seq, payload });
-        (relieved, Self { source, destination, before, packets, wire_bytes, told: next, begun, since })
+        counters.wire_bytes += wire_bytes.saturating_sub(self.wire_bytes);
+        (self.packets, self.wire_bytes) = (packets, wire_bytes);
+        let (source, destination) = (self.source, self.destination);
+        (new > 0).then_some(Relieved { source, destination, packets: new, next })
     }
 }
 

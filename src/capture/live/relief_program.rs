@@ -29,14 +29,13 @@ const TCP: i16 = -92;
 const IPV4: i16 = TCP - 20;
 const IPV6: i16 = -152;
 
-/// In a value: packets, bytes on the wire, the next sequence number, what becomes of the direction, the first sequence
-/// number, and the one behind what is dropped.
+/// In a value: packets, bytes on the wire, the next sequence number, what becomes of the direction, and the sequence number
+/// behind what is dropped.
 const PACKETS: i16 = 0;
 const BYTES: i16 = 8;
 const NEXT: i16 = 16;
 const STATE: i16 = 20;
-const FIRST: i16 = 24;
-const BEFORE: i16 = 28;
+const BEFORE: i16 = 24;
 
 /// What becomes of a direction: nothing is dropped any more; what comes before a sequence number is. Otherwise everything.
 const CLOSED: i32 = 1;
@@ -46,13 +45,11 @@ const BOUNDED: i32 = 2;
 const LOOK_UP: i32 = 1;
 const LOAD_BYTES: i32 = 26;
 
-/// The next sequence number, whether the direction is closed, and the first sequence number.
-pub(super) fn state(value: &Value) -> (u32, bool, u32) {
-    let [_, _, next, first] = value.map(|word| {
-        let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-        (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
-    });
-    (next.0, next.1 == CLOSED as u32, first.0)
+/// Packets, bytes on the wire, and the sequence number that the direction has come to.
+pub(super) fn counted(value: &Value) -> (u64, u64, u32) {
+    let [packets, wire_bytes, next, _] = *value;
+    let [a, b, c, d, ..] = next.to_ne_bytes();
+    (packets, wire_bytes, u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// What a direction begins with: of one that is bounded, what comes before the sequence number is dropped.
@@ -62,7 +59,7 @@ pub(super) fn value(before: Option<u32>) -> Value {
         u64::from_ne_bytes([a, b, c, d, e, f, g, h])
     };
     match before {
-        Some(before) => [0, 0, two(0, BOUNDED as u32), two(0, before)],
+        Some(before) => [0, 0, two(0, BOUNDED as u32), two(before, 0)],
         None => [0; bpf::VALUE],
     }
 }
@@ -145,7 +142,6 @@ pub(super) fn program(table: BorrowedFd<'_>, snap_length: u32) -> Vec<Instructio
     code.label("drop");
     code.put(LOAD_64, R3, FOUND, PACKETS, 0);
     code.jump(UNLESS_EQUAL, R3, 0, "count");
-    code.put(STORE_32_OF, FOUND, R2, FIRST, 0);
     code.put(STORE_32_OF, FOUND, R2, NEXT, 0);
     code.label("count");
     code.put(SET, R1, 0, 0, 1);

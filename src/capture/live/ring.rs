@@ -221,8 +221,9 @@ impl Ring {
         self.share = Some((thread, group));
     }
 
-    /// Looks at the interface; gives its condition where that has changed, and takes it up again if it came back.
-    pub(super) fn look(&mut self) -> Option<Condition> {
+    /// Looks at the interface; gives its condition where that has changed, and takes it up again if it came back. `read`: what was
+    /// taken from the ring was handed on.
+    pub(super) fn look(&mut self, read: bool) -> Option<Condition> {
         if self.name == super::ANY {
             return None;
         }
@@ -231,7 +232,7 @@ impl Ring {
             && index != self.index
         {
             // Another interface of the same name: the socket's own is gone for good.
-            now = self.take_up(index, now);
+            now = self.take_up(index, now, read);
         }
         let changed = now != self.condition;
         self.condition = now;
@@ -239,7 +240,7 @@ impl Ring {
     }
 
     /// Takes up another interface, which is in this condition; what comes of it.
-    fn take_up(&mut self, index: c_int, now: Condition) -> Condition {
+    fn take_up(&mut self, index: c_int, now: Condition, read: bool) -> Condition {
         if !self.grouped {
             return match self.bind(index) {
                 Ok(()) => now,
@@ -247,10 +248,15 @@ impl Ring {
             };
         }
         let Some((thread, group)) = &self.share else { return Condition::Replaced };
+        let emptied = read && matches!(&self.source, Source::Blocks(blocks) if blocks.is_empty());
         match self.successor.take().filter(|successor| successor.index == index) {
-            Some(Successor { index, blocks, start }) => {
+            Some(Successor { index, blocks, start }) if emptied => {
                 (self.source, self.index, self.start) = (Source::Blocks(blocks), index, start);
                 now
+            }
+            Some(successor) => {
+                self.successor = Some(successor);
+                Condition::Gone
             }
             // None joins a group before its interface is up.
             None if now == Condition::Down => now,
@@ -259,7 +265,7 @@ impl Ring {
                 match group.ring(*thread, index) {
                     // Until the next look there is time to read what the old one got last; this one is filled meanwhile.
                     Ok(successor) => self.successor = Some(successor),
-                    Err(_) if group.may_go_on() => {}
+                    Err(_) if group.may_go_on(*thread) => {}
                     Err(_) => return Condition::Replaced,
                 }
                 Condition::Gone

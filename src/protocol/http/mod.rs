@@ -117,9 +117,9 @@ impl Connection {
     pub(super) fn passes_over(&self, side: Side) -> u64 {
         let answers = side != self.client;
         match if answers { &self.response } else { &self.request } {
-            _ if answers && self.waiting.is_some() => 0,
+            // Where the client sends, too, whoever relied on it would soon have to look again.
+            _ if answers && (self.waiting.is_some() || self.receiving) => 0,
             Reader::Body(framing) if answers => framing.left(),
-            Reader::WebSocket(_) if answers => u64::MAX,
             Reader::Opaque => u64::MAX,
             _ => 0,
         }

@@ -46,7 +46,9 @@ pub enum LiveSensorError {
     #[error("capture thread {0} ended early")]
     Ended(usize),
     /// An interface is another one now, which a locked process cannot open.
-    #[error("{0} disappeared and came back more often than `capture.spare_sockets` allows; start the sensor anew")]
+    #[error(
+        "{0} disappeared and came back as another interface, which cannot be taken up, or not once more (`capture.spare_sockets`); start the sensor anew"
+    )]
     Replaced(String),
 }
 
@@ -114,7 +116,7 @@ impl Live {
             let relief = feed.relief();
             let mut worker = Worker::live(config, threads, seed);
             if relief.is_some() {
-                worker.note_deaf(settings.relief_after);
+                worker.note_needless(settings.relief_after);
             }
             let keeper = (!config.evidence.directory.is_empty()).then(|| {
                 worker.note_begun();

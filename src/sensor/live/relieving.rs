@@ -8,8 +8,8 @@ use crate::sensor::worker::{Placed, Worker};
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u16 = 1;
 
-/// Tells the kernel what is not needed any more, and takes over what it has counted before the end of a connection is
-/// followed: bytes that were dropped are not missing.
+/// Tells the kernel what is not needed any more, and takes over what it has counted before a connection is followed to its
+/// end, or to what is needed again: bytes that were dropped are not missing.
 pub(super) struct Relieving<'t> {
     pub(super) worker: &'t mut Worker,
     pub(super) found: &'t mut Vec<Placed>,
@@ -36,8 +36,9 @@ impl Sink for Relieving<'_> {
             }
             worker.follow(rest.iter().copied(), found);
         }
-        for needless in worker.take_deaf() {
-            relief.begin(&needless);
+        // Of several of one connection, the last says how it stands now.
+        for needless in worker.take_needless().iter().rev() {
+            relief.begin(needless);
         }
     }
 }

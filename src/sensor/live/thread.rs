@@ -26,6 +26,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How long a thread that cannot keep up puts that off.
 const BEHIND: Duration = Duration::from_secs(3);
 
+/// After so long, at least, what came before a connection was put into the kernel's table was read.
+const RELIEVED_AFTER: Duration = Duration::from_millis(500);
+
 /// How long a thread may go on reading what was in its rings when it was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -154,7 +157,8 @@ impl Thread {
                 continue;
             }
             looked = Instant::now();
-            self.settle(&mut found);
+            // What is in the table for so long has nothing older in a ring.
+            self.settle(RELIEVED_AFTER.max(self.feed.settles_within()) + lag, &mut found);
             let counters = self.feed.counters();
             let dropped = counters.dropped - last.dropped;
             if dropped > 0 {
@@ -223,7 +227,7 @@ impl Thread {
                 break;
             }
         }
-        self.settle(&mut found);
+        self.settle(Duration::ZERO, &mut found);
         self.outlet.put(found.drain(..));
         let until = Instant::now() + HAND_OVER;
         let (worker, outlet) = (&mut self.worker, &mut self.outlet);
@@ -232,11 +236,11 @@ impl Thread {
         self.report(counters, steps, Duration::ZERO);
     }
 
-    /// Takes over what the kernel has counted.
-    fn settle(&mut self, found: &mut Vec<Placed>) {
+    /// Takes over what the kernel has counted of connections that are in its table for so long.
+    fn settle(&mut self, settled: Duration, found: &mut Vec<Placed>) {
         let Some(relief) = &mut self.relief else { return };
         let (clock, index) = (self.feed.clock(), self.feed.index());
-        for relieved in relief.all() {
+        for relieved in relief.all(settled) {
             self.worker.relieved(&relieved, clock, index, found);
         }
     }

@@ -13,7 +13,7 @@ const MOST: usize = 1024;
 static UNREAD: [u8; 1 << 16] = [0; 1 << 16];
 
 /// Connections of which nothing more is needed, or nothing for a while.
-pub(super) struct Deaf {
+pub(super) struct Spared {
     noted: Vec<Needless>,
     /// Those that have carried fewer bytes are not noted, nor those of which fewer are not needed.
     after: u64,
@@ -21,29 +21,29 @@ pub(super) struct Deaf {
 
 /// Notes what is not needed any more of the segment's connection, if that is something.
 #[cold]
-pub(super) fn note(deaf: &mut Deaf, tracker: &Tracker<Parsers>, segment: &Segment<'_>, key: &Key) {
+pub(super) fn note(spared: &mut Spared, tracker: &Tracker<Parsers>, segment: &Segment<'_>, key: &Key) {
     // What is in a tunnel is known to the kernel by other addresses.
     let plain = segment.layers.tunnels().next().is_none() && segment.flags.goes_on();
-    if !plain || segment.payload.is_empty() || deaf.noted.len() >= MOST {
+    if !plain || segment.payload.is_empty() || spared.noted.len() >= MOST {
         return;
     }
-    let before = match tracker.needless(key, segment, deaf.after) {
+    let before = match tracker.needless(key, segment, spared.after) {
         None => return,
         Some(flow::Needless::All) => None,
         Some(flow::Needless::Before { sender, peer }) => Some((sender, peer)),
     };
-    deaf.noted.push(Needless { source: segment.source, destination: segment.destination, before });
+    spared.noted.push(Needless { source: segment.source, destination: segment.destination, before });
 }
 
 impl Worker {
     /// From now on, notes what is not needed any more of connections that have carried so many bytes.
-    pub(in crate::sensor) fn note_deaf(&mut self, after: ByteSize) {
-        self.deaf = Some(Deaf { noted: Vec::new(), after: after.0 });
+    pub(in crate::sensor) fn note_needless(&mut self, after: ByteSize) {
+        self.spared = Some(Spared { noted: Vec::new(), after: after.0 });
     }
 
     /// What was noted since this was last asked.
-    pub(in crate::sensor) fn take_deaf(&mut self) -> Vec<Needless> {
-        self.deaf.as_mut().map(|deaf| std::mem::take(&mut deaf.noted)).unwrap_or_default()
+    pub(in crate::sensor) fn take_needless(&mut self) -> Vec<Needless> {
+        self.spared.as_mut().map(|spared| std::mem::take(&mut spared.noted)).unwrap_or_default()
     }
 
     /// Counts packets of such a connection that were only counted elsewhere, as if they had been followed. One that is not
@@ -55,29 +55,39 @@ impl Worker {
         index: u64,
         out: &mut Vec<Placed>,
     ) {
-        let &Relieved { source, destination, mut packets, mut seq, payload } = relieved;
+        let &Relieved { source, destination, packets, next } = relieved;
         let lane = lane_of(source.address, destination.address);
         let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
         tracker.advance(clock);
-        let mut left = payload as usize;
-        while packets > 0 || left > 0 {
-            // As few and as large as can be: only their sums count.
-            let length = left.min(UNREAD.len());
-            let payload = UNREAD.get(..length).unwrap_or_default();
-            let (flags, layers) = (Flags::default(), Layers::default());
-            let ts = clock;
-            let segment =
-                Segment { index, ts, clock, source, destination, seq, ack: 0, flags, payload, cut: 0, layers };
+        let mut counted = 0_u64;
+        loop {
+            let (flags, layers, ts) = (Flags::default(), Layers::default(), clock);
+            let mut segment = Segment {
+                index,
+                ts,
+                clock,
+                source,
+                destination,
+                seq: next,
+                ack: 0,
+                flags,
+                payload: &[],
+                cut: 0,
+                layers,
+            };
             let key = tracker.key(&segment);
-            if !tracker.passes_over(&key, &segment) {
+            // From where the stream stands, whatever was lost or sent again while the kernel counted: what waits behind a hole
+            // stays as it came.
+            let Some((seq, room)) = tracker.stands(&key, &segment) else { break };
+            let left = u64::from(u32::try_from(next.wrapping_sub(seq) as i32).unwrap_or(0));
+            segment.seq = seq;
+            segment.payload = UNREAD.get(..left.min(room) as usize).unwrap_or(&UNREAD);
+            if (left == 0 && counted > 0) || !tracker.passes_over(&key, &segment) {
+                tracker.recount(&key, &segment, packets, counted);
                 break;
             }
             tracker.push_keyed(&segment, &key);
-            seq = seq.wrapping_add(length as u32);
-            (packets, left) = (packets.saturating_sub(1), left.saturating_sub(length));
-            if left == 0 {
-                tracker.count(&key, &segment, std::mem::take(&mut packets));
-            }
+            counted += 1;
         }
         collect(tracker, lane, out);
     }
