@@ -161,13 +161,13 @@ fn without_observer(mut document: Value) -> Value {
     document
 }
 
-fn alert(n: usize) -> Document {
+fn alert(n: usize) -> Document<'static> {
     let mut document = Document::new();
     document.set("@timestamp", "2026-01-02T03:04:05.123456789Z");
     document.set("event.kind", "alert");
     document.set("event.dataset", "outfall.alert");
     document.set("event.id", format!("e{n}"));
-    document.set("event.severity", 73);
+    document.set("event.severity", 73_u64);
     document.set("url.original", format!("/{n}\n\"]\u{e4}\u{2028}{}", "x".repeat(200)));
     document
 }

@@ -11,14 +11,14 @@ const STRATEGY: &str = "DET0149";
 const TECHNIQUE: (&str, &str) = ("T1048.003", "Exfiltration Over Unencrypted Non-C2 Protocol");
 const TACTIC: (&str, &str) = ("TA0010", "Exfiltration");
 
-pub(super) fn document(alert: &Alert) -> Document {
+pub(super) fn document(alert: &Alert) -> Document<'_> {
     let mut document = upload_document(&alert.upload);
     document.set("event.kind", "alert");
     document.set("event.dataset", "outfall.alert");
-    document.set("event.id", alert.id.to_string());
+    document.set("event.id", alert.id);
     document.set("event.severity", alert.verdict.severity.number());
     document.set("message", alert.line());
-    document.set("outfall.upload.id", alert.upload.id.to_string());
+    document.set("outfall.upload.id", alert.upload.id);
     write_attribution(&mut document, &alert.attribution);
     write_files(&mut document, &alert.links);
     document.set("rule.id", ANALYTIC);
@@ -51,17 +51,16 @@ pub(super) fn document(alert: &Alert) -> Document {
         (Presence::Absent, "outfall.alert.legs.absent"),
         (Presence::Missing, "outfall.alert.legs.missing"),
     ] {
-        let legs: Vec<&str> = alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()).collect();
-        document.set(path, legs);
+        document.set_list(path, alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()));
     }
     if let Some(loss) = alert.loss {
-        document.set("outfall.alert.notes", vec!["sensor-loss"]);
+        document.set_list("outfall.alert.notes", ["sensor-loss"]);
         document.set("outfall.alert.sensor_loss.lost_packets", loss.lost);
         document.set("outfall.alert.sensor_loss.per_million", loss.per_million());
     }
-    document.set_list("outfall.reasons", alert.verdict.reasons.iter().map(Reason::document).collect());
+    document.set_list("outfall.reasons", alert.verdict.reasons.iter().map(Reason::document));
     if !alert.playbook.is_empty() {
-        document.set("outfall.alert.playbook", alert.playbook.iter().map(String::as_str).collect::<Vec<_>>());
+        document.set_list("outfall.alert.playbook", alert.playbook.iter().map(String::as_str));
     }
     document
 }

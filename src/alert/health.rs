@@ -77,15 +77,15 @@ pub struct Health {
 
 impl Health {
     /// The ECS document. Its beginning and its end share `event.id`.
-    pub fn document(&self) -> Document {
+    pub fn document(&self) -> Document<'_> {
         let mut document = Document::new();
-        document.set("@timestamp", self.end.unwrap_or(self.start).to_string());
+        document.set("@timestamp", self.end.unwrap_or(self.start));
         document.set("event.kind", "alert");
         document.set("event.dataset", "outfall.health");
         document.set("event.id", format!("{}-{}", self.trouble.name(), self.start.0));
-        document.set("event.severity", if self.end.is_some() { 21 } else { 73 });
-        document.set("event.start", self.start.to_string());
-        document.set_some("event.end", self.end.map(|end| end.to_string()));
+        document.set("event.severity", if self.end.is_some() { 21_u64 } else { 73 });
+        document.set("event.start", self.start);
+        document.set_some("event.end", self.end);
         document.set("message", self.line());
         document.set("outfall.health.condition", self.trouble.name());
         document.set("outfall.health.state", if self.end.is_some() { "over" } else { "begun" });

@@ -81,7 +81,7 @@ impl Alert {
     }
 
     /// The ECS document: the upload's own, with the join's part and the alert's.
-    pub fn document(&self) -> Document {
+    pub fn document(&self) -> Document<'_> {
         document::document(self)
     }
 

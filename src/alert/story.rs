@@ -65,29 +65,29 @@ impl Story {
         true
     }
 
-    pub(super) fn write(&self, document: &mut Document) {
+    pub(super) fn write<'a>(&'a self, document: &mut Document<'a>) {
         document.set("outfall.alert.story.uploads", self.uploads);
         document.set("outfall.alert.story.bytes", self.bytes);
-        document.set("outfall.alert.story.first", self.first.to_string());
-        document.set("outfall.alert.story.last", self.last.to_string());
+        document.set("outfall.alert.story.first", self.first);
+        document.set("outfall.alert.story.last", self.last);
         let named = self.named.iter().map(|part| {
             let mut object = Document::new();
-            object.set("id", part.id.to_string());
+            object.set("id", part.id);
             object.set("bytes", part.bytes);
             object.set_some("file.name", part.file.as_deref());
             let Connection { client, server } = part.connection;
-            object.set("source.ip", client.socket().ip().to_string());
+            object.set("source.ip", client.address);
             object.set("source.port", client.port);
-            object.set("destination.ip", server.socket().ip().to_string());
+            object.set("destination.ip", server.address);
             object.set("destination.port", server.port);
             if let Some(Connection { client, server }) = part.control {
-                object.set("control.client.ip", client.socket().ip().to_string());
+                object.set("control.client.ip", client.address);
                 object.set("control.client.port", client.port);
-                object.set("control.server.ip", server.socket().ip().to_string());
+                object.set("control.server.ip", server.address);
                 object.set("control.server.port", server.port);
             }
             object
         });
-        document.set_list("outfall.alert.story.named", named.collect());
+        document.set_list("outfall.alert.story.named", named);
     }
 }

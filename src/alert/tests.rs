@@ -173,7 +173,8 @@ fn the_playbook_has_the_alerts_own_facts() {
     assert_eq!(command, [expected]);
     let default = Playbook::new(&Default::default()).render(&alert);
     assert_eq!(default.len(), 3);
-    let document = Alert { playbook: default.clone(), ..alert }.document();
+    let alert = Alert { playbook: default.clone(), ..alert };
+    let document = alert.document();
     assert_eq!(document.get("outfall.alert.playbook"), Some(serde_json::json!(default)));
 }
 

@@ -277,18 +277,18 @@ impl Delivery {
     }
 
     /// An alert's entry, with the places that it goes to.
-    pub fn addressed(&self, document: &Document) -> (Entry, Vec<String>) {
+    pub fn addressed(&self, document: &Document<'_>) -> (Entry, Vec<String>) {
         let entry = Entry::of(document);
         let destinations = self.wanted(document, &entry);
         (entry, destinations)
     }
 
     /// Takes an alert's document, and waits for the disk where that is slower; for a replay, which loses nothing by it.
-    pub fn put_patiently(&self, document: &Document) {
+    pub fn put_patiently(&self, document: &Document<'_>) {
         self.writer.put_patiently(Batch { alerts: vec![self.addressed(document)], ..Batch::default() });
     }
 
-    fn wanted(&self, document: &Document, entry: &Entry) -> Vec<String> {
+    fn wanted(&self, document: &Document<'_>, entry: &Entry) -> Vec<String> {
         // What an exception covers is kept, but nobody is told.
         let told = document.get("outfall.alert.suppressed_by").is_none();
         let wanted = self.couriers.iter().filter(|courier| told && entry.severity >= courier.minimum_severity);

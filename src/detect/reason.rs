@@ -282,7 +282,7 @@ impl Reason {
     }
 
     /// The reason as an object: `id`, `text` and its numbers.
-    pub fn document(&self) -> Document {
+    pub fn document(&self) -> Document<'_> {
         let mut object = Document::new();
         object.set("id", self.id());
         object.set("text", self.text());

@@ -4,7 +4,7 @@ use super::{Attribution, FileLink, Process};
 use crate::record::Document;
 
 /// Writes the process, the user and the host, and how they were found or why not.
-pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
+pub fn write_attribution<'a>(document: &mut Document<'a>, attribution: &'a Attribution) {
     if let Some(host) = attribution.host() {
         document.set("host.id", host.id.as_ref());
         document.set_some("host.name", host.name.as_deref());
@@ -29,17 +29,17 @@ pub fn write_attribution(document: &mut Document, attribution: &Attribution) {
 }
 
 /// Writes the linked files, if there are any.
-pub fn write_files(document: &mut Document, links: &[FileLink]) {
+pub fn write_files<'a>(document: &mut Document<'a>, links: &'a [FileLink]) {
     if !links.is_empty() {
-        document.set_list("outfall.join.files", links.iter().map(link).collect());
+        document.set_list("outfall.join.files", links.iter().map(link));
     }
 }
 
-fn write_process(document: &mut Document, process: &Process) {
+fn write_process<'a>(document: &mut Document<'a>, process: &'a Process) {
     document.set_some("process.name", process.name());
     document.set_some("process.executable", process.image.as_deref());
     document.set_some("process.pid", process.pid);
-    document.set_some("process.start", process.start.map(|start| start.to_string()));
+    document.set_some("process.start", process.start);
     document.set_some("process.command_line", process.command_line.as_deref());
     document.set_some("process.hash.sha256", process.sha256.as_deref());
     document.set_some("process.code_signature.subject_name", process.signer.as_deref());
@@ -47,7 +47,7 @@ fn write_process(document: &mut Document, process: &Process) {
         document.set_some("process.parent.name", parent.name());
         document.set_some("process.parent.executable", parent.image.as_deref());
         document.set_some("process.parent.pid", parent.pid);
-        document.set_some("process.parent.start", parent.start.map(|start| start.to_string()));
+        document.set_some("process.parent.start", parent.start);
         document.set_some("process.parent.command_line", parent.command_line.as_deref());
     }
     if let Some(user) = process.user.as_deref() {
@@ -59,13 +59,13 @@ fn write_process(document: &mut Document, process: &Process) {
     document.set_some("user.id", process.sid.as_deref());
 }
 
-fn link(link: &FileLink) -> Document {
+fn link(link: &FileLink) -> Document<'_> {
     let mut document = Document::new();
     document.set("path", link.path.as_ref());
     document.set("name", link.name());
     document.set_some("size", link.size);
     document.set("op", link.op.name());
-    document.set("time", link.ts.to_string());
+    document.set("time", link.ts);
     document.set("rule", link.rule.name());
     document.set("confidence", link.confidence.name());
     document.set_some("process.name", link.staged_by.name());

@@ -534,8 +534,9 @@ fn links_are_written_with_their_process() {
     let joiner = story(&[file(1820, SEVENZIP, "write", "C:\\t\\old.7z", r#","size":5000"#)]);
     let upload = upload(5000, &["old.7z"]);
     let attribution = joiner.attribute(seen_of(&upload));
+    let links = joiner.files(&upload, &attribution);
     let mut document = Document::new();
-    write_files(&mut document, &joiner.files(&upload, &attribution));
+    write_files(&mut document, &links);
     let expected = serde_json::json!([{
         "path": "C:\\t\\old.7z", "name": "old.7z", "size": 5000, "op": "write", "time": "1970-01-01T00:30:20.000000000Z",
         "rule": "name-and-size", "confidence": "high",

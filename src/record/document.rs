@@ -1,73 +1,148 @@
 //! Records as ECS documents: nested JSON objects with the field names of the Elastic Common Schema.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Archive, Body, FileInfo, Flow, Ftp, Http, Upload, Wrapping};
-use crate::net::{Endpoint, Timestamp, community_id};
+use super::{Archive, Body, Connection, EventId, FileInfo, Flow, Ftp, Http, Protocol, Upload, Wrapping};
+use crate::net::{Address, Endpoint, Timestamp, community_id};
 
-/// A JSON object that is filled by dotted paths, in the order in which they were set.
+/// The keys of a record's document itself, with those that the join and an alert add.
+const TOP: usize = 16;
+
+/// A JSON object that is filled by dotted paths, in the order in which they were set. Texts are borrowed from the record.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Document(Vec<(&'static str, Node)>);
+pub struct Document<'a>(Vec<(&'static str, Node<'a>)>);
 
-/// What stands at a path. An object has few keys, so that they are found by looking at all of them.
+/// What stands at a path. An object has few keys, so that they are found by looking at all of them. What has a text is
+/// kept as it is until it is written, as most documents are written once.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
-    /// A value.
-    Value(Value),
+pub enum Node<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A time, written in RFC 3339.
+    Time(Timestamp),
+    /// An address.
+    Address(Address),
+    /// An identifier.
+    Id(EventId),
+    /// A whole number.
+    Number(u64),
+    /// A number with a fraction.
+    Fraction(f64),
+    /// Yes or no.
+    Flag(bool),
     /// An object.
-    Object(Document),
-    /// A list of objects.
-    List(Vec<Document>),
+    Object(Document<'a>),
+    /// A list.
+    List(Vec<Node<'a>>),
 }
 
-impl<T: Into<Value>> From<T> for Node {
-    fn from(value: T) -> Self {
-        Self::Value(value.into())
+impl<'a> From<&'a str> for Node<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
     }
 }
 
-impl Document {
+impl From<String> for Node<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<Timestamp> for Node<'_> {
+    fn from(time: Timestamp) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<Address> for Node<'_> {
+    fn from(address: Address) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<EventId> for Node<'_> {
+    fn from(id: EventId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<u16> for Node<'_> {
+    fn from(number: u16) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<u32> for Node<'_> {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<u64> for Node<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<f64> for Node<'_> {
+    fn from(number: f64) -> Self {
+        Self::Fraction(number)
+    }
+}
+
+impl From<bool> for Node<'_> {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl<'a> From<Document<'a>> for Node<'a> {
+    fn from(object: Document<'a>) -> Self {
+        Self::Object(object)
+    }
+}
+
+impl<'a, T: Into<Node<'a>>> FromIterator<T> for Node<'a> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self::List(items.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<'a> Document<'a> {
     /// An empty document.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the value at a dotted path, making the objects on the way. Null is not written.
-    pub fn set(&mut self, path: &'static str, value: impl Into<Node>) {
-        let node = value.into();
-        if node != Node::Value(Value::Null) {
-            self.put(path, node);
+    /// An empty document with room for so many keys.
+    pub fn with_capacity(keys: usize) -> Self {
+        Self(Vec::with_capacity(keys))
+    }
+
+    /// Sets what stands at a dotted path, making the objects on the way.
+    pub fn set(&mut self, path: &'static str, what: impl Into<Node<'a>>) {
+        self.put(path, what.into());
+    }
+
+    /// Sets it if there is something.
+    pub fn set_some<T: Into<Node<'a>>>(&mut self, path: &'static str, what: Option<T>) {
+        if let Some(what) = what {
+            self.set(path, what);
         }
     }
 
-    /// Sets the value if there is one.
-    pub fn set_some<T: Into<Node>>(&mut self, path: &'static str, value: Option<T>) {
-        if let Some(value) = value {
-            self.set(path, value);
-        }
+    /// Sets a list.
+    pub fn set_list<T: Into<Node<'a>>>(&mut self, path: &'static str, items: impl IntoIterator<Item = T>) {
+        self.put(path, items.into_iter().collect());
     }
 
-    /// Sets an object.
-    pub fn set_object(&mut self, path: &'static str, object: Document) {
-        self.put(path, Node::Object(object));
-    }
-
-    /// Sets the object if there is one.
-    pub fn set_some_object(&mut self, path: &'static str, object: Option<Document>) {
-        if let Some(object) = object {
-            self.set_object(path, object);
-        }
-    }
-
-    /// Sets a list of objects.
-    pub fn set_list(&mut self, path: &'static str, list: Vec<Document>) {
-        self.put(path, Node::List(list));
-    }
-
-    fn put(&mut self, path: &'static str, node: Node) {
+    fn put(&mut self, path: &'static str, node: Node<'a>) {
         let (key, rest) = first_key(path);
-        let place = self.0.iter_mut().find(|(known, _)| *known == key).map(|(_, node)| node);
+        // What is set together stands together, so that an object on the way is most often the last.
+        let place = self.0.iter_mut().rev().find(|(known, _)| *known == key).map(|(_, node)| node);
         match (place, rest) {
             (Some(Node::Object(inner)), Some(rest)) => inner.put(rest, node),
             (place, rest) => {
@@ -107,23 +182,29 @@ fn first_key(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-impl Serialize for Document {
+impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, node)| (key, node)))
     }
 }
 
-impl Serialize for Node {
+impl Serialize for Node<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Value(value) => value.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Time(time) => serializer.collect_str(time),
+            Self::Address(address) => address.ip().serialize(serializer),
+            Self::Id(id) => serializer.collect_str(id),
+            Self::Number(number) => serializer.serialize_u64(*number),
+            Self::Fraction(number) => serializer.serialize_f64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Object(object) => object.serialize(serializer),
-            Self::List(list) => list.serialize(serializer),
+            Self::List(items) => items.serialize(serializer),
         }
     }
 }
 
-impl std::fmt::Display for Document {
+impl std::fmt::Display for Document<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match serde_json::to_string(self) {
             Ok(text) => f.write_str(&text),
@@ -132,41 +213,50 @@ impl std::fmt::Display for Document {
     }
 }
 
-fn event(document: &mut Document, dataset: &str, kind: &str, id: &str, start: Timestamp, end: Timestamp) {
-    let end = end.to_string();
-    document.set("@timestamp", end.as_str());
-    document.set("event.kind", kind);
-    document.set("event.dataset", dataset);
-    document.set("event.id", id);
-    document.set("event.start", start.to_string());
-    document.set("event.end", end);
+fn event(dataset: &'static str, id: EventId, start: Timestamp, end: Timestamp) -> Document<'static> {
+    // An alert adds its severity.
+    let mut event = Document::with_capacity(6);
+    event.set("kind", "event");
+    event.set("dataset", dataset);
+    event.set("id", id);
+    event.set("start", start);
+    event.set("end", end);
+    event
 }
 
-fn end(document: &mut Document, side: &'static str, address: Endpoint, bytes: u64) {
-    let mut object = endpoint(address);
-    object.set("bytes", bytes);
-    document.set_object(side, object);
-}
-
-/// ECS has places for two VLAN tags; their identifiers are texts there.
-fn wrapping_part(document: &mut Document, wrapping: &Wrapping) {
+fn network(protocol: Protocol, connection: Connection, wrapping: &Wrapping) -> Document<'static> {
+    let mut network = Document::with_capacity(5);
+    network.set("transport", "tcp");
+    network.set("protocol", protocol.name());
+    network.set("community_id", community_id(connection.client, connection.server));
+    // ECS has places for two VLAN tags; their identifiers are texts there.
     let mut vlans = wrapping.vlans.iter().map(u16::to_string);
-    document.set_some("network.vlan.id", vlans.next());
-    document.set_some("network.inner.vlan.id", vlans.next());
+    network.set_some("vlan.id", vlans.next());
+    network.set_some("inner.vlan.id", vlans.next());
+    network
+}
+
+fn tunnel_part(document: &mut Document<'_>, wrapping: &Wrapping) {
     if !wrapping.tunnels.is_empty() {
-        document.set("outfall.tunnel", wrapping.tunnels.clone());
+        document.set_list("outfall.tunnel", wrapping.tunnels.iter().copied());
     }
 }
 
-fn endpoint(endpoint: Endpoint) -> Document {
+fn end(address: Endpoint, bytes: u64) -> Document<'static> {
+    let mut end = endpoint(address);
+    end.set("bytes", bytes);
+    end
+}
+
+fn endpoint(endpoint: Endpoint) -> Document<'static> {
     let mut object = Document::new();
-    object.set("ip", endpoint.address.to_string());
+    object.set("ip", endpoint.address);
     object.set("port", endpoint.port);
     object
 }
 
-fn file(info: &FileInfo) -> Document {
-    let mut document = Document::new();
+fn file(info: &FileInfo) -> Document<'_> {
+    let mut document = Document::with_capacity(8);
     document.set_some("name", info.name.as_deref());
     document.set_some("path", info.path.as_deref());
     document.set_some("size", info.size);
@@ -179,38 +269,38 @@ fn file(info: &FileInfo) -> Document {
 }
 
 /// A file of `outfall.files`: what `file` has, and what no field of the Elastic Common Schema says.
-fn listed_file(info: &FileInfo) -> Document {
+fn listed_file(info: &FileInfo) -> Document<'_> {
     let mut document = file(info);
     document.set_some("not_hashed", info.not_hashed.map(|why| why.name()));
     document.set_some("detected_type", info.detected_type);
     if info.type_mismatch {
         document.set("type_mismatch", true);
     }
-    document.set_some_object("archive", info.archive.map(archive));
+    document.set_some("archive", info.archive.map(archive));
     document
 }
 
-fn archive(archive: Archive) -> Document {
+fn archive(archive: Archive) -> Document<'static> {
     let mut document = Document::new();
     document.set("format", archive.format);
     document.set_some("encrypted", archive.encrypted);
     document
 }
 
-fn body_part(document: &mut Document, body: &Body) {
-    document.set_some("outfall.upload.sha256", body.sha256.as_deref());
-    document.set_some("outfall.upload.not_hashed", body.not_hashed.map(|why| why.name()));
-    document.set_some("outfall.upload.detected_type", body.detected_type);
+fn body_part<'a>(upload: &mut Document<'a>, body: &'a Body) {
+    upload.set_some("sha256", body.sha256.as_deref());
+    upload.set_some("not_hashed", body.not_hashed.map(|why| why.name()));
+    upload.set_some("detected_type", body.detected_type);
     if body.type_mismatch {
-        document.set("outfall.upload.type_mismatch", true);
+        upload.set("type_mismatch", true);
     }
-    document.set_some_object("outfall.upload.archive", body.archive.map(archive));
-    document.set_some("outfall.upload.content_encoding", body.content_encoding.as_deref());
-    document.set_some("outfall.upload.decoded_bytes", body.decoded_bytes);
-    document.set_some("outfall.upload.not_decoded", body.not_decoded.map(|why| why.name()));
+    upload.set_some("archive", body.archive.map(archive));
+    upload.set_some("content_encoding", body.content_encoding.as_deref());
+    upload.set_some("decoded_bytes", body.decoded_bytes);
+    upload.set_some("not_decoded", body.not_decoded.map(|why| why.name()));
 }
 
-fn http_part(document: &mut Document, http: &Http) {
+fn http_part<'a>(document: &mut Document<'a>, http: &'a Http) {
     document.set("http.version", http.version.as_str());
     document.set("http.request.method", http.method.as_str());
     document.set_some("http.response.status_code", http.status);
@@ -218,74 +308,77 @@ fn http_part(document: &mut Document, http: &Http) {
     document.set_some("user_agent.original", http.user_agent.as_deref());
 }
 
-fn ftp_part(document: &mut Document, ftp: &Ftp) {
-    document.set("outfall.ftp.command", ftp.command.as_str());
-    document.set_some("outfall.ftp.reply_code", ftp.reply_code);
-    document.set_some("outfall.ftp.user", ftp.user.as_deref());
-    document.set("outfall.ftp.binding", ftp.binding.name());
-    document.set_some("outfall.ftp.allocated", ftp.allocated);
-    document.set_some("outfall.ftp.renamed_from", ftp.renamed_from.as_deref());
-    document.set_some_object("outfall.ftp.announced", ftp.announced.map(endpoint));
+fn ftp_part(ftp: &Ftp) -> Document<'_> {
+    let mut document = Document::with_capacity(8);
+    document.set("command", ftp.command.as_str());
+    document.set_some("reply_code", ftp.reply_code);
+    document.set_some("user", ftp.user.as_deref());
+    document.set("binding", ftp.binding.name());
+    document.set_some("allocated", ftp.allocated);
+    document.set_some("renamed_from", ftp.renamed_from.as_deref());
+    document.set_some("announced", ftp.announced.map(endpoint));
     if !matches!(ftp.mode, 'S' | '\0') {
-        document.set("outfall.ftp.mode", ftp.mode.to_string());
+        document.set("mode", ftp.mode.to_string());
     }
     if let Some(text @ ('A' | 'E')) = ftp.data_type {
-        document.set("outfall.ftp.type", text.to_string());
+        document.set("type", text.to_string());
     }
     if ftp.restart > 0 {
-        document.set("outfall.ftp.restart", ftp.restart);
+        document.set("restart", ftp.restart);
     }
-    document.set_some_object("outfall.ftp.control.client", ftp.control_client.map(endpoint));
-    document.set_some_object("outfall.ftp.control.server", ftp.control_server.map(endpoint));
+    document.set_some("control.client", ftp.control_client.map(endpoint));
+    document.set_some("control.server", ftp.control_server.map(endpoint));
+    document
 }
 
-/// The upload's document, without what only the endpoint knows.
-pub fn upload_document(upload: &Upload) -> Document {
-    let mut document = Document::new();
-    event(&mut document, "outfall.upload", "event", &upload.id.to_string(), upload.start, upload.end);
-    document.set("network.transport", "tcp");
-    document.set("network.protocol", upload.protocol.name());
-    document.set("network.community_id", community_id(upload.connection.client, upload.connection.server));
-    wrapping_part(&mut document, &upload.wrapping);
-    end(&mut document, "source", upload.connection.client, upload.client_bytes);
-    end(&mut document, "destination", upload.connection.server, upload.server_bytes);
-    document.set_some("destination.domain", upload.domain.as_deref());
-    if let Some(http) = &upload.http {
-        http_part(&mut document, http);
-    }
-    if let Some(ftp) = &upload.ftp {
-        ftp_part(&mut document, ftp);
-    }
-    if let Some(first) = upload.files.first() {
-        document.set_object("file", file(first));
-        document.set_list("outfall.files", upload.files.iter().map(listed_file).collect());
-    }
-    document.set_some("outfall.upload.proxied_to", upload.proxied_to.as_deref());
+fn upload_part(upload: &Upload) -> Document<'_> {
+    let mut document = Document::with_capacity(8);
+    document.set_some("proxied_to", upload.proxied_to.as_deref());
     if upload.domain.is_some() {
-        document.set("outfall.upload.domain_source", upload.domain_source.name());
+        document.set("domain_source", upload.domain_source.name());
     }
-    document.set("outfall.upload.bytes", upload.bytes);
-    document.set("outfall.upload.missing_bytes", upload.missing);
-    document.set("outfall.upload.state", upload.state.name());
+    document.set("bytes", upload.bytes);
+    document.set("missing_bytes", upload.missing);
+    document.set("state", upload.state.name());
     body_part(&mut document, &upload.body);
     if !upload.notes.is_empty() {
-        let notes: Vec<&str> = upload.notes.iter().map(|note| note.name()).collect();
-        document.set("outfall.upload.notes", notes);
+        document.set_list("notes", upload.notes.iter().map(|note| note.name()));
     }
     document
 }
 
+/// The upload's document, without what only the endpoint knows.
+pub fn upload_document(upload: &Upload) -> Document<'_> {
+    let mut document = Document::with_capacity(TOP);
+    document.set("@timestamp", upload.end);
+    document.set("event", event("outfall.upload", upload.id, upload.start, upload.end));
+    document.set("network", network(upload.protocol, upload.connection, &upload.wrapping));
+    tunnel_part(&mut document, &upload.wrapping);
+    document.set("source", end(upload.connection.client, upload.client_bytes));
+    document.set("destination", end(upload.connection.server, upload.server_bytes));
+    document.set_some("destination.domain", upload.domain.as_deref());
+    if let Some(http) = &upload.http {
+        http_part(&mut document, http);
+    }
+    document.set_some("outfall.ftp", upload.ftp.as_ref().map(ftp_part));
+    if let Some(first) = upload.files.first() {
+        document.set("file", file(first));
+        document.set_list("outfall.files", upload.files.iter().map(listed_file));
+    }
+    document.set("outfall.upload", upload_part(upload));
+    document
+}
+
 /// The flow's document, without what only the endpoint knows.
-pub fn flow_document(flow: &Flow) -> Document {
-    let mut document = Document::new();
-    event(&mut document, "outfall.flow", "event", &flow.id().to_string(), flow.start, flow.end);
-    document.set("network.transport", "tcp");
-    document.set("network.protocol", flow.protocol.name());
-    document.set("network.community_id", community_id(flow.connection.client, flow.connection.server));
-    wrapping_part(&mut document, &flow.wrapping);
-    end(&mut document, "source", flow.connection.client, flow.client_bytes);
+pub fn flow_document(flow: &Flow) -> Document<'static> {
+    let mut document = Document::with_capacity(TOP);
+    document.set("@timestamp", flow.end);
+    document.set("event", event("outfall.flow", flow.id(), flow.start, flow.end));
+    document.set("network", network(flow.protocol, flow.connection, &flow.wrapping));
+    tunnel_part(&mut document, &flow.wrapping);
+    document.set("source", end(flow.connection.client, flow.client_bytes));
     document.set("source.packets", flow.client_packets);
-    end(&mut document, "destination", flow.connection.server, flow.server_bytes);
+    document.set("destination", end(flow.connection.server, flow.server_bytes));
     document.set("destination.packets", flow.server_packets);
     document.set("outfall.flow.ending", flow.ending.name());
     document.set("outfall.flow.opening_seen", flow.opening_seen);
@@ -306,7 +399,7 @@ mod tests {
     #[test]
     fn dotted_paths_make_nested_objects() {
         let mut document = Document::new();
-        document.set("a.b.c", 1);
+        document.set("a.b.c", 1_u64);
         document.set("a.b.d", "x");
         document.set_some("a.e", None::<u64>);
         assert_eq!(document.to_string(), r#"{"a":{"b":{"c":1,"d":"x"}}}"#);

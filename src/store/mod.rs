@@ -90,7 +90,7 @@ pub struct Entry {
 
 impl Entry {
     /// Of an alert's document.
-    pub fn of(document: &Document) -> Self {
+    pub fn of(document: &Document<'_>) -> Self {
         let text = |path| document.get(path).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
         Self {
             event_id: text("event.id"),

@@ -230,7 +230,7 @@ impl Collector {
 }
 
 /// An alert with what an attacker can put into the name of a file or into a URL.
-pub fn hostile(n: usize) -> Document {
+pub fn hostile(n: usize) -> Document<'static> {
     const HOSTILE: [&str; 12] = [
         "plain.7z",
         "two\nlines\r\n<131>1 - - - - - forged",
@@ -253,7 +253,7 @@ pub fn hostile(n: usize) -> Document {
     document.set("event.kind", "alert");
     document.set("event.dataset", "outfall.alert");
     document.set("event.id", format!("e{n}"));
-    document.set("event.severity", 73);
+    document.set("event.severity", 73_u64);
     document.set("file.name", name);
     document.set("outfall.join.clock.offset", n as f64 / 7.0);
     document.set("url.original", format!("/{name}/{}", "x\u{e4}".repeat(long / 2)));
