@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use outfall::config::Config;
-use outfall::detect::{Detector, Exception, ExceptionId, Scope};
-use outfall::join::{Ancestor, Attribution, Confidence, HostName, Process, Why};
+use outfall::detect::{Detector, Exception, ExceptionId, Scope, Verdict};
+use outfall::join::{Ancestor, Attribution, Confidence, FileLink, HostName, Process, Why};
 use outfall::net::{Address, Endpoint, Timestamp};
 use outfall::record::{Connection, EventId, Protocol, State, Upload};
 
@@ -35,31 +35,40 @@ fn main() {
     let unknown = Attribution::Unknown { why: Why::NoEndpoint, host: None };
     let begun = Instant::now();
     for n in 0..destinations {
-        detector.settle(&upload(n, n), &unknown, false);
+        settle(&mut detector, &upload(n, n), &unknown, false);
     }
     line("update, a new destination each", destinations, begun);
     let begun = Instant::now();
     for n in 0..destinations {
-        detector.settle(&upload(n.wrapping_mul(7_919) % destinations, n + 1), &unknown, false);
+        settle(&mut detector, &upload(n.wrapping_mul(7_919) % destinations, n + 1), &unknown, false);
     }
     line("update, known destinations", destinations, begun);
     let begun = Instant::now();
     for n in 0..destinations {
-        black_box(detector.judge(&upload(n.wrapping_mul(104_729) % destinations, n), &unknown, &[]));
+        black_box(judge(&detector, &upload(n.wrapping_mul(104_729) % destinations, n), &unknown, &[]));
     }
     line("judge, known destinations", destinations, begun);
     let begun = Instant::now();
     for n in 0..processes {
-        detector.settle(&upload(n % 1_000, n), &process(n), false);
+        settle(&mut detector, &upload(n % 1_000, n), &process(n), false);
     }
     line("update, a new process each", processes, begun);
     let begun = Instant::now();
     for n in 0..processes {
         let n = n.wrapping_mul(7_919) % processes;
-        black_box(detector.judge(&upload(n % 1_000, n), &process(n), &[]));
+        black_box(judge(&detector, &upload(n % 1_000, n), &process(n), &[]));
     }
     line("judge, known processes", processes, begun);
     exceptions(10_000);
+}
+
+fn settle(detector: &mut Detector, upload: &Upload, attribution: &Attribution, alert: bool) {
+    let route = detector.route(upload).unwrap();
+    detector.settle(upload, &route, attribution, alert);
+}
+
+fn judge(detector: &Detector, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
+    detector.judge(upload, &detector.route(upload)?, attribution, links)
 }
 
 /// What it costs to look for an exception that covers an alert.

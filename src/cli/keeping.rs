@@ -17,8 +17,8 @@ impl Found {
     /// Takes an outcome, if it is an upload.
     pub fn put(&mut self, outcome: &Outcome) {
         if let Outcome::Upload(joined) = outcome {
-            let JoinedUpload { upload, attribution, outbound, .. } = joined.as_ref();
-            self.batch.uploads.push(UploadRow::of(upload, attribution, *outbound));
+            let JoinedUpload { upload, attribution, route, .. } = joined.as_ref();
+            self.batch.uploads.push(UploadRow::of(upload, attribution, route.is_some()));
         }
     }
 

@@ -51,7 +51,7 @@ mod staging;
 mod verdict;
 mod volume;
 
-pub use baseline::{Baseline, BaselineCounters, Change, Kind, Row, RowKey, destination_of};
+pub use baseline::{Baseline, BaselineCounters, Change, Kind, Route, Row, RowKey, destination_of};
 pub use exception::{
     Difference, EXCEPTION_PROTOCOLS, Exception, ExceptionCounters, ExceptionFileError, ExceptionId, ExceptionIdError,
     ExceptionRefused, Exceptions, Facts, Finding, Hidden, HostPattern, Largest, Pattern, PatternRefused, ReviewBounds,

@@ -4,9 +4,9 @@ use crate::config::{Config, Detect, Network};
 use crate::endpoint::{Operation, base_name};
 use crate::join::{Ancestor, Attribution, Confidence, FileKind, FileLink, FileRule, Process, Why};
 use crate::net::{Span, Timestamp};
-use crate::record::{Flow, Protocol, Upload};
+use crate::record::{Connection, Flow, Protocol, Upload};
 
-use super::baseline::{Baseline, Change, Learned, Row, destination_of};
+use super::baseline::{Baseline, Change, Learned, Route, Row};
 use super::staging::{self, Weight};
 use super::verdict::{Legs, Presence, Severity, Verdict};
 use super::volume::Volumes;
@@ -84,13 +84,11 @@ impl Detector {
         }
     }
 
-    /// Takes note that an upload goes where it goes: until `hindsight` has passed, its host counts as one that uploads there,
-    /// whatever comes of it. Only outbound ones count, whatever their protocol.
-    pub fn note(&mut self, upload: &Upload, hindsight: Span) {
-        if self.is_outbound(upload) {
-            let until = upload.end.after(hindsight);
-            self.baseline.note(&destination_of(upload), upload.connection.client.address, until);
-        }
+    /// Takes note that an outbound upload goes where it goes: until `hindsight` has passed, its host counts as one that
+    /// uploads there, whatever comes of it. All outbound ones count, whatever their protocol.
+    pub fn note(&mut self, upload: &Upload, route: &Route, hindsight: Span) {
+        let until = upload.end.after(hindsight);
+        self.baseline.note(&route.destination, upload.connection.client.address, until);
     }
 
     /// What was only noted, until earlier than this, counts no longer.
@@ -98,64 +96,75 @@ impl Detector {
         self.baseline.forget_noted(before);
     }
 
-    /// Takes note of what came of an upload: it teaches what is normal, unless it was an alert. A verdict that is held teaches.
-    pub fn settle(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
-        if self.is_outbound(upload) {
-            let destination = destination_of(upload);
-            self.baseline.settle(upload, attribution, protocol_name(upload.protocol), &destination, alert);
-            self.volumes.count(upload, attribution, &destination);
-            if !alert {
-                self.volumes.teach(upload, attribution, &destination);
-            }
-        }
+    /// Takes note of what came of an outbound upload: it teaches what is normal, unless it was an alert. A verdict that is
+    /// held teaches.
+    pub fn settle(&mut self, upload: &Upload, route: &Route, attribution: &Attribution, alert: bool) {
+        self.baseline.settle(upload, attribution, protocol_name(upload.protocol), &route.destination, alert);
+        self.volumes.count(upload, route, attribution, alert);
     }
 
     /// The process of an upload that was settled has become known.
-    pub fn settle_late(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
-        if self.is_outbound(upload) {
-            let destination = destination_of(upload);
-            self.baseline.settle_late(upload, attribution, protocol_name(upload.protocol), &destination, alert);
-            self.volumes.count_late(upload, attribution, alert);
-        }
+    pub fn settle_late(&mut self, upload: &Upload, route: &Route, attribution: &Attribution, alert: bool) {
+        self.baseline.settle_late(upload, attribution, protocol_name(upload.protocol), &route.destination, alert);
+        self.volumes.count_late(upload, attribution, alert);
+    }
+
+    /// Whence and where to an upload leaves the home networks; none if it does not.
+    pub fn route(&self, upload: &Upload) -> Option<Route> {
+        self.is_outbound(upload).then(|| Route::of(upload))
     }
 
     /// Whether the upload leaves the home networks. Proxies are looked through: what counts is the host that a proxy was
     /// asked for.
     pub fn is_outbound(&self, upload: &Upload) -> bool {
+        let Connection { client, server } = upload.connection;
+        if !self.network.is_home(client.address.ip()) {
+            return false;
+        }
         // Who takes the bytes outside is outside, whatever host the request names: only a proxy at home is believed.
-        let server_outside = !self.network.is_home(upload.connection.server.address.ip());
-        let passed_on_outside = match (upload.destination_ip(), &upload.proxied_to) {
-            (Some(ip), _) => !self.network.is_home(ip),
-            (None, Some(name)) => !self.network.is_home_name(name),
-            (None, None) => false,
-        };
-        (server_outside || passed_on_outside) && self.network.is_home(upload.connection.client.address.ip())
+        !self.network.is_home(server.address.ip())
+            || upload.proxied_to.as_deref().is_some_and(|host| match host.parse() {
+                Ok(ip) => !self.network.is_home(ip),
+                Err(_) => !self.network.is_home_name(host),
+            })
     }
 
-    /// The verdict on an upload, by the table at the head of this module; none if it is no alert. An upload that still
-    /// runs can be judged, too: the verdict may come again, and higher, when it ends.
-    pub fn judge(&self, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
-        self.judge_as(upload, attribution, links, false)
+    /// The verdict on an outbound upload, by the table at the head of this module; none if it is no alert. An upload that
+    /// still runs can be judged, too: the verdict may come again, and higher, when it ends.
+    pub fn judge(
+        &self,
+        upload: &Upload,
+        route: &Route,
+        attribution: &Attribution,
+        links: &[FileLink],
+    ) -> Option<Verdict> {
+        self.judge_as(upload, route, attribution, links, false)
     }
 
     /// The verdict on an upload that was settled, and whose process has become known since.
-    pub fn judge_again(&self, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
-        self.judge_as(upload, attribution, links, true)
+    pub fn judge_again(
+        &self,
+        upload: &Upload,
+        route: &Route,
+        attribution: &Attribution,
+        links: &[FileLink],
+    ) -> Option<Verdict> {
+        self.judge_as(upload, route, attribution, links, true)
     }
 
     fn judge_as(
         &self,
         upload: &Upload,
+        route: &Route,
         attribution: &Attribution,
         links: &[FileLink],
         counted: bool,
     ) -> Option<Verdict> {
         let protocol = protocol_name(upload.protocol);
         let listed = self.policy.unencrypted_protocols.iter().any(|name| name.eq_ignore_ascii_case(protocol));
-        if !listed || !self.is_outbound(upload) {
+        if !listed {
             return None;
         }
-        let destination = destination_of(upload);
         let threshold = self.policy.data_transfer_size_threshold.0;
         let volume = upload.bytes >= threshold;
         let staged = staged(links, volume);
@@ -165,10 +174,10 @@ impl Detector {
         let image = process.and_then(|process| process.image.as_deref());
         let unexpected = process.zip(image).and_then(|(process, image)| {
             let strict = Strict { denied: denied.is_some(), dual_use: dual_use.is_some() };
-            self.unexpected(process, image, upload, protocol, &destination, strict)
+            self.unexpected(process, image, upload, protocol, &route.destination, strict)
         });
-        let unusual = self.volumes.assess(upload, attribution, &destination, counted);
-        let rare = self.rarity(upload, destination);
+        let unusual = self.volumes.assess(upload, route, attribution, counted);
+        let rare = self.rarity(upload, &route.destination);
         let done = staging::findings(&self.policy, upload, links);
         let weight = done.iter().map(|(weight, _)| *weight).max();
         let linked = staged.as_ref().is_some_and(|staged| staged.linked);
@@ -287,17 +296,17 @@ impl Detector {
         Some(Reason::DualUse { program: name.to_owned(), known_as: Some(known_as) })
     }
 
-    fn rarity(&self, upload: &Upload, destination: String) -> Option<Reason> {
+    fn rarity(&self, upload: &Upload, destination: &str) -> Option<Reason> {
         let (ip, domain) = (upload.destination_ip(), upload.domain.as_deref());
         if self.policy.approved_destinations.iter().any(|there| there.matches(ip, domain)) {
             return None;
         }
-        let known = self.baseline.prevalence(&destination, upload.start);
+        let known = self.baseline.prevalence(destination, upload.start);
         let below = self.policy.rare_below_hosts;
         let young = known.age.is_none_or(|age| age < self.policy.rare_younger_than);
         let rare = self.policy.approved_only || (known.hosts < below && young);
         let (hosts, users, age) = (known.hosts, known.users, known.age);
-        rare.then_some(Reason::DestinationRare { destination, hosts, below, users, age })
+        rare.then(|| Reason::DestinationRare { destination: destination.to_owned(), hosts, below, users, age })
     }
 
     fn denied_ancestor(&self, process: &Process) -> Option<Reason> {

@@ -98,9 +98,18 @@ fn popular() -> Detector {
     let mut detector = detector();
     for host in 1..=3 {
         let there = between(&format!("10.0.0.{host}:1"), "192.0.2.9:21", 1);
-        detector.settle(&there, &unknown(Why::NoEndpoint), false);
+        settle(&mut detector, &there, &unknown(Why::NoEndpoint), false);
     }
     detector
+}
+
+fn judge(detector: &Detector, upload: &Upload, attribution: &Attribution, links: &[FileLink]) -> Option<Verdict> {
+    detector.judge(upload, &detector.route(upload)?, attribution, links)
+}
+
+fn settle(detector: &mut Detector, upload: &Upload, attribution: &Attribution, alert: bool) {
+    let route = detector.route(upload).unwrap();
+    detector.settle(upload, &route, attribution, alert);
 }
 
 fn told(verdict: Option<Verdict>) -> (u64, Vec<&'static str>) {
@@ -111,17 +120,17 @@ fn told(verdict: Option<Verdict>) -> (u64, Vec<&'static str>) {
 
 #[test]
 fn staged_and_unexpected_or_rare_is_high() {
-    let rare = detector().judge(&upload(10), &known(AGENT, &[]), &archive());
+    let rare = judge(&detector(), &upload(10), &known(AGENT, &[]), &archive());
     assert_eq!(told(rare), (73, vec!["data-staged", "destination-rare"]));
-    let unexpected = popular().judge(&upload(10), &known(FTP, &["C:\\cmd.exe"]), &archive());
+    let unexpected = judge(&popular(), &upload(10), &known(FTP, &["C:\\cmd.exe"]), &archive());
     assert_eq!(told(unexpected), (73, vec!["data-staged", "process-unexpected"]));
-    let both = detector().judge(&upload(1_000), &known(FTP, &[]), &archive());
+    let both = judge(&detector(), &upload(1_000), &known(FTP, &[]), &archive());
     assert_eq!(told(both), (73, vec!["data-staged", "process-unexpected", "destination-rare", "volume"]));
 }
 
 #[test]
 fn a_denied_parent_two_levels_up_makes_it_critical() {
-    let verdict = detector().judge(&upload(10), &known(FTP, &["C:\\cmd.exe", WORD]), &archive()).unwrap();
+    let verdict = judge(&detector(), &upload(10), &known(FTP, &["C:\\cmd.exe", WORD]), &archive()).unwrap();
     assert_eq!(verdict.severity, Severity::Critical);
     let denied = Reason::ParentDenied { parent: "WINWORD.EXE".into(), pid: Some(9), levels: 2 };
     assert!(verdict.reasons.contains(&denied));
@@ -131,44 +140,44 @@ fn a_denied_parent_two_levels_up_makes_it_critical() {
 
 #[test]
 fn a_denied_parent_without_staged_data_is_high() {
-    let verdict = popular().judge(&upload(10), &known(FTP, &[WORD]), &[]);
+    let verdict = judge(&popular(), &upload(10), &known(FTP, &[WORD]), &[]);
     assert_eq!(told(verdict), (73, vec!["process-unexpected", "parent-denied", "no-data-access"]));
 }
 
 #[test]
 fn a_denied_parent_of_an_expected_process_at_a_known_destination_is_none() {
-    assert_eq!(popular().judge(&upload(5_000), &known(AGENT, &[WORD]), &archive()), None);
+    assert_eq!(judge(&popular(), &upload(5_000), &known(AGENT, &[WORD]), &archive()), None);
 }
 
 #[test]
 fn a_large_upload_with_a_leg_missing_is_medium_and_says_which() {
-    let no_helper = detector().judge(&upload(1_000), &unknown(Why::NoEndpoint), &[]).unwrap();
+    let no_helper = judge(&detector(), &upload(1_000), &unknown(Why::NoEndpoint), &[]).unwrap();
     assert_eq!(no_helper.legs.of(Presence::Missing), [Leg::DataAccess, Leg::UnexpectedProcess]);
     assert_eq!(no_helper.legs.of(Presence::Present), [Leg::OutboundCleartext, Leg::RareDestination]);
     assert_eq!(told(Some(no_helper)), (47, vec!["destination-rare", "volume", "no-endpoint-context"]));
-    let silent = detector().judge(&upload(1_000), &unknown(Why::HostSilent { since: None }), &[]);
+    let silent = judge(&detector(), &upload(1_000), &unknown(Why::HostSilent { since: None }), &[]);
     assert_eq!(told(silent), (47, vec!["destination-rare", "volume", "process-unknown"]));
-    let no_data = popular().judge(&upload(1_000), &known(FTP, &[]), &[]).unwrap();
+    let no_data = judge(&popular(), &upload(1_000), &known(FTP, &[]), &[]).unwrap();
     assert_eq!(no_data.legs.of(Presence::Absent), [Leg::RareDestination]);
     assert_eq!(told(Some(no_data)), (47, vec!["process-unexpected", "volume", "no-data-access"]));
 }
 
 #[test]
 fn a_small_upload_without_staged_data_is_none() {
-    assert_eq!(detector().judge(&upload(999), &known(FTP, &[]), &[]), None);
-    assert_eq!(detector().judge(&upload(999), &unknown(Why::NoEndpoint), &[]), None);
+    assert_eq!(judge(&detector(), &upload(999), &known(FTP, &[]), &[]), None);
+    assert_eq!(judge(&detector(), &upload(999), &unknown(Why::NoEndpoint), &[]), None);
 }
 
 #[test]
 fn an_expected_process_at_a_known_destination_is_none_whatever_it_sends() {
-    assert_eq!(popular().judge(&upload(5_000), &known(AGENT, &[]), &archive()), None);
-    assert_eq!(popular().judge(&upload(5_000), &unknown(Why::NoEndpoint), &archive()), None);
+    assert_eq!(judge(&popular(), &upload(5_000), &known(AGENT, &[]), &archive()), None);
+    assert_eq!(judge(&popular(), &upload(5_000), &unknown(Why::NoEndpoint), &archive()), None);
 }
 
 #[test]
 fn a_file_linked_without_a_process_is_high_and_says_that_the_process_is_not_known() {
     let off = Span::seconds(90);
-    let verdict = detector().judge(&upload(10), &unknown(Why::OutsideWindow { off }), &archive()).unwrap();
+    let verdict = judge(&detector(), &upload(10), &unknown(Why::OutsideWindow { off }), &archive()).unwrap();
     assert!(verdict.reasons.iter().any(|reason| reason.text().contains("90.0 s away")));
     assert_eq!(told(Some(verdict)), (73, vec!["data-staged", "destination-rare", "process-unknown"]));
 }
@@ -177,8 +186,8 @@ fn a_file_linked_without_a_process_is_high_and_says_that_the_process_is_not_know
 fn a_process_known_by_its_pid_alone_is_not_called_unexpected() {
     let process = Box::new(process(None, &[]));
     let attribution = Attribution::Known { process, rule: "five-tuple", confidence: Confidence::Medium, offset: None };
-    assert_eq!(popular().judge(&upload(5_000), &attribution, &archive()), None);
-    let rare = detector().judge(&upload(5_000), &attribution, &archive());
+    assert_eq!(judge(&popular(), &upload(5_000), &attribution, &archive()), None);
+    let rare = judge(&detector(), &upload(5_000), &attribution, &archive());
     assert_eq!(told(rare), (73, vec!["data-staged", "destination-rare", "volume", "process-unknown"]));
 }
 
@@ -186,16 +195,16 @@ fn a_process_known_by_its_pid_alone_is_not_called_unexpected() {
 fn an_expectation_holds_for_its_protocol_and_destination_only() {
     let mut http = upload(10);
     http.protocol = Protocol::Http;
-    assert!(told(popular().judge(&http, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
+    assert!(told(judge(&popular(), &http, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
     let elsewhere = between("10.0.0.5:1", "203.0.113.1:21", 10);
-    assert!(told(popular().judge(&elsewhere, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
+    assert!(told(judge(&popular(), &elsewhere, &known(AGENT, &[]), &archive())).1.contains(&"process-unexpected"));
 }
 
 #[test]
 fn an_approved_destination_is_never_rare() {
     let approved = between("10.0.0.5:1", "198.51.100.7:21", 10);
     assert_eq!(
-        told(detector().judge(&approved, &known(FTP, &[]), &archive())).1,
+        told(judge(&detector(), &approved, &known(FTP, &[]), &archive())).1,
         ["data-staged", "process-unexpected"]
     );
 }
@@ -206,19 +215,19 @@ fn only_outbound_uploads_over_listed_protocols_are_judged() {
     for (client, server) in
         [("10.0.0.5:1", "10.0.0.9:21"), ("192.0.2.9:1", "10.0.0.5:21"), ("192.0.2.9:1", "192.0.2.8:21")]
     {
-        assert_eq!(detector().judge(&between(client, server, 5_000), &attribution, &archive()), None);
+        assert_eq!(judge(&detector(), &between(client, server, 5_000), &attribution, &archive()), None);
     }
     let mut other = upload(5_000);
     other.protocol = Protocol::Smtp;
-    assert_eq!(detector().judge(&other, &attribution, &archive()), None);
+    assert_eq!(judge(&detector(), &other, &attribution, &archive()), None);
     other.protocol = Protocol::FtpData;
-    assert!(detector().judge(&other, &attribution, &archive()).is_some());
+    assert!(judge(&detector(), &other, &attribution, &archive()).is_some());
 }
 
 #[test]
 fn weak_tree_links_do_not_make_a_small_upload_an_alert() {
     use FileRule::ProcessTree;
-    let judge = |bytes, links: &[FileLink]| told(detector().judge(&upload(bytes), &known(FTP, &[]), links));
+    let judge = |bytes, links: &[FileLink]| told(judge(&detector(), &upload(bytes), &known(FTP, &[]), links));
     let low = [link(ProcessTree, Confidence::Low, FileKind::UserData, Operation::Read)];
     assert_eq!(judge(999, &low).0, 0);
     assert!(judge(1_000, &low).1.contains(&"data-staged"));
@@ -238,7 +247,7 @@ fn weak_tree_links_do_not_make_a_small_upload_an_alert() {
 fn the_strongest_rule_and_confidence_are_stated() {
     let mut links = archive();
     links.push(link(FileRule::ProcessTree, Confidence::Low, FileKind::UserData, Operation::Read));
-    let verdict = detector().judge(&upload(10), &known(FTP, &[]), &links).unwrap();
+    let verdict = judge(&detector(), &upload(10), &known(FTP, &[]), &links).unwrap();
     let staged = Reason::DataStaged { files: 2, rule: FileRule::NameAndSize, confidence: Confidence::High };
     assert_eq!(verdict.reasons.first(), Some(&staged));
     let value = serde_json::to_value(staged.document()).unwrap();
@@ -253,8 +262,8 @@ fn a_destination_is_rare_below_the_configured_number_of_hosts() {
     for (host, expected) in [(1, 1), (1, 1), (2, 2)] {
         let mut seen = between(&format!("10.0.0.{host}:1"), "192.0.2.77:80", 1);
         seen.domain = Some("files.example".into());
-        detector.note(&seen, Span::seconds(1));
-        let verdict = detector.judge(&upload, &known(FTP, &[]), &archive()).unwrap();
+        detector.note(&seen, &detector.route(&seen).unwrap(), Span::seconds(1));
+        let verdict = judge(&detector, &upload, &known(FTP, &[]), &archive()).unwrap();
         let (users, age) = (0, None);
         let destination = "files.example".into();
         let rare = Reason::DestinationRare { destination, hosts: expected, below: 3, users, age };
@@ -262,8 +271,8 @@ fn a_destination_is_rare_below_the_configured_number_of_hosts() {
     }
     let mut third = between("10.0.0.3:1", "192.0.2.77:80", 1);
     third.domain = Some("FILES.example".into());
-    detector.note(&third, Span::seconds(1));
-    assert_eq!(told(detector.judge(&upload, &known(FTP, &[]), &archive())).1, ["data-staged", "process-unexpected"]);
+    detector.note(&third, &detector.route(&third).unwrap(), Span::seconds(1));
+    assert_eq!(told(judge(&detector, &upload, &known(FTP, &[]), &archive())).1, ["data-staged", "process-unexpected"]);
 }
 
 #[test]
@@ -305,7 +314,7 @@ fn taught(image: &str, parents: &[&str], days: std::ops::Range<u64>) -> Detector
     detector.restore([]);
     for day in days {
         for host in 1..=3 {
-            detector.settle(&on_day(day, host, 10), &known(image, parents), false);
+            settle(&mut detector, &on_day(day, host, 10), &known(image, parents), false);
         }
     }
     detector
@@ -315,7 +324,7 @@ fn taught(image: &str, parents: &[&str], days: std::ops::Range<u64>) -> Detector
 fn what_a_process_did_on_enough_days_and_hosts_is_expected() {
     let judge = |days: u64| {
         let detector = taught(SYNC, &["C:\\run.exe"], 0..days);
-        told(detector.judge(&on_day(20, 1, 5_000), &known(SYNC, &["C:\\run.exe"]), &archive())).1
+        told(judge(&detector, &on_day(20, 1, 5_000), &known(SYNC, &["C:\\run.exe"]), &archive())).1
     };
     assert_eq!(judge(4), ["data-staged", "process-unexpected", "volume"]);
     assert!(judge(5).is_empty());
@@ -325,13 +334,13 @@ fn what_a_process_did_on_enough_days_and_hosts_is_expected() {
 fn one_host_alone_teaches_a_process_only_its_destination() {
     let mut detector = detector();
     for day in 0..5 {
-        detector.settle(&on_day(day, 1, 10), &known(SYNC, &[]), false);
+        settle(&mut detector, &on_day(day, 1, 10), &known(SYNC, &[]), false);
     }
-    let reasons = told(detector.judge(&on_day(20, 1, 10), &known(SYNC, &[]), &archive())).1;
+    let reasons = told(judge(&detector, &on_day(20, 1, 10), &known(SYNC, &[]), &archive())).1;
     assert_eq!(reasons, ["data-staged", "destination-rare"]);
     let elsewhere =
         Upload { start: Timestamp::from_parts(20 * 86_400, 0), ..between("10.0.0.1:1", "203.0.113.1:21", 10) };
-    let verdict = detector.judge(&elsewhere, &known(SYNC, &[]), &archive()).unwrap();
+    let verdict = judge(&detector, &elsewhere, &known(SYNC, &[]), &archive()).unwrap();
     let seen = verdict.reasons.iter().find_map(|reason| match reason {
         Reason::ProcessUnexpected { days, hosts, .. } => Some((*days, *hosts)),
         _ => None,
@@ -344,34 +353,35 @@ fn what_was_an_alert_teaches_nothing_however_often() {
     let mut detector = detector();
     for day in 0..60 {
         let upload = on_day(day, 1, 10);
-        let verdict = detector.judge(&upload, &known(SYNC, &[]), &archive());
+        let verdict = judge(&detector, &upload, &known(SYNC, &[]), &archive());
         assert_eq!(told(verdict).1, ["data-staged", "process-unexpected", "destination-rare"], "day {day}");
-        detector.settle(&upload, &known(SYNC, &[]), true);
+        settle(&mut detector, &upload, &known(SYNC, &[]), true);
     }
 }
 
 #[test]
 fn a_destination_is_rare_no_longer_once_it_is_old() {
     let mut detector = detector();
-    detector.settle(&on_day(1, 1, 10), &unknown(Why::NoEndpoint), false);
-    let judge = |day| told(detector.judge(&on_day(day, 1, 5_000), &unknown(Why::NoEndpoint), &[])).1;
-    assert_eq!(judge(30), ["destination-rare", "volume", "no-endpoint-context"]);
-    assert!(judge(31).is_empty());
+    settle(&mut detector, &on_day(1, 1, 10), &unknown(Why::NoEndpoint), false);
+    let reasons_on = |day| told(judge(&detector, &on_day(day, 1, 5_000), &unknown(Why::NoEndpoint), &[])).1;
+    assert_eq!(reasons_on(30), ["destination-rare", "volume", "no-endpoint-context"]);
+    assert!(reasons_on(31).is_empty());
     let mut config = Config::default();
     config.detect.approved_only = true;
     detector.configure(&config);
-    let verdict = detector.judge(&on_day(31, 1, 5_000_000), &unknown(Why::NoEndpoint), &[]);
+    let verdict = judge(&detector, &on_day(31, 1, 5_000_000), &unknown(Why::NoEndpoint), &[]);
     assert_eq!(told(verdict).1, ["destination-rare", "volume", "no-endpoint-context"]);
 }
 
 #[test]
 fn a_program_that_is_often_misused_is_held_to_a_stricter_rule() {
-    let small = detector().judge(&upload(10), &known(CERTUTIL, &[]), &[]);
+    let small = judge(&detector(), &upload(10), &known(CERTUTIL, &[]), &[]);
     assert_eq!(told(small), (47, vec!["process-unexpected", "dual-use-program", "destination-rare", "no-data-access"]));
-    let common = popular().judge(&upload(10), &known(CERTUTIL, &[]), &[]);
+    let common = judge(&popular(), &upload(10), &known(CERTUTIL, &[]), &[]);
     assert_eq!(told(common).0, 0, "small, and not to a rare destination");
     let other_parent = taught(CERTUTIL, &["C:\\job.exe"], 0..9);
-    let judge = |parent: &str| told(other_parent.judge(&on_day(20, 1, 10), &known(CERTUTIL, &[parent]), &archive())).1;
+    let judge =
+        |parent: &str| told(judge(&other_parent, &on_day(20, 1, 10), &known(CERTUTIL, &[parent]), &archive())).1;
     assert!(judge("C:\\job.exe").is_empty(), "the same job, to the same place");
     assert_eq!(judge("C:\\cmd.exe"), ["data-staged", "process-unexpected", "dual-use-program"]);
 }
@@ -384,8 +394,8 @@ fn a_renamed_program_is_known_by_its_content() {
         let confidence = Confidence::Certain;
         Attribution::Known { process: Box::new(process), rule: "five-tuple", confidence, offset: None }
     };
-    detector.settle(&upload(10), &with_hash(CERTUTIL), true);
-    let verdict = detector.judge(&upload(10), &with_hash("C:\\Users\\Public\\svchost.exe"), &archive()).unwrap();
+    settle(&mut detector, &upload(10), &with_hash(CERTUTIL), true);
+    let verdict = judge(&detector, &upload(10), &with_hash("C:\\Users\\Public\\svchost.exe"), &archive()).unwrap();
     let renamed = Reason::DualUse { program: "svchost.exe".into(), known_as: Some("certutil.exe".into()) };
     assert!(verdict.reasons.contains(&renamed), "{verdict:?}");
 }
@@ -393,7 +403,7 @@ fn a_renamed_program_is_known_by_its_content() {
 #[test]
 fn the_child_of_a_denied_parent_is_never_learned() {
     let detector = taught(SYNC, &[WORD], 0..9);
-    let verdict = detector.judge(&on_day(20, 1, 10), &known(SYNC, &[WORD]), &[]);
+    let verdict = judge(&detector, &on_day(20, 1, 10), &known(SYNC, &[WORD]), &[]);
     assert_eq!(told(verdict), (73, vec!["process-unexpected", "parent-denied", "no-data-access"]));
 }
 
@@ -401,9 +411,9 @@ fn the_child_of_a_denied_parent_is_never_learned() {
 fn while_it_learns_what_rests_on_it_is_held_and_hard_rules_are_not() {
     let mut detector = detector();
     detector.restore([]);
-    detector.settle(&on_day(0, 9, 1), &unknown(Why::NoEndpoint), false);
+    settle(&mut detector, &on_day(0, 9, 1), &unknown(Why::NoEndpoint), false);
     let judge = |day, attribution: &Attribution, links: &[FileLink]| {
-        let verdict = detector.judge(&on_day(day, 1, 1_000), attribution, links).unwrap();
+        let verdict = judge(&detector, &on_day(day, 1, 1_000), attribution, links).unwrap();
         (verdict.severity.number(), verdict.held, verdict.reasons.iter().any(|reason| reason.id() == "learning"))
     };
     assert_eq!(judge(13, &unknown(Why::NoEndpoint), &[]), (21, true, true));
@@ -418,7 +428,7 @@ fn while_it_learns_what_rests_on_it_is_held_and_hard_rules_are_not() {
 #[test]
 fn a_verdict_is_as_sure_as_what_it_rests_on() {
     let sure = |attribution: &Attribution, links: &[FileLink]| {
-        detector().judge(&upload(1_000), attribution, links).unwrap().sureness
+        judge(&detector(), &upload(1_000), attribution, links).unwrap().sureness
     };
     assert_eq!(sure(&known(FTP, &[]), &archive()), Sureness::High);
     assert_eq!(sure(&known(FTP, &[]), &[]), Sureness::Medium);
@@ -431,14 +441,14 @@ fn what_was_done_to_the_files_is_said_and_what_is_grave_makes_it_critical() {
     let mut config = Config::default();
     config.detect.dual_use_programs = Vec::new();
     let detector = Detector::new(&config);
-    let packed = detector.judge(&upload(10), &known(SYNC, &[]), &archive());
+    let packed = judge(&detector, &upload(10), &known(SYNC, &[]), &archive());
     assert_eq!(told(packed), (73, vec!["data-staged", "archive-created", "process-unexpected", "destination-rare"]));
     let mut links = archive();
     links.push(FileLink {
         path: "C:\\Users\\x\\.ssh\\id_rsa".into(),
         ..link(FileRule::Name, Confidence::Medium, FileKind::UserData, Operation::Read)
     });
-    let (severity, reasons) = told(detector.judge(&upload(10), &known(SYNC, &[]), &links));
+    let (severity, reasons) = told(judge(&detector, &upload(10), &known(SYNC, &[]), &links));
     assert_eq!((severity, reasons.get(1)), (99, Some(&"sensitive-path")));
 }
 
@@ -447,10 +457,10 @@ fn small_uploads_that_add_up_are_as_one_large_one() {
     let mut detector = detector();
     let drop = |day| on_day(day, 1, 400);
     for day in 0..2 {
-        assert_eq!(detector.judge(&drop(day), &known(SYNC, &[]), &[]), None, "day {day}");
-        detector.settle(&drop(day), &known(SYNC, &[]), false);
+        assert_eq!(judge(&detector, &drop(day), &known(SYNC, &[]), &[]), None, "day {day}");
+        settle(&mut detector, &drop(day), &known(SYNC, &[]), false);
     }
-    let verdict = detector.judge(&drop(2), &known(SYNC, &[]), &[]);
+    let verdict = judge(&detector, &drop(2), &known(SYNC, &[]), &[]);
     assert_eq!(
         told(verdict),
         (47, vec!["process-unexpected", "destination-rare", "volume-window", "producer-ratio", "no-data-access"])
@@ -463,13 +473,13 @@ fn who_is_known_and_sends_to_whom_is_known_is_still_noticed_when_two_habits_brea
     for day in 0..20 {
         for n in 0..3 {
             let upload = Upload { end: Timestamp::from_parts(day * 86_400 + 36_000 + n, 0), ..on_day(day, 1, 2_000) };
-            detector.settle(&upload, &known(SYNC, &[]), false);
+            settle(&mut detector, &upload, &known(SYNC, &[]), false);
         }
     }
     let at_night = |bytes| Upload { end: Timestamp::from_parts(21 * 86_400 + 82_000, 0), ..on_day(21, 1, bytes) };
-    let (severity, reasons) = told(detector.judge(&at_night(900_000), &known(SYNC, &[]), &archive()));
+    let (severity, reasons) = told(judge(&detector, &at_night(900_000), &known(SYNC, &[]), &archive()));
     assert_eq!(severity, 47);
     assert!(reasons.contains(&"volume-unusual") && reasons.contains(&"hour-unusual"), "{reasons:?}");
-    assert_eq!(detector.judge(&at_night(900), &known(SYNC, &[]), &archive()), None, "one habit alone");
-    assert_eq!(detector.judge(&at_night(900_000), &known(SYNC, &[]), &[]), None, "no data is known to be staged");
+    assert_eq!(judge(&detector, &at_night(900), &known(SYNC, &[]), &archive()), None, "one habit alone");
+    assert_eq!(judge(&detector, &at_night(900_000), &known(SYNC, &[]), &[]), None, "no data is known to be staged");
 }

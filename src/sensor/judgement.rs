@@ -11,7 +11,7 @@ use super::stories::{Stories, StoryCounters};
 use super::third_host::ThirdHosts;
 use crate::alert::{Alert, Health, Loss, Playbook};
 use crate::config::Config;
-use crate::detect::{BaselineCounters, Change, Detector, ExceptionCounters, Exceptions, Places, Row};
+use crate::detect::{BaselineCounters, Change, Detector, ExceptionCounters, Exceptions, Places, Route, Row};
 use crate::endpoint::History;
 use crate::join::{Attribution, Coverage, FileLink, FlowSeen, Joiner, Offset, Tally};
 use crate::net::{Span, Timestamp};
@@ -42,8 +42,8 @@ pub struct JoinedUpload {
     pub links: Vec<FileLink>,
     /// It was delivered before, without its process.
     pub corrected: bool,
-    /// It left the home networks.
-    pub outbound: bool,
+    /// Whence and where to it left the home networks, if it did.
+    pub route: Option<Route>,
 }
 
 /// Counts of the join and the verdict.
@@ -273,17 +273,15 @@ impl Judgement {
             sink(Outcome::Upload(Arc::new(joined.clone())));
             // What was an alert before is the same one, told anew.
             let told = if let Some(old) = &alert { self.stories.withdraw(old) } else { 0 };
-            if joined.outbound {
-                self.judge(joined, told, sink);
-            }
+            self.judge(joined, told, sink);
         }
     }
 
     fn join(&self, upload: Upload) -> JoinedUpload {
         let attribution = self.who(&upload);
         let links = self.joiner.files(&upload, &attribution);
-        let outbound = self.detector.is_outbound(&upload);
-        JoinedUpload { upload, attribution, links, corrected: false, outbound }
+        let route = self.detector.route(&upload);
+        JoinedUpload { upload, attribution, links, corrected: false, route }
     }
 
     fn who(&self, upload: &Upload) -> Attribution {
@@ -310,15 +308,13 @@ impl Judgement {
         let tally = self.counters.by_protocol.entry(joined.upload.protocol.name()).or_default();
         tally.uploads += 1;
         tally.bytes = tally.bytes.saturating_add(joined.upload.bytes);
-        if !joined.outbound {
-            return None;
-        }
+        let route = joined.route.as_ref()?;
         self.counters.outbound += 1;
         let joined = Arc::clone(joined);
         if self.live {
             return Some(joined);
         }
-        self.detector.note(&joined.upload, self.hindsight);
+        self.detector.note(&joined.upload, route, self.hindsight);
         self.waiting.push_back(joined);
         if self.waiting.len() <= self.max_waiting {
             return None;
@@ -329,7 +325,7 @@ impl Judgement {
 
     /// Live, an upload that still runs is judged as far as it has come; it is judged again when it ends.
     fn early(&self, joined: &Arc<JoinedUpload>) -> Option<Arc<JoinedUpload>> {
-        (self.live && joined.outbound).then(|| Arc::clone(joined))
+        (self.live && joined.route.is_some()).then(|| Arc::clone(joined))
     }
 
     /// Judges what has waited for long enough by now.
@@ -350,27 +346,28 @@ impl Judgement {
         self.stories.end_all(&mut |alert| sink(told(&self.playbook, alert)));
     }
 
-    /// The alert, if it is one, which was told so many times `before`. What is over then teaches what is normal.
+    /// The alert, if it is outbound and one, which was told so many times `before`. What is over then teaches what is normal.
     fn judge(&mut self, joined: JoinedUpload, before: u64, sink: &mut impl FnMut(Outcome)) -> Option<Box<Alert>> {
-        let JoinedUpload { upload, attribution, links, corrected, .. } = joined;
+        let JoinedUpload { upload, attribution, links, corrected, route } = joined;
+        let route = route?;
         let at = upload.end;
         if self.live {
-            self.detector.note(&upload, Span(0));
+            self.detector.note(&upload, &route, Span(0));
         } else {
             // What came before counts for as long as what comes after.
             self.detector.forget_noted(at);
         }
         let mut verdict = if corrected {
-            self.detector.judge_again(&upload, &attribution, &links)
+            self.detector.judge_again(&upload, &route, &attribution, &links)
         } else {
-            self.detector.judge(&upload, &attribution, &links)
+            self.detector.judge(&upload, &route, &attribution, &links)
         };
         let excepted = verdict.as_mut().and_then(|verdict| self.exceptions.rule(&upload, &attribution, verdict));
         let teaches = verdict.as_ref().is_none_or(|verdict| verdict.held) && excepted.is_none();
         if corrected {
-            self.detector.settle_late(&upload, &attribution, !teaches);
+            self.detector.settle_late(&upload, &route, &attribution, !teaches);
         } else if upload.state != State::Running {
-            self.detector.settle(&upload, &attribution, !teaches);
+            self.detector.settle(&upload, &route, &attribution, !teaches);
         }
         if self.live {
             self.detector.forget_noted(Timestamp(u64::MAX));

@@ -1,6 +1,7 @@
 //! What counts as the same destination, and as the same process.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -20,6 +21,22 @@ const PREFIX_V6: u8 = 48;
 
 /// Hexadecimal digits of a hash that tell one program from another.
 const HASH_DIGITS: usize = 16;
+
+/// Who uploads where, as what is normal here is known by: looked up once, as much is asked by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The address of the host.
+    pub host: String,
+    /// The destination that the upload counts for.
+    pub destination: Arc<str>,
+}
+
+impl Route {
+    pub(in super::super) fn of(upload: &Upload) -> Self {
+        let host = upload.connection.client.address.to_string();
+        Self { host, destination: destination_of(upload).into() }
+    }
+}
 
 /// The destination that an upload counts for: the registrable part of its domain name (by the public suffix list), in lower
 /// case, if a name is known; else the network of its address, a /24 or a /48.

@@ -16,7 +16,10 @@ mod identity;
 mod row;
 mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::config::Detect;
 use crate::join::{Attribution, Process};
@@ -25,11 +28,13 @@ use crate::record::Upload;
 
 pub(super) use entry::day_of;
 use entry::{Entry, Lesson};
-pub use identity::destination_of;
 use identity::parent_of;
 pub(super) use identity::program_of;
+pub use identity::{Route, destination_of};
 pub use row::{Change, Kind, Row, RowKey};
 pub(super) use table::{Kept, Table};
+
+type Seed = foldhash::fast::RandomState;
 
 /// What the bounds of the baseline cost, and what was kept but cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,8 +96,8 @@ pub struct Baseline {
     taught: u64,
     alerted: u64,
     /// Hosts that upload to a destination, before it is known what comes of it, and until when they count.
-    noted: VecDeque<(Timestamp, String, Address)>,
-    hosts_noted: HashMap<String, HashMap<Address, u64>>,
+    noted: VecDeque<(Timestamp, Arc<str>, Address)>,
+    hosts_noted: HashMap<Arc<str>, HashMap<Address, u64, Seed>, Seed>,
     /// It outlives the program, and so has time to learn.
     kept: bool,
     policy: Policy,
@@ -132,7 +137,7 @@ impl Baseline {
             taught: 0,
             alerted: 0,
             noted: VecDeque::new(),
-            hosts_noted: HashMap::new(),
+            hosts_noted: HashMap::default(),
             kept: false,
             policy: Policy::of(detect),
             unread: 0,
@@ -221,9 +226,9 @@ impl Baseline {
     }
 
     /// The host uploads there: it counts until `until`, whatever comes of it.
-    pub fn note(&mut self, destination: &str, host: Address, until: Timestamp) {
-        *self.hosts_noted.entry(destination.to_owned()).or_default().entry(host).or_default() += 1;
-        self.noted.push_back((until, destination.to_owned(), host));
+    pub fn note(&mut self, destination: &Arc<str>, host: Address, until: Timestamp) {
+        *self.hosts_noted.entry(Arc::clone(destination)).or_default().entry(host).or_default() += 1;
+        self.noted.push_back((until, Arc::clone(destination), host));
     }
 
     /// What was only noted, until earlier than this, counts no longer.
@@ -245,15 +250,16 @@ impl Baseline {
 
     /// What is known of a destination at that time.
     pub fn prevalence(&self, destination: &str, at: Timestamp) -> Prevalence {
-        let none = HashMap::new();
-        let noted = self.hosts_noted.get(destination).unwrap_or(&none);
+        let noted = self.hosts_noted.get(destination);
+        let hosts = noted.map_or(0, HashMap::len);
         let Some(entry) = self.destinations.get(destination, "") else {
-            return Prevalence { hosts: noted.len() as u64, ..Prevalence::default() };
+            return Prevalence { hosts: hosts as u64, ..Prevalence::default() };
         };
         let day = day_of(at.before(self.policy.window));
-        let others = entry.hosts.since(day).filter(|host| !noted.contains_key(host)).count();
+        let is_other = |host: &&Address| noted.is_none_or(|noted| !noted.contains_key(*host));
+        let others = entry.hosts.since(day).filter(is_other).count();
         Prevalence {
-            hosts: (noted.len() + others) as u64,
+            hosts: (hosts + others) as u64,
             users: entry.users.since(day).count() as u64,
             age: (entry.uploads > 0).then(|| at.since(entry.first_seen)),
             uploads: entry.uploads,

@@ -1,5 +1,6 @@
 //! The entries of one kind, bounded, with what changed among them.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -7,7 +8,7 @@ use lru::LruCache;
 use super::row::{Change, Kind, Row, RowKey};
 
 /// Between the halves of a pair: in no path, no name and no domain.
-const BETWEEN: char = '\0';
+const BETWEEN: &str = "\0";
 
 /// What can be known of a key, and kept as a row.
 pub(in super::super) trait Kept: Default {
@@ -56,18 +57,18 @@ impl<E: Kept> Table<E> {
     }
 
     pub(in super::super) fn get(&self, key: &str, other: &str) -> Option<&E> {
-        if other.is_empty() { self.entries.peek(key) } else { self.entries.peek(joined(key, other).as_str()) }
+        self.entries.peek(joined(key, other).as_ref())
     }
 
     /// The entry, made if it is not there, to be changed.
     pub(in super::super) fn change(&mut self, key: &str, other: &str) -> &mut E {
         let whole = joined(key, other);
-        if self.entries.len() >= self.most.get() && !self.entries.contains(whole.as_str()) {
+        if self.entries.len() >= self.most.get() && !self.entries.contains(whole.as_ref()) {
             self.forget_one();
         }
-        let entry = self.entries.get_or_insert_mut_ref(whole.as_str(), E::default);
+        let entry = self.entries.get_or_insert_mut_ref(whole.as_ref(), E::default);
         if self.kept && !std::mem::replace(entry.changed(), true) {
-            self.changed.push(whole);
+            self.changed.push(whole.into_owned());
         }
         entry
     }
@@ -86,7 +87,7 @@ impl<E: Kept> Table<E> {
         if self.entries.len() >= self.most.get() {
             self.forget_one();
         }
-        self.entries.put(joined(&row.key.key, &row.key.other), entry);
+        self.entries.put(joined(&row.key.key, &row.key.other).into_owned(), entry);
         true
     }
 
@@ -118,6 +119,6 @@ fn bound(most: u64) -> NonZeroUsize {
     NonZeroUsize::new(usize::try_from(most).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN)
 }
 
-fn joined(key: &str, other: &str) -> String {
-    if other.is_empty() { key.to_owned() } else { format!("{key}{BETWEEN}{other}") }
+fn joined<'a>(key: &'a str, other: &str) -> Cow<'a, str> {
+    if other.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([key, BETWEEN, other].concat()) }
 }

@@ -41,7 +41,7 @@ fn a_host_that_was_noted_counts_until_its_time_has_passed() {
     let mut baseline = Baseline::new(&Detect::default());
     settle(&mut baseline, &sent(1, 1, "files.example"), false);
     for host in [1, 2, 2] {
-        baseline.note("files.example", Address::v4([10, 0, 0, host]), at(2));
+        baseline.note(&"files.example".into(), Address::v4([10, 0, 0, host]), at(2));
     }
     assert_eq!(baseline.prevalence("files.example", at(1)).hosts, 2);
     baseline.forget_noted(at(3));

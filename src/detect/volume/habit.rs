@@ -120,6 +120,14 @@ pub(super) fn hour_of(at: Timestamp) -> u32 {
 }
 
 impl Habit {
+    /// Counts an upload; it teaches, unless it was an alert.
+    pub(super) fn take(&mut self, at: Timestamp, bytes: u64, alert: bool) {
+        self.count(at, bytes);
+        if !alert {
+            self.teach(at, bytes);
+        }
+    }
+
     /// Counts an upload in the windows, whatever comes of it.
     pub(super) fn count(&mut self, at: Timestamp, bytes: u64) {
         self.uploads = self.uploads.saturating_add(1);
@@ -180,7 +188,7 @@ impl Habit {
     }
 
     /// It was no alert.
-    pub(super) fn teach(&mut self, at: Timestamp, bytes: u64) {
+    fn teach(&mut self, at: Timestamp, bytes: u64) {
         self.sizes.add(bytes);
         let day = day_of(at);
         // A time that lies far ahead of all others, as of a wrong clock, must not end the counting of days.

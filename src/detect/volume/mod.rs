@@ -1,7 +1,7 @@
 //! How much hosts, users, processes and destinations send and are sent, and what is more than usual.
 //!
 //! Every upload is *counted* in hours, alerts too, so that a slow drip adds up over flows and days ([`Volumes::count`]); what was no
-//! alert *teaches* what is usual ([`Volumes::teach`]): the sizes of uploads, the totals of days, the hours of the day. Sizes are kept in
+//! alert *teaches* what is usual: the sizes of uploads, the totals of days, the hours of the day. Sizes are kept in
 //! sketches (DDSketch: quantiles with a relative error of 5 %, in bounded memory; the library has no unsafe code, a stable
 //! form on the disk, and merges), so memory does not grow with uploads. [`Volumes::assess`] then says of an upload:
 //!
@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::baseline::{Change, Kind, Row, Table, program_of};
+use super::baseline::{Change, Kind, Route, Row, Table, program_of};
 use crate::config::Detect;
 use crate::join::Attribution;
 use crate::net::{Address, Span, Timestamp};
@@ -243,63 +243,39 @@ impl Volumes {
         }
     }
 
-    /// Counts an upload, whatever comes of it.
-    pub fn count(&mut self, upload: &Upload, attribution: &Attribution, destination: &str) {
+    /// Counts an upload, whatever comes of it; it teaches, unless it was an alert.
+    pub fn count(&mut self, upload: &Upload, route: &Route, attribution: &Attribution, alert: bool) {
         let (at, bytes) = (upload.end, upload.bytes);
-        let host = host_of(upload);
         if self.senders.len() >= self.most_senders {
             // Whoever goes on comes back with the next upload.
             self.senders.clear();
         }
         self.senders.insert(upload.connection.client.address);
-        self.hosts.change(&host, "").count(at, bytes);
-        self.pairs.change(&host, destination).count(at, bytes);
-        self.destinations.change(destination, "").count(at, bytes);
-        let process = attribution.process();
-        if let Some(user) = process.and_then(|process| process.user.as_deref()) {
-            self.users.change(user, "").count(at, bytes);
+        // A host and a destination have no habits together: what is asked for is what adds up.
+        self.pairs.change(&route.host, &route.destination).count(at, bytes);
+        for habit in [self.hosts.change(&route.host, ""), self.destinations.change(&route.destination, "")] {
+            habit.take(at, bytes, alert);
         }
-        if let Some(program) = process.and_then(program_of) {
-            self.processes.change(&program.id, "").count(at, bytes);
-        }
+        self.count_late(upload, attribution, alert);
     }
 
     /// The process of an upload that was counted has become known; it teaches, unless it was an alert.
     pub fn count_late(&mut self, upload: &Upload, attribution: &Attribution, alert: bool) {
-        let (at, bytes) = (upload.end, upload.bytes);
         let process = attribution.process();
         let user = process.and_then(|process| process.user.as_deref()).map(|user| self.users.change(user, ""));
         let program = process.and_then(program_of).map(|program| self.processes.change(&program.id, ""));
         for habit in user.into_iter().chain(program) {
-            habit.count(at, bytes);
-            if !alert {
-                habit.teach(at, bytes);
-            }
-        }
-    }
-
-    /// Learns from an upload that was no alert.
-    pub fn teach(&mut self, upload: &Upload, attribution: &Attribution, destination: &str) {
-        let (at, bytes) = (upload.end, upload.bytes);
-        self.hosts.change(&host_of(upload), "").teach(at, bytes);
-        self.destinations.change(destination, "").teach(at, bytes);
-        let process = attribution.process();
-        if let Some(user) = process.and_then(|process| process.user.as_deref()) {
-            self.users.change(user, "").teach(at, bytes);
-        }
-        if let Some(program) = process.and_then(program_of) {
-            self.processes.change(&program.id, "").teach(at, bytes);
+            habit.take(upload.end, upload.bytes, alert);
         }
     }
 
     /// What of an upload is more than usual; `counted` says whether it was counted before, as it is judged again.
-    pub fn assess(&self, upload: &Upload, attribution: &Attribution, destination: &str, counted: bool) -> Findings {
-        let host = host_of(upload);
+    pub fn assess(&self, upload: &Upload, route: &Route, attribution: &Attribution, counted: bool) -> Findings {
         let at = upload.end;
         let more = if counted { 0 } else { upload.bytes };
-        let window = self.window(upload, &host, destination, counted);
+        let window = self.window(upload, route, counted);
         let mut findings = Findings { window, ..Findings::default() };
-        let habit = self.hosts.get(&host, "");
+        let habit = self.hosts.get(&route.host, "");
         let process = attribution.process();
         let user = process.and_then(|process| process.user.as_deref()).and_then(|user| self.users.get(user, ""));
         let program = process.and_then(program_of).and_then(|program| self.processes.get(&program.id, ""));
@@ -307,7 +283,7 @@ impl Volumes {
             (Subject::Host, habit),
             (Subject::User, user),
             (Subject::Process, program),
-            (Subject::Destination, self.destinations.get(destination, "")),
+            (Subject::Destination, self.destinations.get(&route.destination, "")),
         ];
         let known = || known.into_iter().filter_map(|(of, habit)| Some((of, habit?)));
         if upload.bytes >= self.policy.least {
@@ -350,9 +326,9 @@ impl Volumes {
         findings
     }
 
-    fn window(&self, upload: &Upload, host: &str, destination: &str, counted: bool) -> Option<WindowReached> {
+    fn window(&self, upload: &Upload, route: &Route, counted: bool) -> Option<WindowReached> {
         let window = self.policy.window;
-        let total = self.pairs.get(host, destination)?.total(upload.end, window);
+        let total = self.pairs.get(&route.host, &route.destination)?.total(upload.end, window);
         let (bytes, uploads) = if counted { (0, 0) } else { (upload.bytes, 1) };
         let (bytes, uploads) = (total.sent.saturating_add(bytes), total.uploads.saturating_add(uploads));
         (uploads > 1 && bytes >= self.policy.threshold).then_some(WindowReached { bytes, uploads, window })
@@ -374,10 +350,6 @@ impl Volumes {
     pub fn unread(&self) -> u64 {
         self.unread
     }
-}
-
-fn host_of(upload: &Upload) -> String {
-    upload.connection.client.address.to_string()
 }
 
 #[cfg(test)]
