@@ -22,12 +22,22 @@ pub struct Output<W: Write> {
     heading: bool,
     alerts: bool,
     error: Option<io::Error>,
+    /// The document that is being printed: its pieces are many and small.
+    line: Vec<u8>,
 }
 
 impl<W: Write> Output<W> {
     /// To a writer; `json` for documents, `flows` to print flows too.
     pub fn new(to: W, json: bool, flows: bool) -> Self {
-        Self { to: BufWriter::with_capacity(1 << 16, to), json, flows, heading: false, alerts: false, error: None }
+        Self {
+            to: BufWriter::with_capacity(1 << 16, to),
+            json,
+            flows,
+            heading: false,
+            alerts: false,
+            error: None,
+            line: Vec::new(),
+        }
     }
 
     /// Prints an outcome. An error is kept until [`Output::finish`].
@@ -92,10 +102,11 @@ impl<W: Write> Output<W> {
             Outcome::Alert(alert) => alert.document(),
             Outcome::Health(health) => health.document(),
         };
-        self.write(|to| {
-            serde_json::to_writer(&mut *to, &document)?;
-            to.write_all(b"\n")
-        });
+        let Self { to, line, error, .. } = self;
+        line.clear();
+        let made = serde_json::to_writer(&mut *line, &document).map_err(io::Error::from);
+        line.push(b'\n');
+        *error = error.take().or_else(|| made.and_then(|()| to.write_all(line)).err());
     }
 
     fn write(&mut self, write: impl FnOnce(&mut BufWriter<W>) -> io::Result<()>) {

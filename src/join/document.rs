@@ -22,8 +22,10 @@ pub fn write_attribution<'a>(document: &mut Document<'a>, attribution: &'a Attri
             }
         }
         Attribution::Unknown { why, .. } => {
-            document.set("outfall.join.why", why.name());
-            document.set("outfall.join.why_text", why.to_string());
+            document.set(
+                "outfall.join",
+                Document::from([("why", why.name().into()), ("why_text", why.to_string().into())]),
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ pub fn community_id(a: Endpoint, b: Endpoint) -> String {
     hash.update([TCP, 0]);
     hash.update(low.port.to_be_bytes());
     hash.update(high.port.to_be_bytes());
-    format!("1:{}", base64::engine::general_purpose::STANDARD.encode(hash.finalize()))
+    let mut id = "1:".to_owned();
+    base64::engine::general_purpose::STANDARD.encode_string(hash.finalize(), &mut id);
+    id
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod time;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use serde::Serialize as _;
+
 #[cfg(feature = "sensor")]
 pub use community_id::community_id;
 pub use secret::{host_and_port, without_passwords};
@@ -87,7 +89,8 @@ impl From<IpAddr> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.ip().fmt(f)
+        // The same text as the standard library's, which takes more than twice as long to write an IPv4 address.
+        self.ip().serialize(f)
     }
 }
 
@@ -156,6 +159,16 @@ mod tests {
         let ip: IpAddr = "192.0.2.7".parse().unwrap();
         assert_eq!(Address::from(ip).to_string(), "192.0.2.7");
         assert!(Address::from(ip).is_v4());
+    }
+
+    #[test]
+    fn an_address_is_written_as_the_standard_library_writes_it() {
+        for text in ["0.0.0.0", "10.20.130.255", "255.255.255.255", "::", "2001:db8::1:0:0:9", "fe80::1", "::1.2.3.4"] {
+            let ip: IpAddr = text.parse().unwrap();
+            let address = Address::from(ip);
+            assert_eq!(address.to_string(), ip.to_string());
+            assert_eq!(format!("{address:>40}|{address:<5}|"), format!("{ip:>40}|{ip:<5}|"));
+        }
     }
 
     #[test]

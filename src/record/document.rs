@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Serialize, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::{Archive, Body, Connection, EventId, FileInfo, Flow, Ftp, Http, Protocol, Upload, Wrapping};
@@ -39,70 +39,28 @@ pub enum Node<'a> {
     List(Vec<Node<'a>>),
 }
 
-impl<'a> From<&'a str> for Node<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(Cow::Borrowed(text))
-    }
+macro_rules! nodes {
+    ($($from:ty: $value:ident => $node:expr;)*) => {$(
+        impl<'a> From<$from> for Node<'a> {
+            fn from($value: $from) -> Self {
+                $node
+            }
+        }
+    )*};
 }
 
-impl From<String> for Node<'_> {
-    fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
-    }
-}
-
-impl From<Timestamp> for Node<'_> {
-    fn from(time: Timestamp) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl From<Address> for Node<'_> {
-    fn from(address: Address) -> Self {
-        Self::Address(address)
-    }
-}
-
-impl From<EventId> for Node<'_> {
-    fn from(id: EventId) -> Self {
-        Self::Id(id)
-    }
-}
-
-impl From<u16> for Node<'_> {
-    fn from(number: u16) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<u32> for Node<'_> {
-    fn from(number: u32) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<u64> for Node<'_> {
-    fn from(number: u64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<f64> for Node<'_> {
-    fn from(number: f64) -> Self {
-        Self::Fraction(number)
-    }
-}
-
-impl From<bool> for Node<'_> {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
-
-impl<'a> From<Document<'a>> for Node<'a> {
-    fn from(object: Document<'a>) -> Self {
-        Self::Object(object)
-    }
+nodes! {
+    &'a str: text => Self::Text(Cow::Borrowed(text));
+    String: text => Self::Text(Cow::Owned(text));
+    Timestamp: time => Self::Time(time);
+    Address: address => Self::Address(address);
+    EventId: id => Self::Id(id);
+    u16: number => Self::Number(number.into());
+    u32: number => Self::Number(number.into());
+    u64: number => Self::Number(number);
+    f64: number => Self::Fraction(number);
+    bool: flag => Self::Flag(flag);
+    Document<'a>: object => Self::Object(object);
 }
 
 impl<'a, T: Into<Node<'a>>> FromIterator<T> for Node<'a> {
@@ -111,10 +69,20 @@ impl<'a, T: Into<Node<'a>>> FromIterator<T> for Node<'a> {
     }
 }
 
+/// Of keys that are always there, and differ.
+impl<'a, const KEYS: usize> From<[(&'static str, Node<'a>); KEYS]> for Document<'a> {
+    fn from(keys: [(&'static str, Node<'a>); KEYS]) -> Self {
+        // One that is there at times often follows.
+        let mut document = Self::with_capacity(KEYS + 1);
+        document.0.extend(keys);
+        document
+    }
+}
+
 impl<'a> Document<'a> {
-    /// An empty document.
+    /// An empty document; most objects have few keys, and are not made to have none.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_capacity(4)
     }
 
     /// An empty document with room for so many keys.
@@ -184,7 +152,11 @@ fn first_key(path: &str) -> (&str, Option<&str>) {
 
 impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, node)| (key, node)))
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, node) in &self.0 {
+            map.serialize_entry(*key, node)?;
+        }
+        map.end()
     }
 }
 
@@ -214,21 +186,21 @@ impl std::fmt::Display for Document<'_> {
 }
 
 fn event(dataset: &'static str, id: EventId, start: Timestamp, end: Timestamp) -> Document<'static> {
-    // An alert adds its severity.
-    let mut event = Document::with_capacity(6);
-    event.set("kind", "event");
-    event.set("dataset", dataset);
-    event.set("id", id);
-    event.set("start", start);
-    event.set("end", end);
-    event
+    Document::from([
+        ("kind", "event".into()),
+        ("dataset", dataset.into()),
+        ("id", id.into()),
+        ("start", start.into()),
+        ("end", end.into()),
+    ])
 }
 
 fn network(protocol: Protocol, connection: Connection, wrapping: &Wrapping) -> Document<'static> {
-    let mut network = Document::with_capacity(5);
-    network.set("transport", "tcp");
-    network.set("protocol", protocol.name());
-    network.set("community_id", community_id(connection.client, connection.server));
+    let mut network = Document::from([
+        ("transport", "tcp".into()),
+        ("protocol", protocol.name().into()),
+        ("community_id", community_id(connection.client, connection.server).into()),
+    ]);
     // ECS has places for two VLAN tags; their identifiers are texts there.
     let mut vlans = wrapping.vlans.iter().map(u16::to_string);
     network.set_some("vlan.id", vlans.next());
@@ -242,17 +214,13 @@ fn tunnel_part(document: &mut Document<'_>, wrapping: &Wrapping) {
     }
 }
 
-fn end(address: Endpoint, bytes: u64) -> Document<'static> {
-    let mut end = endpoint(address);
-    end.set("bytes", bytes);
-    end
+fn end(end: Endpoint, bytes: u64) -> Document<'static> {
+    let Endpoint { address, port } = end;
+    Document::from([("ip", address.into()), ("port", port.into()), ("bytes", bytes.into())])
 }
 
 fn endpoint(endpoint: Endpoint) -> Document<'static> {
-    let mut object = Document::new();
-    object.set("ip", endpoint.address);
-    object.set("port", endpoint.port);
-    object
+    Document::from([("ip", endpoint.address.into()), ("port", endpoint.port.into())])
 }
 
 fn file(info: &FileInfo) -> Document<'_> {
@@ -301,8 +269,8 @@ fn body_part<'a>(upload: &mut Document<'a>, body: &'a Body) {
 }
 
 fn http_part<'a>(document: &mut Document<'a>, http: &'a Http) {
-    document.set("http.version", http.version.as_str());
-    document.set("http.request.method", http.method.as_str());
+    let request = Document::from([("method", http.method.as_str().into())]);
+    document.set("http", Document::from([("version", http.version.as_str().into()), ("request", request.into())]));
     document.set_some("http.response.status_code", http.status);
     document.set("url.original", http.url.as_str());
     document.set_some("user_agent.original", http.user_agent.as_deref());
@@ -380,8 +348,8 @@ pub fn flow_document(flow: &Flow) -> Document<'static> {
     document.set("source.packets", flow.client_packets);
     document.set("destination", end(flow.connection.server, flow.server_bytes));
     document.set("destination.packets", flow.server_packets);
-    document.set("outfall.flow.ending", flow.ending.name());
-    document.set("outfall.flow.opening_seen", flow.opening_seen);
+    let ending = flow.ending.name().into();
+    document.set("outfall.flow", Document::from([("ending", ending), ("opening_seen", flow.opening_seen.into())]));
     if flow.encrypted {
         document.set("outfall.flow.encrypted", true);
     }
