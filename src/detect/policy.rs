@@ -109,7 +109,7 @@ impl Detector {
         self.volumes.count_late(upload, attribution, alert);
     }
 
-    /// Whence and where to an upload leaves the home networks; none if it does not.
+    /// From where and to where an upload leaves the home networks; none if it does not.
     pub fn route(&self, upload: &Upload) -> Option<Route> {
         self.is_outbound(upload).then(|| Route::of(upload))
     }

@@ -42,7 +42,7 @@ pub struct JoinedUpload {
     pub links: Vec<FileLink>,
     /// It was delivered before, without its process.
     pub corrected: bool,
-    /// Whence and where to it left the home networks, if it did.
+    /// From where and to where it left the home networks, if it did.
     pub route: Option<Route>,
 }
 
