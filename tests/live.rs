@@ -831,13 +831,20 @@ impl Talk {
     }
 }
 
-/// A connection that speaks TLS, with the sequence numbers that it begins with, and a download of so many segments.
-fn encrypted(at: Duration, segments: u32, begin_at: [u32; 2]) -> Vec<Timed> {
-    let mut talk = Talk::opens(at, [50_000, 443], begin_at);
+/// A connection that speaks TLS, with the sequence numbers that it begins with, and a download of so many segments. The client
+/// may have said all before.
+fn encrypted(at: Duration, port: u16, segments: u32, begin_at: [u32; 2], half_closed: bool) -> Vec<Timed> {
+    let mut talk = Talk::opens(at, [port, 443], begin_at);
     for (from, kind) in [(Talk::CLIENT, 1), (Talk::SERVER, 2)] {
         let mut hello = vec![22, 3, 3, 0, 195, kind, 0, 0, 191, 3, 3];
         hello.resize(200, 0);
         talk.says(from, &hello);
+    }
+    if half_closed {
+        talk.segment(Talk::CLIENT, Talk::FIN | Talk::ACK, &[]);
+        talk.sends(Talk::SERVER, segments);
+        talk.segment(Talk::SERVER, Talk::FIN | Talk::ACK, &[]);
+        return talk.frames;
     }
     talk.sends(Talk::SERVER, segments);
     talk.ends(Talk::SERVER)
@@ -930,11 +937,12 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     let relief =
         |threads: usize| format!("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\nthreads = {threads}\n");
     // Once it is over, its ends are used again.
-    let first = encrypted(Duration::ZERO, 3_000, [7_000, 4_294_900_000]);
-    let again = encrypted(Duration::from_secs(3), 3_000, [900_000_000, 1_800_000_000]);
+    let first = encrypted(Duration::ZERO, 50_000, 3_000, [7_000, 4_294_900_000], false);
+    let again = encrypted(Duration::from_secs(3), 50_000, 3_000, [900_000_000, 1_800_000_000], false);
+    let closed = encrypted(Duration::from_secs(5), 50_005, 2_000, [1, 2], true);
     let put = lab::frames(&Story::named("webdav-put").capture()).0;
     // Segments of downloads, and how many uploads there are besides.
-    for (frames, fewest, uploads) in [([first, put, again].concat(), 8_000, 2), (downloads(), 12_500, 2)] {
+    for (frames, fewest, uploads) in [([first, put, again, closed].concat(), 10_500, 2), (downloads(), 12_500, 2)] {
         let without = outcome("", 1, &frames);
         assert_eq!((without.3, without.1.len()), (0, uploads), "{}", without.2);
         assert!(without.0.iter().any(|(_, flow)| flow[1]["bytes"].as_u64() >= Some(3_000_000)), "{:?}", without.0);

@@ -214,12 +214,12 @@ impl Half {
         if self.origin == Origin::Provisional { PROVISIONAL } else { self.next }
     }
 
-    /// The sequence number of the next byte, and how many bytes are missing there before what waits; none before the stream is
-    /// placed.
+    /// The sequence number of the next byte, and how many bytes may come there before what waits or the end; none before the
+    /// stream is placed.
     pub(super) fn stands(&self) -> Option<(u32, u64)> {
         let placed = matches!(self.origin, Origin::Syn | Origin::Picked);
-        let first = self.waiting.as_ref().and_then(|waiting| waiting.first());
-        let room = first.map_or(u64::MAX, |first| first.start.saturating_sub(self.next));
+        let first = self.waiting.as_ref().and_then(|waiting| waiting.first()).map(|first| first.start);
+        let room = first.into_iter().chain(self.fin).min().map_or(u64::MAX, |end| end.saturating_sub(self.next));
         placed.then(|| (self.base.wrapping_add(self.next as u32), room))
     }
 

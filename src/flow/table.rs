@@ -229,14 +229,14 @@ impl<A: Application> Tracker<A> {
         self.found(key, segment).is_some_and(|hot| hot.deaf)
     }
 
-    /// The sequence number that is next in the stream of the segment's sender, and how many bytes are missing there before what
-    /// waits; none where nothing has placed the stream yet.
+    /// The sequence number that is next in the stream of the segment's sender, and how many bytes may come there before what
+    /// waits or the end; none where nothing has placed the stream yet.
     pub fn stands(&self, key: &Key, segment: &Segment<'_>) -> Option<(u32, u64)> {
         let handle = self.find(key, segment)?;
         let hot = self.entries.hot(handle)?;
         if !hot.full {
             let half = hot.halves.of(key.side);
-            return half.placed().then(|| (half.seq_behind(0), u64::MAX));
+            return half.placed().then(|| (half.seq_behind(0), if half.fin_seen() { 0 } else { u64::MAX }));
         }
         self.entries.cold(handle)?.halves.as_ref()?.of(key.side).stands()
     }

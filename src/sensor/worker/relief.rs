@@ -59,7 +59,7 @@ impl Worker {
         let lane = lane_of(source.address, destination.address);
         let Some(Some(tracker)) = self.lanes.get_mut(lane) else { return };
         tracker.advance(clock);
-        let mut counted = 0_u64;
+        let (mut counted, mut before) = (0_u64, None);
         loop {
             let (flags, layers, ts) = (Flags::default(), Layers::default(), clock);
             let mut segment = Segment {
@@ -82,7 +82,9 @@ impl Worker {
             let left = u64::from(u32::try_from(next.wrapping_sub(seq) as i32).unwrap_or(0));
             segment.seq = seq;
             segment.payload = UNREAD.get(..left.min(room) as usize).unwrap_or(&UNREAD);
-            if (left == 0 && counted > 0) || !tracker.passes_over(&key, &segment) {
+            // A stream that has ended takes no more: what comes behind its FIN has a number higher by one.
+            let stuck = before.replace(seq) == Some(seq);
+            if (left == 0 && counted > 0) || stuck || !tracker.passes_over(&key, &segment) {
                 tracker.recount(&key, &segment, packets, counted);
                 break;
             }
