@@ -192,6 +192,10 @@ pub trait Application {
     fn passes_over(&self, _state: &Self::State, _side: Side) -> u64 {
         0
     }
+    /// Whether a side is in the middle of what the application needs.
+    fn awaits(&self, _state: &Self::State, _side: Side) -> bool {
+        false
+    }
 
     /// Where more is kept than may be: the [`Link::slot`] of a connection that may have to give way. Asked again after
     /// each [`Application::give_way`].

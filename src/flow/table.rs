@@ -194,13 +194,14 @@ impl<A: Application> Tracker<A> {
         self.entries.fetch_cold(key.likely);
     }
 
-    /// What is not needed any more of the segment's connection, if that is ordinary in every way and has carried `after`
-    /// bytes. Of one whose application only counts so many more, it is what comes before their end.
+    /// What is not needed any more of the segment's connection, if that is ordinary in every way, both its sides were seen and
+    /// it has carried `after` bytes. Of one whose application only counts so many more, it is what comes before their end.
     pub fn needless(&self, key: &Key, segment: &Segment<'_>, after: u64) -> Option<Needless> {
         let handle = self.find(key, segment)?;
         let hot = self.entries.hot(handle).filter(|hot| !hot.full)?;
         let (sender, peer) = (hot.halves.of(key.side), hot.halves.of(key.side.peer()));
-        if sender.next().saturating_add(peer.next()) < after {
+        // Where a stream stands is known only of one that was seen.
+        if sender.next().saturating_add(peer.next()) < after || !sender.placed() || !peer.placed() {
             return None;
         }
         if hot.deaf {
@@ -209,7 +210,8 @@ impl<A: Application> Tracker<A> {
         let state = &self.entries.cold(handle)?.state;
         let counts = |side| self.app.passes_over(state, side).min(FURTHEST);
         let more = counts(key.side);
-        let goes_on = sender.placed() && peer.placed() && !hot.ends_soon() && hot.reset.is_none();
+        // Where the other side sends what is needed, one would have to look again and again.
+        let goes_on = !hot.ends_soon() && hot.reset.is_none() && !self.app.awaits(state, key.side.peer());
         (goes_on && more > 0 && more >= after).then(|| Needless::Before {
             sender: sender.seq_behind(more),
             peer: peer.seq_behind(counts(key.side.peer())),

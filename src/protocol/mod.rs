@@ -591,8 +591,13 @@ impl Application for Parsers {
             Reader::Http(http) => http.passes_over(side),
             // A download.
             Reader::FtpData(ftp) if side != ftp.client => u64::MAX,
+            Reader::Other { resume: false, .. } if stream.content.is_none() => u64::MAX,
             _ => 0,
         }
+    }
+
+    fn awaits(&self, stream: &Stream, side: Side) -> bool {
+        matches!(&stream.reader, Reader::Http(http) if http.awaits(side))
     }
 
     fn tick(&mut self, now: Moment) {

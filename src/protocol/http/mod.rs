@@ -117,12 +117,16 @@ impl Connection {
     pub(super) fn passes_over(&self, side: Side) -> u64 {
         let answers = side != self.client;
         match if answers { &self.response } else { &self.request } {
-            // Where the client sends, too, whoever relied on it would soon have to look again.
-            _ if answers && (self.waiting.is_some() || self.receiving) => 0,
+            _ if answers && self.waiting.is_some() => 0,
             Reader::Body(framing) if answers => framing.left(),
             Reader::Opaque => u64::MAX,
             _ => 0,
         }
+    }
+
+    /// Whether the side is in the middle of an upload.
+    pub(super) fn awaits(&self, side: Side) -> bool {
+        side == self.client && self.receiving
     }
 
     /// Takes stream bytes.
