@@ -74,6 +74,23 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// A message's head, once it is whole, of what was collected and what comes next; its bytes are gone from `bytes` then. As long
+/// as it is not, all is collected. One that comes in one piece is not copied.
+pub(super) fn take_head<'h, 'b: 'h>(collected: &'h mut Vec<u8>, bytes: &mut &'b [u8]) -> Option<&'h [u8]> {
+    let before = collected.len();
+    if before == 0
+        && let Some((head, rest)) = end_of_head(bytes, 0).and_then(|end| bytes.split_at_checked(end))
+    {
+        *bytes = rest;
+        return Some(head);
+    }
+    collected.extend_from_slice(bytes);
+    let end = if before == 0 { None } else { end_of_head(collected, before) };
+    let used = end.map_or(bytes.len(), |end| end.saturating_sub(before));
+    *bytes = bytes.get(used..).unwrap_or_default();
+    collected.get(..end?)
+}
+
 /// Reads a request's head, which ends with its empty line.
 pub(super) fn request(bytes: &[u8]) -> Option<RequestHead> {
     // Not made ready before they are needed: that would take longer than to read most heads.

@@ -20,7 +20,7 @@ use self::body::{Chunk, Framing, Step};
 pub(crate) use self::disposition::last_part;
 use self::exchange::Exchange;
 use self::handover::{Offer, Switch, Waiting};
-use self::head::{RequestHead, begins_request, end_of_head};
+use self::head::{RequestHead, begins_request, take_head};
 use super::{Context, Fact, http2, websocket};
 use crate::flow::{Both, Data, Link, Side};
 use crate::net::Timestamp;
@@ -193,34 +193,9 @@ impl Connection {
             }
             *self.begun.of_mut(self.client) = ts;
         }
-        let before = collected.len();
-        let whole = match before {
-            // The whole head in one segment needs no copy.
-            0 => match end_of_head(bytes, 0) {
-                Some(end) => {
-                    let (head, rest) = bytes.split_at(end);
-                    *bytes = rest;
-                    Some((head::request(head), at + end as u64, head.len()))
-                }
-                None => {
-                    collected.extend_from_slice(bytes);
-                    None
-                }
-            },
-            _ => {
-                collected.extend_from_slice(bytes);
-                match end_of_head(collected, before) {
-                    Some(end) => {
-                        let used = end.saturating_sub(before);
-                        *bytes = bytes.get(used..).unwrap_or_default();
-                        let head = head::request(collected.get(..end).unwrap_or_default());
-                        Some((head, at + used as u64, end))
-                    }
-                    None => None,
-                }
-            }
-        };
-        let Some((head, end, length)) = whole else {
+        let here = bytes.len();
+        let whole = take_head(collected, bytes).map(|head| (head::request(head), head.len()));
+        let Some((head, length)) = whole else {
             if collected.len() as u64 > context.limits.max_head.0 {
                 context.counters.http_heads_too_long += 1;
                 self.request = Reader::Lost;
@@ -229,6 +204,7 @@ impl Connection {
         };
         match head {
             Some(head) => {
+                let end = at + (here - bytes.len()) as u64;
                 self.begin(link, head, end.saturating_sub(length as u64), end, ts, context);
                 true
             }
@@ -421,23 +397,12 @@ impl Connection {
                         }
                         *self.begun.of_mut(data.side) = data.ts;
                     }
-                    let before = collected.len();
-                    // The whole head in one segment needs no copy.
-                    let end = if before == 0 { end_of_head(bytes, 0) } else { None };
-                    let head = if let Some((head, rest)) = end.and_then(|end| bytes.split_at_checked(end)) {
-                        bytes = rest;
-                        head::response(head)
-                    } else {
-                        collected.extend_from_slice(bytes);
-                        let Some(end) = end_of_head(collected, before) else {
-                            if collected.len() as u64 > context.limits.max_head.0 {
-                                context.counters.http_heads_too_long += 1;
-                                self.response = Reader::Lost;
-                            }
-                            return;
-                        };
-                        bytes = bytes.get(end.saturating_sub(before)..).unwrap_or_default();
-                        head::response(collected.get(..end).unwrap_or_default())
+                    let Some(head) = take_head(collected, &mut bytes).map(head::response) else {
+                        if collected.len() as u64 > context.limits.max_head.0 {
+                            context.counters.http_heads_too_long += 1;
+                            self.response = Reader::Lost;
+                        }
+                        return;
                     };
                     let behind = data.offset + (data.bytes.len() - bytes.len()) as u64;
                     let begun = *self.begun.of(data.side);
