@@ -713,6 +713,21 @@ fn of_more_connections_than_there_is_room_for_some_are_followed_to_their_end() {
 }
 
 #[test]
+fn a_closed_connection_is_remembered_for_its_copies_the_longer_where_its_end_was_not_acknowledged() {
+    let p = pair();
+    let end = [p.client(0, 0, FIN | ACK, "abcd"), p.server(0, 5, FIN | ACK, []), p.client(5, 1, ACK, [])];
+    // What is left out, how many seconds later the last bytes come once more, and how many connections that makes.
+    for (lost, seconds, connections) in [(0, 0, 1), (0, 3, 2), (1, 3, 1), (1, 9, 1), (1, 12, 2)] {
+        let mut tap = recording(&config());
+        tap.push_all(&p.handshake());
+        tap.push_all(&end[..3 - lost]);
+        tap.silence(seconds);
+        tap.push(&end[0]);
+        assert_eq!(tap.heard().len(), connections, "{lost} lost, {seconds} s");
+    }
+}
+
+#[test]
 fn half_open_connections_are_forgotten_in_time() {
     let mut tap = recording(&config());
     flood(&mut tap, 10_000);

@@ -60,6 +60,9 @@ settings! {
         idle_timeout: Span = Span::seconds(15 * MINUTE), Span::seconds(1)..=Span::seconds(7 * DAY);
         /// How long a finished connection is remembered, so that its late duplicates open no new flow.
         closed_linger: Span = Span::seconds(10), Span(0)..=Span::seconds(HOUR);
+        /// The same where each side has acknowledged the other's end, and nothing was lost or out of order: what comes then
+        /// are copies. The shorter of the two counts.
+        settled_linger: Span = Span::seconds(1), Span(0)..=Span::seconds(HOUR);
     }
 
     /// The protocol parsers.

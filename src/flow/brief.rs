@@ -200,6 +200,11 @@ impl Brief {
         self.marks(PLACED | FIN | TOLD | FIN_ACKED) == PLACED | FIN | TOLD && self.ahead(ack) == 1
     }
 
+    /// Whether the receiver has acknowledged the end.
+    pub(super) fn end_acked(&self) -> bool {
+        self.marks(FIN_ACKED) != 0
+    }
+
     /// Notes that the receiver acknowledged the end.
     pub(super) fn acknowledge_end(&mut self) {
         self.place |= FIN_ACKED;

@@ -53,6 +53,11 @@ impl Hot {
         self.halves.of(Side::Low).fin_seen() | self.halves.of(Side::High).fin_seen()
     }
 
+    /// In brief form only: each side has acknowledged the other's end.
+    fn settled(&self) -> bool {
+        self.halves.of(Side::Low).end_acked() && self.halves.of(Side::High).end_acked()
+    }
+
     fn established(&self) -> bool {
         let (low, high) = (self.halves.of(Side::Low), self.halves.of(Side::High));
         low.next() > 0 || high.next() > 0 || (low.placed() && high.placed())
@@ -64,6 +69,8 @@ impl Hot {
 pub(super) struct Standing {
     /// Both sides have finished, or one has reset it.
     pub(super) closed: bool,
+    /// Both have finished and have acknowledged it to each other, and all of it was ordinary.
+    pub(super) settled: bool,
     /// Both sides were seen, or bytes.
     pub(super) established: bool,
     /// A hole or an unplaced beginning keeps something waiting.
@@ -171,6 +178,16 @@ impl<S> Entries<S> {
         }
     }
 
+    /// Brings near where the next connection will be kept: who was there before has long been silent.
+    #[inline]
+    pub(super) fn fetch_next(&self) {
+        let handle = self.next();
+        self.fetch_hot(handle);
+        if let Some(place) = self.cold.get(handle) {
+            near::fetch::<4, _>(place);
+        }
+    }
+
     /// What ordinary segments need, to change.
     #[inline]
     pub(super) fn hot_mut(&mut self, handle: u32) -> Option<&mut Hot> {
@@ -194,11 +211,12 @@ impl<S> Entries<S> {
     pub(super) fn standing(&mut self, handle: u32) -> Option<Standing> {
         let hot = self.hot.get(handle)?;
         if !hot.full {
-            return Some(Standing { closed: hot.closed(), established: hot.established(), waits: false });
+            let settled = hot.settled() && hot.reset.is_none();
+            return Some(Standing { closed: hot.closed(), settled, established: hot.established(), waits: false });
         }
         let entry = self.entry(handle)?;
         let waits = entry.halves.of(Side::Low).waits() || entry.halves.of(Side::High).waits();
-        Some(Standing { closed: entry.closed(), established: entry.established(), waits })
+        Some(Standing { closed: entry.closed(), settled: false, established: entry.established(), waits })
     }
 
     /// Adds a connection, in brief form, of which nothing was seen yet. Its handle, and when the last connection of

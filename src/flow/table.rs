@@ -6,7 +6,7 @@ mod ordinary;
 use std::hash::BuildHasher;
 
 use super::counters::FlowCounters;
-use super::entries::{Entries, Entry};
+use super::entries::{Entries, Entry, Standing};
 use super::half::{Arrival, Next, Origin, is_near};
 use super::index::{Index, NOBODY};
 use super::timer::{TICK, Timers};
@@ -63,6 +63,14 @@ struct Limits {
     half_open: Span,
     idle: Span,
     linger: Span,
+    settled_linger: Span,
+}
+
+impl Limits {
+    /// How long a closed connection is remembered.
+    fn linger_of(&self, standing: Standing) -> Span {
+        if standing.settled { self.settled_linger } else { self.linger }
+    }
 }
 
 /// The connections of one lane and their application.
@@ -114,6 +122,7 @@ impl<A: Application> Tracker<A> {
                 half_open: config.half_open_timeout,
                 idle: config.idle_timeout,
                 linger: config.closed_linger,
+                settled_linger: config.settled_linger.min(config.closed_linger),
             },
             idle: config.idle_timeout,
             count_opaque: false,
@@ -511,8 +520,10 @@ impl<A: Application> Tracker<A> {
     #[inline(never)]
     fn advance_to(&mut self, tick: u64) {
         let begun = self.tick > 0;
-        while begun && let Some((due, handles)) = self.timers.pop(tick) {
+        while begun && let Some((due, mut handles)) = self.timers.pop(tick) {
             self.tick = due.max(self.tick);
+            // In the order in which they lie in memory, and nearly that in which they began.
+            handles.sort_unstable();
             for (n, &handle) in handles.iter().enumerate() {
                 self.look_soon(&handles, n, due);
                 self.look_at(handle, due);

@@ -46,6 +46,7 @@ impl<A: Application> Tracker<A> {
         let state = self.app.open(&mut link, side, now);
         let tick = tick_at(now.clock.after(self.limits.half_open)).min(self.tick + LOOK).max(self.tick + 1);
         let (handle, before) = self.entries.add(link, state, tick, now);
+        self.entries.fetch_next();
         self.index.insert(key.tag, handle);
         match before {
             // Who had the handle before is still to be looked at: it will be this one.
@@ -61,7 +62,7 @@ impl<A: Application> Tracker<A> {
     pub(super) fn reschedule(&mut self, handle: u32, now: Moment) {
         let Some(standing) = self.entries.standing(handle) else { return };
         if standing.closed || standing.waits {
-            let wanted = if standing.closed { self.limits.linger } else { Span(TICK) };
+            let wanted = if standing.closed { self.limits.linger_of(standing) } else { Span(TICK) };
             self.look_by(handle, now.clock.after(wanted));
         }
     }
@@ -96,7 +97,7 @@ impl<A: Application> Tracker<A> {
         let Some(standing) = self.entries.standing(handle) else { return };
         let limits = self.limits;
         let (timeout, ending) = match (standing.closed, standing.established) {
-            (true, _) => (limits.linger, if reset { Ending::Reset } else { Ending::Finished }),
+            (true, _) => (limits.linger_of(standing), if reset { Ending::Reset } else { Ending::Finished }),
             (false, true) => (limits.idle, Ending::Idle),
             (false, false) => (limits.half_open, Ending::Idle),
         };

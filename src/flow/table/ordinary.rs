@@ -124,7 +124,8 @@ impl<A: Application> Tracker<A> {
                 hot.deaf = cold.link.deaf;
             }
             if closed {
-                self.look_by(handle, now.clock.after(self.limits.linger));
+                // By then it will be known whether this end, too, was acknowledged.
+                self.look_by(handle, now.clock.after(self.limits.settled_linger));
             }
         }
         self.make_room(now);
