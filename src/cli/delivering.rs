@@ -109,7 +109,7 @@ impl Delivering {
         let document = match outcome {
             Outcome::Alert(alert) => alert.document(),
             Outcome::Health(health) => health.document(),
-            Outcome::Upload(_) | Outcome::Flow(_) => return,
+            Outcome::Upload(_) | Outcome::Flow(..) => return,
         };
         let (entry, destinations) = delivery.addressed(&document);
         self.found.alert(entry, destinations);

@@ -88,7 +88,7 @@ impl Keeper {
         match outcome {
             Outcome::Alert(alert) => self.found.alert(Entry::of(&alert.document()), Vec::new()),
             Outcome::Health(health) => self.found.alert(Entry::of(&health.document()), Vec::new()),
-            Outcome::Upload(_) | Outcome::Flow(_) => {}
+            Outcome::Upload(_) | Outcome::Flow(..) => {}
         }
     }
 

@@ -99,7 +99,7 @@ impl Metering {
         match outcome {
             Outcome::Alert(alert) => self.alerts.note(alert, now()),
             Outcome::Health(health) => self.alerts.note_health(health),
-            Outcome::Upload(_) | Outcome::Flow(_) => {}
+            Outcome::Upload(_) | Outcome::Flow(..) => {}
         }
     }
 

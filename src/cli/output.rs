@@ -93,10 +93,10 @@ impl<W: Write> Output<W> {
                 }
                 document
             }
-            Outcome::Flow(_) if !self.flows => return,
-            Outcome::Flow(joined) => {
-                let mut document = flow_document(&joined.0);
-                write_attribution(&mut document, &joined.1);
+            Outcome::Flow(..) if !self.flows => return,
+            Outcome::Flow(flow, attribution) => {
+                let mut document = flow_document(flow);
+                write_attribution(&mut document, attribution);
                 document
             }
             Outcome::Alert(alert) => alert.document(),
@@ -123,11 +123,11 @@ impl<W: Write> Output<W> {
                 self.heading();
                 self.text(&upload_row(&joined.upload, &joined.attribution));
             }
-            Outcome::Flow(joined) if self.flows => {
+            Outcome::Flow(flow, attribution) if self.flows => {
                 self.heading();
-                self.text(&flow_row(&joined.0, &joined.1));
+                self.text(&flow_row(flow, attribution));
             }
-            Outcome::Flow(_) => {}
+            Outcome::Flow(..) => {}
             // The summary counts it.
             Outcome::Alert(alert) if alert.suppressed.is_some() => {}
             Outcome::Alert(alert) => {

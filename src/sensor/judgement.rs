@@ -24,7 +24,7 @@ pub enum Outcome {
     /// An upload with its process and files.
     Upload(Arc<JoinedUpload>),
     /// A connection with its process.
-    Flow(Box<(Flow, Attribution)>),
+    Flow(Box<Flow>, Attribution),
     /// An alert.
     Alert(Box<Alert>),
     /// An alert on the sensor itself.
@@ -209,7 +209,7 @@ impl Judgement {
                 self.detector.note_flow(&flow);
                 let attribution = self.joiner.attribute(seen(&flow));
                 self.counters.coverage.flow(flow.connection.client.address, &attribution);
-                sink(Outcome::Flow(Box::new((*flow, attribution))));
+                sink(Outcome::Flow(flow, attribution));
             }
             Fact::Upload(upload) => {
                 let mut upload = *upload;

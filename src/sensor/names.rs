@@ -8,17 +8,24 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 
 use crate::config;
-use crate::net::{Address, Span};
+use crate::net::{Address, Span, Timestamp};
 use crate::protocol::Name;
 use crate::record::{DomainSource, Upload};
 
 /// Names by who was told and for which address.
 #[derive(Debug)]
 pub(super) struct Names {
-    told: LruCache<(Address, Address), Name>,
+    told: LruCache<(Address, Address), Told>,
     grace: Span,
     /// Names that went for want of room.
     pub(super) dropped: u64,
+}
+
+/// A name, and until when it holds.
+#[derive(Debug)]
+struct Told {
+    name: Box<str>,
+    until: Timestamp,
 }
 
 impl Names {
@@ -36,7 +43,8 @@ impl Names {
     /// A host was told a name.
     pub(super) fn learn(&mut self, name: Name) {
         let key = (name.host, name.address);
-        if let Some((other, _)) = self.told.push(key, name)
+        let told = Told { until: name.told.after(name.ttl).after(self.grace), name: name.name.into() };
+        if let Some((other, _)) = self.told.push(key, told)
             && other != key
         {
             self.dropped += 1;
@@ -49,9 +57,9 @@ impl Names {
             return;
         }
         let key = (upload.connection.client.address, upload.connection.server.address);
-        let Some(name) = self.told.get(&key) else { return };
-        if upload.opened <= name.told.after(name.ttl).after(self.grace) {
-            upload.domain = Some(name.name.clone());
+        let Some(told) = self.told.get(&key) else { return };
+        if upload.opened <= told.until {
+            upload.domain = Some(told.name.to_string());
             upload.domain_source = DomainSource::Dns;
         }
     }
@@ -65,7 +73,7 @@ mod tests {
     #[test]
     fn a_name_takes_no_more_than_its_setting_says() {
         // The text, the entry with its links, and its place in the index.
-        let entry = size_of::<((Address, Address), Name)>() + 2 * size_of::<usize>();
+        let entry = size_of::<((Address, Address), Told)>() + 2 * size_of::<usize>();
         assert!(253 + entry + 2 * (size_of::<usize>() + 1) <= 512);
     }
 

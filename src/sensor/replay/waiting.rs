@@ -2,10 +2,14 @@
 
 use crossbeam_channel::Receiver;
 
+use crate::capture::near;
 use crate::flow::Moment;
 use crate::protocol::Fact;
 use crate::sensor::merge::Merge;
 use crate::sensor::worker::Placed;
+
+/// How many facts before it is handed on the memory of one is asked for.
+const SOON: usize = 8;
 
 /// What a worker finished.
 pub(super) struct Results {
@@ -36,13 +40,24 @@ impl Waiting {
         }
         self.facts.sort_by_key(Placed::key);
         let ready = self.facts.partition_point(|placed| placed.moment < moment);
-        self.facts.drain(..ready).for_each(|placed| fact(placed.fact));
+        self.hand_on(ready, fact);
     }
 
     /// Hands on, in order, what is left.
     pub(super) fn release_all(&mut self, fact: &mut impl FnMut(Fact)) {
         self.facts.sort_by_key(Placed::key);
-        self.facts.drain(..).for_each(|placed| fact(placed.fact));
+        self.hand_on(self.facts.len(), fact);
+    }
+
+    fn hand_on(&mut self, ready: usize, fact: &mut impl FnMut(Fact)) {
+        let mut ready = self.facts.drain(..ready);
+        while let Some(placed) = ready.next() {
+            // Where many connections end at once, their facts have gone far by now.
+            if let Some(Placed { fact: Fact::Flow(flow), .. }) = ready.as_slice().get(SOON) {
+                near::fetch::<4, _>(&**flow);
+            }
+            fact(placed.fact);
+        }
     }
 }
 
