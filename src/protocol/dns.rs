@@ -4,7 +4,7 @@
 //! program on the host knows its destination by.
 
 use domain::base::iana::{Class, Rcode, Rtype};
-use domain::base::name::ToLabelIter as _;
+use domain::base::name::{Label, ToLabelIter as _};
 use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa};
 
@@ -41,9 +41,10 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
     if header.rcode() != Rcode::NOERROR || message.header_counts().qdcount() != 1 {
         return true;
     }
-    let Some(question) = message.first_question() else { return false };
+    let mut questions = message.question();
+    let Some(Ok(question)) = questions.next() else { return false };
     let Some(mut asked) = text(*question.qname()) else { return true };
-    let Ok(section) = message.answer() else { return false };
+    let Ok(section) = questions.answer() else { return false };
     let records = section.flatten().filter(|record| record.class() == Class::IN);
     let told_of = records.filter_map(|record| {
         let address = match record.rtype() {
@@ -64,23 +65,23 @@ pub(super) fn answers(bytes: &[u8], host: Address, told: Timestamp, sink: &mut i
 
 /// A name as text, lower case, without a final dot; none for the root and for one that is too long.
 fn text(name: ParsedName<&[u8]>) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     // Less the lengths at both ends.
-    let mut text = String::with_capacity(usize::from(name.compose_len()).saturating_sub(2));
-    for label in name.iter().filter(|label| !label.is_root()) {
-        let Some(label) = std::str::from_utf8(label.as_slice()).ok().filter(|label| label.bytes().all(plain)) else {
+    let mut text = Vec::with_capacity(usize::from(name.compose_len()).saturating_sub(2));
+    for label in name.iter().filter(|label| !label.is_root()).map(Label::as_slice) {
+        if !label.iter().all(plain) {
             // As in a zone file (RFC 1035 section 5.1): a dot within a label is not one between two.
-            text = name.to_string().trim_end_matches('.').to_owned();
+            text = name.to_string().trim_end_matches('.').as_bytes().to_vec();
             break;
-        };
-        if !text.is_empty() {
-            text.push('.');
         }
-        text.push_str(label);
+        if !text.is_empty() {
+            text.push(b'.');
+        }
+        text.extend_from_slice(label);
     }
     text.make_ascii_lowercase();
-    let told = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic());
-    told.then_some(text)
+    let told = !text.is_empty() && text.len() <= LONGEST && text.iter().all(u8::is_ascii_graphic);
+    if told { String::from_utf8(text).ok() } else { None }
 }
 
 /// The server's stream of DNS over TCP: each message behind its length in two bytes (RFC 1035 section 4.2.2).

@@ -18,9 +18,6 @@ static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" HTTP
 /// The most header lines that are read; later ones are ignored.
 const MAX_HEADERS: usize = 128;
 
-/// The longest name of a field that matters: `content-disposition`.
-const LONGEST_NAME: usize = 19;
-
 /// What a request's head says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::protocol) struct RequestHead {
@@ -178,7 +175,13 @@ impl Fields {
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Self::default();
         let mut pending: Option<(&[u8], Cow<'_, [u8]>)> = None;
-        for line in bytes.split(|b| *b == b'\n').take(MAX_HEADERS * 2) {
+        let mut rest = bytes;
+        for _ in 0..MAX_HEADERS * 2 {
+            if rest.is_empty() {
+                break;
+            }
+            let (line, behind) = rest.split_at(memchr::memchr(b'\n', rest).unwrap_or(rest.len()));
+            rest = behind.get(1..).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.first().is_some_and(|b| *b == b' ' || *b == b'\t') {
                 if let Some((_, value)) = &mut pending {
@@ -208,24 +211,22 @@ impl Fields {
         let keep = |place: &mut Option<String>| {
             place.get_or_insert_with(|| text(value));
         };
-        let mut lower = [0; LONGEST_NAME];
-        let Some(lower) = lower.get_mut(..name.len()) else { return };
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        match &*lower {
-            b"host" => keep(&mut self.host),
-            b"user-agent" => keep(&mut self.user_agent),
-            b"content-type" => keep(&mut self.content_type),
-            b"content-encoding" => keep(&mut self.content_encoding),
-            b"content-disposition" => keep(&mut self.content_disposition),
-            b"slug" => keep(&mut self.slug),
-            b"upgrade" => keep(&mut self.upgrade),
-            b"content-length" => self.add_length(value),
-            b"transfer-encoding" => {
+        // Most are told apart by their length.
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is(b"host") => keep(&mut self.host),
+            4 if is(b"slug") => keep(&mut self.slug),
+            6 if is(b"expect") => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            7 if is(b"upgrade") => keep(&mut self.upgrade),
+            10 if is(b"user-agent") => keep(&mut self.user_agent),
+            12 if is(b"content-type") => keep(&mut self.content_type),
+            14 if is(b"content-length") => self.add_length(value),
+            16 if is(b"content-encoding") => keep(&mut self.content_encoding),
+            17 if is(b"transfer-encoding") => {
                 let last = value.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii();
                 self.chunked |= last.eq_ignore_ascii_case(b"chunked");
             }
-            b"expect" => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            19 if is(b"content-disposition") => keep(&mut self.content_disposition),
             _ => {}
         }
     }
@@ -299,6 +300,30 @@ mod tests {
     fn a_folded_transfer_encoding_counts() {
         let head = request(b"POST / HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n").unwrap();
         assert!(head.fields.chunked);
+    }
+
+    #[test]
+    fn every_field_that_matters_is_taken_however_its_name_is_written() {
+        let head = b"POST / HTTP/1.1\r\nHOST: h\r\nSlug: s\r\nexpect: 100-Continue\r\nUpgrade: u\r\nUser-Agent: a\r\n\
+            Content-type: t/t\r\ncontent-Length: 7\r\nContent-Encoding: e\r\nTransfer-Encoding: gzip, Chunked\r\n\
+            Content-Disposition: d\r\nSlu: x\r\nHosts: x\r\n\r\n";
+        let expected = Fields {
+            host: Some("h".to_owned()),
+            user_agent: Some("a".to_owned()),
+            content_type: Some("t/t".to_owned()),
+            content_encoding: Some("e".to_owned()),
+            content_disposition: Some("d".to_owned()),
+            slug: Some("s".to_owned()),
+            upgrade: Some("u".to_owned()),
+            length: Some(7),
+            chunked: true,
+            expects_continue: true,
+            ..Fields::default()
+        };
+        assert_eq!(request(head).unwrap().fields, expected);
+        // The same line by line.
+        let behind = head.iter().position(|b| *b == b'\n').unwrap() + 1;
+        assert_eq!(Fields::read(&head[behind..]), expected);
     }
 
     #[test]
