@@ -7,7 +7,7 @@ mod segments;
 
 use outfall::config::Config;
 use outfall::net::Span;
-use outfall::record::{Ending, NotHashed};
+use outfall::record::{Binding, Ending, NotHashed, State};
 use segments::{ACK, Pair, reading, recording};
 
 /// A TLS record of a client's hello, as far as it matters.
@@ -64,6 +64,79 @@ fn silent_connections_are_ended_early_also_those_that_were_to_be_looked_at_later
     tap.tracker.shed(Some(Span::seconds(30)), false);
     tap.silence(2);
     assert_eq!(tap.counters().ended(Ending::Idle), 1);
+}
+
+#[test]
+fn an_upload_that_pauses_is_not_cut_when_silent_connections_are_given_up() {
+    let p = Pair::new("10.0.0.5:40000", "192.0.2.9:80");
+    let chunked = "PUT /in HTTP/1.1\r\nHost: h.example\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n";
+    let plain = "PUT /in HTTP/1.1\r\nHost: h.example\r\nContent-Length: 8\r\n\r\n";
+    // Where the pause lies: in the head, between two pieces of the body, before the answer.
+    for (head, pause) in [(plain, 9), (plain, plain.len() + 4), (plain, plain.len() + 8), (chunked, chunked.len() + 2)]
+    {
+        let rest = if head == plain { "abcdefgh" } else { "abcd\r\n4\r\nefgh\r\n0\r\n\r\n" };
+        let whole = format!("{head}{rest}");
+        let (first, second) = whole.split_at(pause);
+        let mut tap = reading(&Config::default());
+        tap.tracker.shed(Some(Span::seconds(30)), false);
+        tap.push_all(&p.handshake());
+        tap.push(&p.client(0, 0, ACK, first));
+        tap.silence(70);
+        if !second.is_empty() {
+            tap.push(&p.client(pause as i64, 0, ACK, second));
+        }
+        tap.push(&p.server(0, whole.len() as i64, ACK, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"));
+        let upload = tap.upload();
+        assert_eq!((upload.bytes, upload.state), (8, State::Complete), "{pause}: {upload:?}");
+        assert_eq!(upload.http.unwrap().status, Some(201));
+    }
+}
+
+#[test]
+fn a_transfer_keeps_its_dialogue_however_long_it_takes() {
+    // Silent connections are not given up, or after half a minute; and how long each of three pauses is.
+    for (shed, pause) in [(None, 600), (Some(Span::seconds(30)), 40)] {
+        transfer(shed, pause);
+    }
+}
+
+#[track_caller]
+fn transfer(shed: Option<Span>, pause: u64) {
+    let (c, d) = (Pair::new("10.0.0.5:40000", "192.0.2.9:21"), Pair::new("10.0.0.5:40001", "192.0.2.9:5001"));
+    let (mut asked, mut told) = (0, 0);
+    let mut tap = reading(&Config::default());
+    tap.tracker.shed(shed, false);
+    tap.push_all(&c.handshake());
+    let dialogue = [
+        ("", "220 ready\r\n"),
+        ("USER ann\r\n", "331 password\r\n"),
+        ("PASS x\r\n", "230 in\r\n"),
+        ("PASV\r\n", "227 Entering Passive Mode (192,0,2,9,19,137)\r\n"),
+        ("STOR a.bin\r\n", "150 go on\r\n"),
+    ];
+    for (command, reply) in dialogue {
+        if !command.is_empty() {
+            tap.push(&c.client(asked, told, ACK, command));
+            asked += command.len() as i64;
+        }
+        tap.push(&c.server(told, asked, ACK, reply));
+        told += reply.len() as i64;
+    }
+    tap.push_all(&d.handshake());
+    for at in [0, 4, 8] {
+        tap.push(&d.client(at, 0, ACK, "abcd"));
+        // The transfer itself goes on; nothing is said of it.
+        tap.silence(pause);
+    }
+    tap.push_all(&d.close(12, 0));
+    tap.push(&c.server(told, asked, ACK, "226 done\r\n"));
+    // In the end it is over all the same.
+    tap.silence(20 * 60);
+    assert_eq!(tap.counters().ended(Ending::Idle), 1);
+    let upload = tap.upload();
+    assert_eq!((upload.bytes, upload.state), (12, State::Complete), "{upload:?}");
+    let ftp = upload.ftp.unwrap();
+    assert_eq!((ftp.user.as_deref(), ftp.reply_code, ftp.binding), (Some("ann"), Some(226), Binding::Announced));
 }
 
 #[test]

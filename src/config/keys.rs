@@ -56,7 +56,8 @@ settings! {
         reorder_packets: u64 = 64, 0..=1_000_000;
         /// How long a connection may go without completing its handshake. Reached: it is forgotten.
         half_open_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(DAY);
-        /// How long a connection may be silent. Reached: it is ended, and its uploads are partial.
+        /// How long a connection may be silent. Reached: it is ended, and its uploads are partial. FTP's control connection may
+        /// be silent for as long as one of its transfers goes on.
         idle_timeout: Span = Span::seconds(15 * MINUTE), Span::seconds(1)..=Span::seconds(7 * DAY);
         /// How long a finished connection is remembered, so that its late duplicates open no new flow.
         closed_linger: Span = Span::seconds(10), Span(0)..=Span::seconds(HOUR);
@@ -460,7 +461,8 @@ settings! {
         /// How long no packet may be lost and no lag be reached before the kind of work that was given up last is taken
         /// up again.
         shed_hold: Span = Span::seconds(10), Span::seconds(1)..=Span::seconds(HOUR);
-        /// How long a connection may be silent while idle ones are given up.
+        /// How long a connection may be silent while idle ones are given up. One on which an upload is under way or waits for
+        /// its answer, and FTP's control connections, may be silent for `flow.idle_timeout` all the same.
         shed_idle_timeout: Span = Span::seconds(30), Span::seconds(1)..=Span::seconds(HOUR);
         /// Whether the kernel drops packets that are not needed, and only counts them: of encrypted connections, once they
         /// are recognised, and of long downloads, up to their end (in HTTP/1 that of the body, or of a chunk). It takes

@@ -169,6 +169,17 @@ pub struct Moment {
     pub index: u64,
 }
 
+/// How long a connection that is silent is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as is allowed at the time: nothing is cut if it is ended.
+    Little,
+    /// As long as the configuration says, whatever else is given up: something that is measured is under way.
+    Usual,
+    /// It is not over as long as another connection goes on.
+    Endless,
+}
+
 /// Reads the streams of connections. One value serves all connections of a lane.
 pub trait Application {
     /// What is kept per connection.
@@ -195,6 +206,11 @@ pub trait Application {
     /// Whether a side is in the middle of what the application needs.
     fn awaits(&self, _state: &Self::State, _side: Side) -> bool {
         false
+    }
+
+    /// How long a connection that is silent is waited for.
+    fn patience(&self, _state: &Self::State) -> Patience {
+        Patience::Little
     }
 
     /// Where more is kept than may be: the [`Link::slot`] of a connection that may have to give way. Asked again after

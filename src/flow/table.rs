@@ -141,7 +141,7 @@ impl<A: Application> Tracker<A> {
     }
 
     /// Gives up work, or takes it up again: connections that were silent for `idle` are ended, if that is shorter than what
-    /// the configuration says; with `count_opaque`, bytes that tell the application nothing are counted by their
+    /// the configuration says and the application has no more [`Patience`]; with `count_opaque`, bytes that tell the application nothing are counted by their
     /// sequence numbers alone, so that none of them is held, and a hole in them is no gap.
     pub fn shed(&mut self, idle: Option<Span>, count_opaque: bool) {
         self.limits.idle = idle.map_or(self.idle, |idle| idle.min(self.idle));

@@ -28,7 +28,7 @@ use self::content::{Candidate, Content, Piece};
 use self::prefix::{Held, Prefix};
 use self::recognise::Verdict;
 use crate::config;
-use crate::flow::{Application, Both, Data, Gap, Link, Moment, Side, Totals};
+use crate::flow::{Application, Both, Data, Gap, Link, Moment, Patience, Side, Totals};
 use crate::net::{ByteSize, Endpoint, Timestamp};
 use crate::packet::Datagram;
 use crate::record::{Connection, Flow, Protocol, Upload};
@@ -602,6 +602,21 @@ impl Application for Parsers {
 
     fn tick(&mut self, now: Moment) {
         self.desk.tick(now, &mut self.facts);
+    }
+
+    fn patience(&self, stream: &Stream) -> Patience {
+        let under_way = match &stream.reader {
+            // It is silent as long as a transfer takes.
+            Reader::FtpControl(control) if self.desk.transfers(control) => return Patience::Endless,
+            Reader::Http(http) => http.under_way(),
+            Reader::Http2(http2) => http2.under_way(),
+            // What was said before tells whose the next transfer is.
+            Reader::FtpControl(_) | Reader::FtpData(_) | Reader::Prefix(_) => true,
+            // What may be a transfer whose announcement was not seen.
+            Reader::Other { .. } => stream.content.is_some(),
+            Reader::Fresh | Reader::Dns(_) => false,
+        };
+        if under_way { Patience::Usual } else { Patience::Little }
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use super::super::entries::Entries;
 use super::super::half::Half;
 use super::super::index::MOST;
 use super::super::timer::{TICK, tick_at};
-use super::super::{Application, Both, Link, Moment, Side, Totals};
+use super::super::{Application, Both, Link, Moment, Patience, Side, Totals};
 use super::{EVICTION_SAMPLE, Key, LOOK, OVERDUE, PLACE, Tracker, tag};
 use crate::net::{Span, Timestamp};
 use crate::packet::Segment;
@@ -102,7 +102,15 @@ impl<A: Application> Tracker<A> {
             (false, false) => (limits.half_open, Ending::Idle),
         };
         let clock = Timestamp(due * TICK);
-        let deadline = seen.after(timeout);
+        let mut deadline = seen.after(timeout);
+        if deadline <= clock && standing.established && !standing.closed {
+            let patience = self.entries.cold(handle).map(|cold| self.app.patience(&cold.state));
+            deadline = match patience.unwrap_or(Patience::Little) {
+                Patience::Little => deadline,
+                Patience::Usual => seen.after(self.idle),
+                Patience::Endless => Timestamp(u64::MAX),
+            };
+        }
         if deadline <= clock || standing.waits {
             let index = self.entries.cold(handle).map_or(0, |cold| cold.link.first_index);
             let now = Moment { clock, by_packet: false, index };

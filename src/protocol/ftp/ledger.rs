@@ -219,6 +219,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a data connection of the dialogue is open.
+    pub(super) fn has_open(&self, id: SessionId) -> bool {
+        self.books.get(&id).is_some_and(|book| book.open > 0)
+    }
+
     /// The transfer that an open data connection carries, for an early report, and its number: no other connection
     /// gets that transfer from then on.
     pub(super) fn running(

@@ -168,6 +168,11 @@ impl Desk {
         self.ledger.weigh(control.id);
     }
 
+    /// Whether data connections of the dialogue are open.
+    pub(super) fn transfers(&self, control: &Control) -> bool {
+        self.ledger.has_open(control.id)
+    }
+
     /// Control bytes that are lost.
     pub(super) fn control_gap(&mut self, control: &mut Control, gap: Gap, context: &mut Context<'_>) {
         let Direction { framing, lines } = control.directions.of_mut(gap.side);

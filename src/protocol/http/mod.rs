@@ -129,6 +129,14 @@ impl Connection {
         side == self.client && self.receiving
     }
 
+    /// Whether an upload is under way, or waits for its answer, or a request's head is.
+    pub(super) fn under_way(&self) -> bool {
+        let begun = matches!(&self.request, Reader::Head(collected) if !collected.is_empty());
+        let uploads = || self.queue.iter().any(|exchange| exchange.in_flight.is_some());
+        let http2 = || self.http2.as_ref().is_some_and(|http2| http2.under_way());
+        begun || !self.undecided.is_empty() || self.waiting.is_some() || uploads() || http2()
+    }
+
     /// Takes stream bytes.
     pub(super) fn data(&mut self, link: &Link, data: Data<'_>, context: &mut Context<'_>) {
         *self.position.of_mut(data.side) = data.offset + data.bytes.len() as u64;

@@ -97,6 +97,11 @@ impl Direction {
 }
 
 impl Connection {
+    /// Whether an upload is under way, or waits for its answer.
+    pub(super) fn under_way(&self) -> bool {
+        self.streams.values().any(|stream| stream.exchange.in_flight.is_some())
+    }
+
     /// By prior knowledge, perhaps in a tunnel to a host.
     pub(super) fn new(client: Side, tunnel: Option<String>) -> Self {
         Self {
