@@ -932,7 +932,7 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
         let summed_up = said.split("SUMMARY").nth(1).unwrap().lines().skip(2);
         let summed_up =
             summed_up.map(|line| line.split(" tcp, ").next().unwrap().to_owned() + "\n").collect::<String>();
-        (flows, uploads, summed_up, count("relieved"))
+        (flows, uploads, summed_up, count("relieved"), count("bytes") + count("relieved_bytes"))
     };
     let relief =
         |threads: usize| format!("[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\nthreads = {threads}\n");
@@ -942,7 +942,13 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     let closed = encrypted(Duration::from_secs(5), 50_005, 2_000, [1, 2], true);
     let put = lab::frames(&Story::named("webdav-put").capture()).0;
     // Segments of downloads, and how many uploads there are besides.
-    for (frames, fewest, uploads) in [([first, put, again, closed].concat(), 10_000, 2), (downloads(), 12_000, 2)] {
+    let tagged = |(at, mut frame): Timed| {
+        frame.splice(12..12, [0x81, 0, 0, 7]);
+        (at, frame)
+    };
+    let tagged: Vec<Timed> = downloads().into_iter().map(tagged).collect();
+    let cases = [([first, put, again, closed].concat(), 10_000, 2), (downloads(), 12_000, 2), (tagged, 12_000, 2)];
+    for (frames, fewest, uploads) in cases {
         let without = outcome("", 1, &frames);
         assert_eq!((without.3, without.1.len()), (0, uploads), "{}", without.2);
         assert!(without.0.iter().any(|(_, flow)| flow[1]["bytes"].as_u64() >= Some(3_000_000)), "{:?}", without.0);
@@ -950,6 +956,7 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
             let with = outcome(&relief(threads), threads, &frames);
             assert!(with.3 > fewest, "{} packets", with.3);
             assert_eq!((&with.0, &with.1, &with.2), (&without.0, &without.1, &without.2), "{threads} threads");
+            assert!(with.4.abs_diff(without.4) < fewest, "{} bytes rather than {}", with.4, without.4);
         }
     }
     // A socket has one filter.

@@ -41,6 +41,10 @@ const BEFORE: i16 = 24;
 const CLOSED: i32 = 1;
 const BOUNDED: i32 = 2;
 
+/// In struct __sk_buff: the packet's length, and whether it came with a VLAN tag.
+const SKB_LENGTH: i16 = 0;
+const SKB_TAGGED: i16 = 20;
+
 /// Helpers of the kernel.
 const LOOK_UP: i32 = 1;
 const LOAD_BYTES: i32 = 26;
@@ -146,8 +150,11 @@ pub(super) fn program(table: BorrowedFd<'_>, snap_length: u32) -> Vec<Instructio
     code.label("count");
     code.put(SET, R1, 0, 0, 1);
     code.put(ADD_IN_MEMORY, FOUND, R1, PACKETS, 0);
-    // The packet's length, in struct __sk_buff.
-    code.put(LOAD_32, R1, PACKET, 0, 0);
+    // The kernel has taken the outer VLAN tag, of four bytes, out of the packet.
+    code.put(LOAD_32, R1, PACKET, SKB_LENGTH, 0);
+    code.put(LOAD_32, R3, PACKET, SKB_TAGGED, 0);
+    code.put(SHIFT_LEFT, R3, 0, 0, 2);
+    code.put(ADD_OF_32, R1, R3, 0, 0);
     code.put(ADD_IN_MEMORY, FOUND, R1, BYTES, 0);
     code.put(ADD_OF_32, R2, LENGTH, 0, 0);
     code.put(LOAD_32, R3, FOUND, NEXT, 0);
