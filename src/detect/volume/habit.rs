@@ -1,5 +1,6 @@
 //! How much one host, user, process or destination sends, and when.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use base64::Engine as _;
@@ -28,13 +29,28 @@ const LEAST: f64 = 1e-9;
 /// What a sketch is asked for.
 const QUANTILE: f64 = 0.99;
 
-fn sketch() -> DDSketch {
-    DDSketch::new(Config::new(ERROR, MOST_BINS, LEAST))
+/// So many sizes are kept as they are before a sketch is made of them, which takes a kilobyte: most hosts and destinations
+/// never have more.
+const FEW: usize = 16;
+
+fn sketch_of(sizes: &[u64]) -> DDSketch {
+    let mut sketch = DDSketch::new(Config::new(ERROR, MOST_BINS, LEAST));
+    sizes.iter().for_each(|bytes| sketch.add(*bytes as f64));
+    sketch
 }
 
 /// Sizes that were seen: their number, and the one that 99 of a hundred do not exceed.
-#[derive(Clone, Default)]
-pub(super) struct Sizes(Option<Box<DDSketch>>);
+#[derive(Clone)]
+pub(super) enum Sizes {
+    Few(Vec<u64>),
+    Many(Box<DDSketch>),
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
 
 impl std::fmt::Debug for Sizes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,28 +60,46 @@ impl std::fmt::Debug for Sizes {
 
 impl Sizes {
     fn add(&mut self, bytes: u64) {
-        self.0.get_or_insert_with(|| Box::new(sketch())).add(bytes as f64);
+        match self {
+            Self::Few(sizes) if sizes.len() < FEW => sizes.push(bytes),
+            Self::Few(sizes) => {
+                sizes.push(bytes);
+                *self = Self::Many(Box::new(sketch_of(sizes)));
+            }
+            Self::Many(sketch) => sketch.add(bytes as f64),
+        }
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.0.as_ref().map_or(0, |sketch| sketch.count() as u64)
+        match self {
+            Self::Few(sizes) => sizes.len() as u64,
+            Self::Many(sketch) => sketch.count() as u64,
+        }
+    }
+
+    fn sketch(&self) -> Option<Cow<'_, DDSketch>> {
+        match self {
+            Self::Few(sizes) if sizes.is_empty() => None,
+            Self::Few(sizes) => Some(Cow::Owned(sketch_of(sizes))),
+            Self::Many(sketch) => Some(Cow::Borrowed(sketch)),
+        }
     }
 
     pub(super) fn usual(&self) -> Option<u64> {
-        let quantile = self.0.as_ref()?.quantile(QUANTILE).ok()??;
+        let quantile = self.sketch()?.quantile(QUANTILE).ok()??;
         // A float that is no number becomes 0.
         Some(quantile as u64)
     }
 
     fn text(&self) -> Option<String> {
-        self.0.as_ref().map(|sketch| BASE64_STANDARD.encode(sketch.to_java_bytes()))
+        self.sketch().map(|sketch| BASE64_STANDARD.encode(sketch.to_java_bytes()))
     }
 
     fn from_text(text: Option<&str>) -> Option<Self> {
         let Some(text) = text else { return Some(Self::default()) };
         let bytes = BASE64_STANDARD.decode(text).ok()?;
         let sketch = DDSketch::from_java_bytes(&bytes).ok()?;
-        Some(Self(Some(Box::new(sketch))))
+        Some(Self::Many(Box::new(sketch)))
     }
 }
 
@@ -282,5 +316,28 @@ impl Kept for Habit {
             hours,
             changed: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn few_sizes_say_what_a_sketch_of_them_says(all in prop::collection::vec(any::<u64>(), 1..3 * FEW)) {
+            let mut sizes = Sizes::default();
+            prop_assert_eq!((sizes.count(), sizes.usual(), sizes.text()), (0, None, None));
+            for (n, bytes) in all.iter().enumerate() {
+                sizes.add(*bytes);
+                let sketch = Sizes::Many(Box::new(sketch_of(&all[..=n])));
+                prop_assert_eq!((sizes.count(), sizes.usual()), (n as u64 + 1, sketch.usual()));
+                let text = sizes.text();
+                prop_assert_eq!(&text, &sketch.text());
+                let again = Sizes::from_text(text.as_deref()).unwrap();
+                prop_assert_eq!((again.count(), again.usual()), (sizes.count(), sizes.usual()));
+            }
+        }
     }
 }

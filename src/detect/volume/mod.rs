@@ -289,7 +289,7 @@ impl Volumes {
         if upload.bytes >= self.policy.least {
             // Who is not known well enough speaks neither for nor against.
             let usual_of = |(of, habit): (Subject, &Habit)| {
-                let usual = habit.sizes.usual().filter(|_| habit.sizes.count() >= self.policy.uploads)?;
+                let usual = (habit.sizes.count() >= self.policy.uploads).then(|| habit.sizes.usual())??;
                 Some(Unusual { of, bytes: upload.bytes, usual, samples: habit.sizes.count() })
             };
             let mut sizes = known().filter_map(usual_of);
