@@ -313,7 +313,7 @@ pub(crate) fn upload(bytes: u64, names: &[&str]) -> Upload {
         proxied_to: None,
         domain_source: Default::default(),
         http: None,
-        ftp: Some(Ftp::default()),
+        ftp: Some(Box::default()),
         files: names.iter().map(file).collect(),
         body: crate::record::Body::default(),
         notes: Vec::new(),
@@ -549,6 +549,6 @@ fn links_are_written_with_their_process() {
 fn a_resumed_transfer_is_compared_by_its_whole_size() {
     let joiner = story(&[file(1820, SEVENZIP, "write", "C:\\t\\old.7z", r#","size":5000"#)]);
     let mut upload = upload(2000, &["old.7z"]);
-    upload.ftp = Some(Ftp { restart: 3000, ..Ftp::default() });
+    upload.ftp = Some(Box::new(Ftp { restart: 3000, ..Ftp::default() }));
     assert_eq!(links(&joiner, &upload)[0].1, "name-and-size");
 }

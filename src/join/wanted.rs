@@ -71,12 +71,12 @@ mod tests {
         upload.files[0].size = None;
         upload.body.sha256 = Some("abcd".into());
         let ftp = crate::record::Ftp { mode: 'S', data_type: Some('A'), ..Default::default() };
-        upload.ftp = Some(ftp.clone());
+        upload.ftp = Some(Box::new(ftp.clone()));
         let found = wanted(&upload);
         assert_eq!((found[0].sha256.as_deref(), found[0].size), (Some("abcd"), Some(7)));
-        upload.ftp = Some(crate::record::Ftp { mode: 'Z', ..ftp.clone() });
+        upload.ftp = Some(Box::new(crate::record::Ftp { mode: 'Z', ..ftp.clone() }));
         assert_eq!(wanted(&upload)[0].size, None, "compressed");
-        upload.ftp = Some(crate::record::Ftp { restart: 3, ..ftp });
+        upload.ftp = Some(Box::new(crate::record::Ftp { restart: 3, ..ftp }));
         assert_eq!((wanted(&upload)[0].sha256.as_deref(), wanted(&upload)[0].size), (None, Some(10)));
     }
 

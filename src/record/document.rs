@@ -328,7 +328,7 @@ pub fn upload_document(upload: &Upload) -> Document<'_> {
     if let Some(http) = &upload.http {
         http_part(&mut document, http);
     }
-    document.set_some("outfall.ftp", upload.ftp.as_ref().map(ftp_part));
+    document.set_some("outfall.ftp", upload.ftp.as_deref().map(ftp_part));
     if let Some(first) = upload.files.first() {
         document.set("file", file(first));
         document.set_list("outfall.files", upload.files.iter().map(listed_file));

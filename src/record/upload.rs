@@ -252,8 +252,8 @@ pub struct Upload {
     pub domain_source: DomainSource,
     /// HTTP's part.
     pub http: Option<Http>,
-    /// FTP's part.
-    pub ftp: Option<Ftp>,
+    /// FTP's part; apart, as few uploads have one and many wait for their verdict.
+    pub ftp: Option<Box<Ftp>>,
     /// Every file, in the order of the wire.
     pub files: Vec<FileInfo>,
     /// The transfer's content, where that is not a file's.

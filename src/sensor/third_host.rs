@@ -136,7 +136,7 @@ mod tests {
             proxied_to: None,
             domain_source: Default::default(),
             http: None,
-            ftp: Some(Ftp { reply_code: Some(226), announced, binding: Binding::None, ..ftp }),
+            ftp: Some(Box::new(Ftp { reply_code: Some(226), announced, binding: Binding::None, ..ftp })),
             files: vec![FileInfo { name: Some("a".to_owned()), ..FileInfo::default() }],
             body: Body::default(),
             notes: vec![Note::DataNotSeen],

@@ -116,7 +116,7 @@ impl Book {
             proxied_to: None,
             domain_source: Default::default(),
             http: None,
-            ftp: Some(Ftp {
+            ftp: Some(Box::new(Ftp {
                 command: transfer.verb.name().to_owned(),
                 reply_code: transfer.reply,
                 user: self.session.user.clone(),
@@ -130,7 +130,7 @@ impl Book {
                 renamed_from,
                 announced: transfer.announcement.map(|a| a.listener),
                 binding,
-            }),
+            })),
             files: file.into_iter().collect(),
             body,
             notes,
