@@ -514,6 +514,39 @@ fn a_service_manager_is_told() {
 }
 
 #[test]
+fn a_capture_thread_that_stands_still_is_not_reported_alive() {
+    use nix::sys::{ptrace, wait};
+    let Some(mut lab) = lab("stuck", 1) else { return };
+    let path = lab.folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    lab.environment = vec![("NOTIFY_SOCKET", path.into()), ("WATCHDOG_USEC", "1000000".into())];
+    let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
+    let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+    let alive = || socket.recv(&mut [0; 64]).is_ok();
+    assert!(alive() && alive());
+    let threads = std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap();
+    let second = threads.map(|thread| thread.unwrap().path()).find(|thread| {
+        let name = std::fs::read_to_string(thread.join("comm")).unwrap();
+        name.trim() == "capture-1"
+    });
+    let second = second.unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let second = nix::unistd::Pid::from_raw(second);
+    ptrace::seize(second, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(second).unwrap();
+    wait::waitpid(second, Some(wait::WaitPidFlag::__WALL)).unwrap();
+    sensor.says_at_last("capture threads make no progress: [1]");
+    // What was told before that.
+    socket.set_nonblocking(true).unwrap();
+    while alive() {}
+    socket.set_nonblocking(false).unwrap();
+    assert!(!alive(), "told of as alive while a thread stands still");
+    ptrace::detach(second, None).unwrap();
+    assert!(alive(), "not told of as alive again");
+    sensor.ends();
+}
+
+#[test]
 fn packets_in_a_tunnel_all_go_to_the_first_thread_and_others_are_spread() {
     let Some(lab) = lab("spread", 1) else { return };
     let config = lab.file("outfall.toml", "[capture]\nthreads = 2\n");
