@@ -218,14 +218,7 @@ fn away(threads: usize) {
         lab.connect(0).unwrap();
         sensor.says_at_last("tap0 is up");
         // Other connections, lest their packets pass for late ones of the first, on all threads.
-        let of_host = |host: u8| {
-            frames.iter().cloned().map(move |(at, mut frame)| {
-                let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
-                frame[26 + usize::from(source > destination) * 4 + 3] ^= 0x40 * turn + host;
-                (at, frame)
-            })
-        };
-        let mut again: Vec<Timed> = (0..8).flat_map(of_host).collect();
+        let mut again: Vec<Timed> = (0..8).flat_map(|host| of_others(&frames, 0x40 * turn + host)).collect();
         again.sort_by_key(|(at, _)| *at);
         lab.send(Instant::now(), &on(0, again));
     }
@@ -369,6 +362,91 @@ fn capture_goes_on_where_the_disk_of_the_store_is_full_and_what_was_found_is_kep
     let kept: u64 =
         listed.text().lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["uploads"].as_u64().unwrap()).sum();
     assert!(found > 0 && kept == found as u64, "{kept} of {found}: {said}");
+}
+
+/// The frames as if other hosts had sent them, lest their packets pass for late ones of the same connections.
+fn of_others(frames: &[Timed], host: u8) -> Vec<Timed> {
+    let other = |(at, mut frame): Timed| {
+        let (source, destination) = (frame[26..30].to_vec(), frame[30..34].to_vec());
+        frame[26 + usize::from(source > destination) * 4 + 3] ^= host;
+        (at, frame)
+    };
+    frames.iter().cloned().map(other).collect()
+}
+
+#[test]
+fn capture_goes_on_where_the_disk_of_the_output_is_full_and_what_is_lost_is_counted() {
+    let Some(lab) = lab("output", 1) else { return };
+    let state = lab.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let ran = |command: &mut Command| command.status().unwrap().success();
+    // Of this thread, and of what it starts.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    assert!(ran(Command::new("mount").args(["--make-rprivate", "/"])));
+    assert!(ran(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=777", "none"]).arg(&state)));
+    let (output, filler) = (state.join("out.jsonl"), state.join("filler"));
+    // As a sensor that was killed in the middle of a line leaves it.
+    std::fs::write(&output, "{\"half\":").unwrap();
+    let settings = "[store]\npath = \"\"\n[join]\ngrace = \"1 s\"\n[capture]\nshed_hold = \"1 s\"\nreport = \"1 s\"\n";
+    let config = lab.file("outfall.toml", settings);
+    let mut sensor = lab.sensor(&["--config".into(), config.into(), "--output".into(), output.clone().into()]);
+    let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
+    let send = |host: u8| lab.send(Instant::now(), &on(0, of_others(&frames, host)));
+    let lines = || std::fs::read_to_string(&output).unwrap().lines().count();
+    let once = uploads(&Story::named("http-multipart").replay(&["--json"]).exits(0).records()).len();
+    let until = Instant::now() + Duration::from_secs(30);
+    send(0);
+    while lines() < 1 + once && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // What is left of the last page takes a part of a line.
+    std::fs::write(&filler, vec![1; 4 << 20]).unwrap_err();
+    (0..8).for_each(|host| send(0x40 + host));
+    sensor.says("the output cannot be written");
+    while sensor.says("counters output lost=").ends_with("=0") {}
+    std::fs::remove_file(&filler).unwrap();
+    sensor.says("output-not-written is over");
+    send(0x50);
+    let (_, said) = sensor.ends();
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert!(text.ends_with('\n'), "{text}");
+    let records = text.lines().skip(1).map(|line| serde_json::from_str(line).expect(line)).collect::<Vec<Value>>();
+    let health: Vec<_> = records.iter().filter(|record| at(record, "event.dataset") == "outfall.health").collect();
+    assert_eq!(at(health.last().unwrap(), "outfall.health.state"), "over", "{said}");
+    let line = said.lines().rfind(|line| line.contains("counters output lost=")).unwrap();
+    let lost = line.rsplit_once('=').unwrap().1.parse::<usize>().unwrap();
+    assert_eq!(records.len() + lost, 10 * once + 2, "{said}");
+    assert_eq!(said.matches("the output cannot be written").count(), 1, "{said}");
+    let summary = said.split("SUMMARY").nth(1).unwrap();
+    assert!(summary.contains(&format!("{lost} lines of the output that could not be written")), "{said}");
+}
+
+#[test]
+fn a_disk_that_is_full_to_the_end_leaves_no_half_line_and_the_summary_is_told_all_the_same() {
+    let Some(lab) = lab("fullend", 1) else { return };
+    let state = lab.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let ran = |command: &mut Command| command.status().unwrap().success();
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    assert!(ran(Command::new("mount").args(["--make-rprivate", "/"])));
+    assert!(ran(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=777", "none"]).arg(&state)));
+    let (output, filler) = (state.join("out.txt"), state.join("filler"));
+    std::fs::write(&output, "before\n").unwrap();
+    std::fs::write(&filler, vec![1; 4 << 20]).unwrap_err();
+    let mut command = lab.command();
+    command.args(["run", "--interface", "tap0", "--flows", "--output"]).arg(&output);
+    let mut sensor = lab::Sensor::start(command);
+    sensor.says("capturing on");
+    let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
+    for host in 0..60 {
+        lab.send(Instant::now(), &on(0, of_others(&frames, 0x40 + host)));
+    }
+    sensor.says("the output cannot be written");
+    let (_, said) = sensor.ends();
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert!(text.starts_with("before\n") && text.ends_with('\n'), "{text}");
+    assert!(text.lines().count() > 1, "a part fits in the page: {text}");
+    assert!(said.contains("SUMMARY") && said.contains("lines of the output that could not be written"), "{said}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub enum Trouble {
     JournalNotWritten(u64),
     /// What is kept could not be written to the store, so many times.
     StoreNotWritten(u64),
+    /// The output could not be written; so many lines were lost for it.
+    OutputNotWritten(u64),
     /// So many alerts were given up on their way: not stored, or not delivered before there was no room for them any more.
     AlertsDropped(u64),
     /// An interface is not up; its name, and how it is.
@@ -33,6 +35,7 @@ impl Trouble {
             Self::Shedding(_) => "shedding",
             Self::JournalNotWritten(_) => "journal-not-written",
             Self::StoreNotWritten(_) => "store-not-written",
+            Self::OutputNotWritten(_) => "output-not-written",
             Self::AlertsDropped(_) => "alerts-dropped",
             Self::Interface(..) => "interface",
         }
@@ -54,6 +57,9 @@ impl Trouble {
             }
             Self::StoreNotWritten(times) => {
                 format!("the store could not be written to, {} times: look at the disk", group_digits(*times))
+            }
+            Self::OutputNotWritten(lines) => {
+                format!("the output could not be written, {} lines lost: look at the disk", group_digits(*lines))
             }
             Self::AlertsDropped(count) => format!(
                 "{} alerts or deliveries of alerts given up: see `store.max_age`, `store.max_bytes`, `store.queue` and the collectors",
@@ -96,6 +102,7 @@ impl Health {
                 document.set("outfall.health.lost_per_million", loss.per_million());
             }
             Trouble::UploadsDropped(count) => document.set("outfall.health.uploads", *count),
+            Trouble::OutputNotWritten(lines) => document.set("outfall.health.lines", *lines),
             Trouble::AlertsDropped(count) => document.set("outfall.health.alerts", *count),
             Trouble::Shedding(what) => document.set("outfall.health.shed", *what),
             Trouble::JournalNotWritten(times) | Trouble::StoreNotWritten(times) => {

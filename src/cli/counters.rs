@@ -56,6 +56,11 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
     line(&format!("thread={number}"), counts)
 }
 
+/// What of the output could not be written.
+pub fn of_output(lost: u64) -> String {
+    line("output", [("lost", lost)])
+}
+
 /// A line of the log: `counters ABOUT name=count name=count`.
 pub fn line<'n>(about: &str, counts: impl IntoIterator<Item = (&'n str, u64)>) -> String {
     let counts: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name}={count}")).collect();

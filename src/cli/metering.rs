@@ -36,6 +36,8 @@ pub struct Parts<'p> {
     pub delivering: &'p Delivering,
     /// The evidence of alerts.
     pub evidencing: &'p Evidencing,
+    /// Lines of the output that could not be written.
+    pub output_lost: u64,
 }
 
 /// Metrics at work, if somebody may ask for them.
@@ -168,7 +170,7 @@ fn resident(status: &File) -> Option<u64> {
 }
 
 fn sample(parts: Parts<'_>, config: &Config) -> Sample {
-    let Parts { sensor, judgement, events, listening, delivering, evidencing } = parts;
+    let Parts { sensor, judgement, events, listening, delivering, evidencing, output_lost } = parts;
     let counted: LiveCounters = sensor.counters();
     let (_, totals) = counters::totals(&counted);
     let judged = judgement.counters();
@@ -237,6 +239,7 @@ fn sample(parts: Parts<'_>, config: &Config) -> Sample {
         tables: tables(judgement, config),
         uploading,
         evidence,
+        output_lost,
         ..Sample::default()
     }
 }

@@ -35,6 +35,8 @@ pub mod running;
 mod service;
 mod summary;
 #[cfg(target_os = "linux")]
+mod target;
+#[cfg(target_os = "linux")]
 pub mod watch;
 
 /// Says on standard error why the program ends. Names that strangers gave to files cannot move the cursor.

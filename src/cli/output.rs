@@ -60,10 +60,10 @@ impl<W: Write> Output<W> {
         self.write(BufWriter::flush);
     }
 
-    /// Writes to another place from now on.
-    pub fn redirect(&mut self, to: W) {
-        self.flush();
-        self.to = BufWriter::with_capacity(1 << 16, to);
+    /// The place that it writes to; what is buffered comes after.
+    #[cfg(target_os = "linux")]
+    pub fn target(&mut self) -> &mut W {
+        self.to.get_mut()
     }
 
     /// Writes out what is buffered.

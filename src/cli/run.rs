@@ -1,6 +1,5 @@
 //! `outfall run`: the live sensor, from its start to its summary.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +19,7 @@ use super::metering::{self, Metering, Parts};
 use super::output::Output;
 use super::running::Running;
 use super::service::Service;
+use super::target::Target;
 use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
 use crate::config::{Config, is_interface};
@@ -148,6 +148,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     excepting.follow(&mut judgement, &mut |line| log(&line));
     let (mut stuck, mut journal_refused, mut store_refused, mut given_up) = (Vec::new(), 0, 0, 0);
+    let (mut output_lost, mut output_told) = (0, 0);
     let started = i64::try_from(live::now().0 / 1_000_000_000).unwrap_or(i64::MAX);
     let put = |outcome: Outcome,
                output: &mut Output<Target>,
@@ -201,6 +202,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         delivering.log().into_iter().for_each(&mut say);
         evidencing.keep(judgement.history(), &mut say);
         output.flush();
+        let target = output.target();
+        output_lost = target.lost();
+        if target.fails() || output_lost > output_told {
+            sensor.output_refused(output_lost - std::mem::replace(&mut output_told, output_lost));
+        }
         let parts = Parts {
             sensor: &sensor,
             judgement: &judgement,
@@ -208,6 +214,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             listening: listening.as_ref(),
             delivering: &delivering,
             evidencing: &evidencing,
+            output_lost,
         };
         metering.gather(parts, &config);
         let due = reported.elapsed() >= Duration::from_nanos(config.capture.report.0);
@@ -230,8 +237,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
                 delivered: delivering.counters(),
                 shelved: evidencing.counters(),
                 asked: None,
+                output_lost,
             };
             counters::lines(&counted.live).iter().for_each(|line| log(line));
+            log(&counters::of_output(output_lost));
             delivering.keep_losses(started, lost(&counted, &judgement, &events));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
             delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
@@ -257,6 +266,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         listening: listens,
         delivering: &delivering,
         evidencing: &evidencing,
+        output_lost,
     };
     metering.ending(parts, &config);
     // What helpers have said by now counts for what is judged now.
@@ -275,11 +285,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             return Err(error.into());
         }
     };
-    let mut counted = Counted { live, listened, delivered: delivering.counters(), shelved, asked };
+    output.flush();
+    output.target().settle();
+    let output_lost = output.target().lost();
+    let mut counted = Counted { live, listened, delivered: delivering.counters(), shelved, asked, output_lost };
     delivering.keep_losses(started, lost(&counted, &judgement, &events));
     delivering.keep(Vec::new());
     counted.delivered = delivering.finish(&mut |line| log(&line));
     counters::lines(&counted.live).iter().for_each(|line| log(line));
+    log(&counters::of_output(output_lost));
     close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
     ended?;
@@ -366,9 +380,8 @@ fn reload(
 ) -> Result<String, String> {
     if let Some(path) = &args.output {
         output.flush();
-        match Target::open(Some(path)) {
-            Ok(target) => output.redirect(target),
-            Err(error) => log(&format!("goes on with the old output: {}", printable(&format!("{error:#}")))),
+        if let Err(error) = output.target().reopen(path) {
+            log(&format!("goes on with the old output: {}", printable(&format!("{error:#}"))));
         }
     }
     let old = |error: &dyn std::fmt::Display| {
@@ -407,11 +420,13 @@ struct Counted {
     delivered: Option<deliver::Counters>,
     shelved: Option<WriterCounters>,
     asked: Option<ServerCounters>,
+    /// Lines of the output.
+    output_lost: u64,
 }
 
 /// What endpoints said, and what was lost anywhere but in the capture threads.
 fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<(&'static str, u64)>) {
-    let Counted { live, listened, delivered, shelved, asked } = counted;
+    let Counted { live, listened, delivered, shelved, asked, output_lost } = counted;
     let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
         intake.add(&listened.intake);
@@ -420,6 +435,7 @@ fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<(
     losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
     losses.extend(shelved.as_ref().map(evidencing::losses).unwrap_or_default());
     losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
+    losses.push(("lines of the output that could not be written", *output_lost));
     (intake, losses)
 }
 
@@ -443,11 +459,16 @@ fn close(
     let (intake, losses) = lost_beside(counted, events);
     let mut text = summary::live(&capture, &sensor, judgement, &intake, &losses);
     text.push_str(&counted.delivered.as_ref().map(delivering::summary).unwrap_or_default());
-    if args.json {
+    let told = !args.json && {
+        output.text(&text);
+        output.flush();
+        let told = !output.target().fails();
+        output.target().settle();
+        told
+    };
+    if !told {
         // Nothing can be said if standard error is gone.
         let _ = io::stderr().lock().write_all(text.trim_start().as_bytes());
-    } else {
-        output.text(&text);
     }
     output.finish().context("cannot write the output")
 }
@@ -475,37 +496,5 @@ impl Signals {
         }
         signal_hook::flag::register(SIGHUP, Arc::clone(&signals.reload)).context("cannot catch signals")?;
         Ok(signals)
-    }
-}
-
-/// Where results go.
-pub enum Target {
-    /// Standard output.
-    Standard(io::Stdout),
-    /// A file.
-    File(File),
-}
-
-impl Target {
-    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::Standard(io::stdout())) };
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        Ok(Self::File(file.with_context(|| format!("{}: cannot be written", path.display()))?))
-    }
-}
-
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Standard(stdout) => stdout.write(bytes),
-            Self::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Standard(stdout) => stdout.flush(),
-            Self::File(file) => file.flush(),
-        }
     }
 }

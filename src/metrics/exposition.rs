@@ -23,6 +23,7 @@ pub fn text(sample: &Sample, server: &ServerCounters) -> String {
     alerts(&mut to, sample);
     endpoints(&mut to, sample);
     helpers(&mut to, sample);
+    output(&mut to, sample);
     delivery(&mut to, sample);
     evidence(&mut to, sample);
     bounds(&mut to, sample);
@@ -420,6 +421,10 @@ fn helpers(to: &mut Families, sample: &Sample) {
         [(["room"], journal.evicted), (["age"], journal.expired)],
     );
     to.count("outfall_journal_torn_bytes_total", "Bytes of the journal torn by a sudden end.", journal.torn);
+}
+
+fn output(to: &mut Families, sample: &Sample) {
+    to.count("outfall_output_lost_lines_total", "Lines of the output that could not be written.", sample.output_lost);
 }
 
 fn delivery(to: &mut Families, sample: &Sample) {

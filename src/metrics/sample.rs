@@ -116,6 +116,8 @@ pub struct Sample {
     pub uploading: Uploading,
     /// The evidence of alerts, if it is written.
     pub evidence: Option<WriterCounters>,
+    /// Lines of the output that could not be written.
+    pub output_lost: u64,
     /// The process.
     pub process: Process,
     /// What keeps the sensor from seeing all, for now.

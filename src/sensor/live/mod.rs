@@ -171,6 +171,11 @@ impl Live {
         self.watch.store_refused(times, &mut self.said);
     }
 
+    /// The output cannot be written, and so many lines more are lost for it; the next [`Live::turn`] says so.
+    pub fn output_refused(&mut self, lines: u64) {
+        self.watch.output_refused(lines, &mut self.said);
+    }
+
     /// So many alerts more were given up on their way; the next [`Live::turn`] says so.
     pub fn alerts_dropped(&mut self, count: u64) {
         self.watch.alerts_dropped(count, &mut self.said);

@@ -101,6 +101,12 @@ impl Watch {
         self.counted("store", line, Trouble::StoreNotWritten, count, said);
     }
 
+    /// The output cannot be written; so many lines were lost for it since the last look, which may be none yet.
+    pub(super) fn output_refused(&mut self, count: u64, said: &mut Said) {
+        let line = "the output cannot be written: what was found is lost to it until it can";
+        self.lasts("output", line, Trouble::OutputNotWritten, count, said);
+    }
+
     /// So many alerts since the last look were given up on their way.
     pub(super) fn alerts_dropped(&mut self, count: u64, said: &mut Said) {
         let line = "alerts are given up: they are not stored or delivered before there is no room for them";
@@ -116,9 +122,12 @@ impl Watch {
     }
 
     fn counted(&mut self, key: &str, line: &str, trouble: fn(u64) -> Trouble, count: u64, said: &mut Said) {
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.lasts(key, line, trouble, count, said);
         }
+    }
+
+    fn lasts(&mut self, key: &str, line: &str, trouble: fn(u64) -> Trouble, count: u64, said: &mut Said) {
         match self.troubles.get_mut(key) {
             Some(Lasting {
                 last,
@@ -126,6 +135,7 @@ impl Watch {
                     Trouble::UploadsDropped(so_far)
                     | Trouble::JournalNotWritten(so_far)
                     | Trouble::StoreNotWritten(so_far)
+                    | Trouble::OutputNotWritten(so_far)
                     | Trouble::AlertsDropped(so_far),
                 ..
             }) => {
@@ -141,7 +151,7 @@ impl Watch {
 
     /// Says what is over.
     pub(super) fn look(&mut self, said: &mut Said) {
-        for key in ["loss", "uploads", "journal", "store", "alerts"] {
+        for key in ["loss", "uploads", "journal", "store", "output", "alerts"] {
             if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
                 if let Some(lasting) = self.troubles.get(key) {
                     let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
