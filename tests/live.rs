@@ -712,6 +712,10 @@ fn the_sandbox_refuses_everything_but_the_state_directory() {
         "delivering, thread 1: put a file in the state directory aside: done",
         "delivering, thread 1: accept a connection on a socket that listens: refused",
         "delivering, thread 2: make, list and remove a folder in the state directory: refused",
+        "keeping a store, thread 1: open a socket of IPv4: refused",
+        "keeping a store, thread 2: open a socket of IPv6: refused",
+        "keeping a store, thread 1: connect to the port of a collector: refused",
+        "keeping a store, thread 2: put a file in the state directory aside: done",
         "writing evidence, thread 2: make, list and remove a folder in the state directory: done",
         "writing evidence, thread 1: make a folder outside of the state directory: refused",
         "writing evidence, thread 1: open a socket of IPv4: refused",
@@ -725,6 +729,61 @@ fn the_sandbox_refuses_everything_but_the_state_directory() {
         assert!(ran.text().contains(what), "{what}: {text}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something is left behind");
+}
+
+/// What a system call gives on a thread of another process, which is held for so long.
+#[cfg(target_arch = "x86_64")]
+fn called(thread: nix::unistd::Pid, call: i64, arguments: [u64; 3]) -> nix::Result<i64> {
+    use nix::sys::{ptrace, wait::waitpid};
+    let all = Some(nix::sys::wait::WaitPidFlag::__WALL);
+    ptrace::attach(thread)?;
+    waitpid(thread, all)?;
+    let before = ptrace::getregs(thread)?;
+    let mut registers = before;
+    // It waits in a call: the instruction that made it is the one before, of two bytes.
+    registers.rip -= 2;
+    (registers.rax, registers.orig_rax) = (call as u64, u64::MAX);
+    [registers.rdi, registers.rsi, registers.rdx] = arguments;
+    ptrace::setregs(thread, registers)?;
+    ptrace::step(thread, None)?;
+    waitpid(thread, all)?;
+    let given = ptrace::getregs(thread)?.rax as i64;
+    ptrace::setregs(thread, before)?;
+    ptrace::detach(thread, None)?;
+    Ok(given)
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_running_sensor_opens_sockets_of_ip_for_its_collectors_alone() {
+    let Some(lab) = lab("sockets", 1) else { return };
+    let store = format!("[store]\npath = \"{}\"\n", lab.folder.path().join("state/outfall.db").display());
+    let collector = "[[deliver.syslog]]\naddress = \"127.0.0.1:5140\"\ntransport = \"udp\"\n";
+    let file = format!("[[deliver.file]]\npath = \"{}\"\n", lab.folder.path().join("alerts/alerts.json").display());
+    for (more, opens) in [("", false), (collector, true), (file.as_str(), false)] {
+        let config = lab.file("outfall.toml", &format!("{store}{more}"));
+        let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
+        let mut asked = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap() {
+            let thread: i32 = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                let arguments = [family as u64, libc::SOCK_DGRAM as u64, 0];
+                match called(nix::unistd::Pid::from_raw(thread), libc::SYS_socket, arguments) {
+                    Ok(given) if opens => assert!(given >= 0, "{more}: {given}"),
+                    Ok(given) => assert_eq!(given, -i64::from(libc::EPERM), "{more}"),
+                    Err(error) => return skip("sockets", &format!("no process can be traced: {error}")),
+                }
+                asked += 1;
+            }
+        }
+        assert!(asked >= 6, "{asked}");
+        // A collector is taken up by the next start, not by a reload.
+        lab.file("outfall.toml", &format!("{store}{collector}"));
+        sensor.signal(Signal::SIGHUP);
+        let said = sensor.says("reloaded: ");
+        assert_eq!(said.contains("other changes wait for the next start"), !opens, "{said}");
+        sensor.ends();
+    }
 }
 
 #[test]

@@ -37,13 +37,22 @@ pub struct CheckArgs {
     #[arg(long, hide = true, value_name = "FOLDER")]
     sandbox_in: Option<PathBuf>,
 
-    /// Do so as a sensor that delivers; without this and the next, as one that listens
-    #[arg(long, hide = true, requires = "sandbox_in")]
-    delivers: bool,
+    /// Do so as a sensor of this kind
+    #[arg(long, hide = true, requires = "sandbox_in", value_name = "KIND", default_value = "listens")]
+    duty: Duty,
+}
 
-    /// Do so as a sensor that writes evidence
-    #[arg(long, hide = true, requires = "sandbox_in", conflicts_with = "delivers")]
-    shelves: bool,
+/// The kinds of sensor that are locked up, each with more than the others lack.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Duty {
+    /// It listens for helpers.
+    Listens,
+    /// It keeps a store, and delivers to nobody.
+    Keeps,
+    /// It keeps a store, and sends to collectors.
+    Delivers,
+    /// It writes evidence.
+    Shelves,
 }
 
 /// What came of one look.
@@ -64,7 +73,7 @@ use Finding::{Change, Fail, Fine};
 /// If the configuration cannot be read, or nothing can be looked at.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(state) = &args.sandbox_in {
-        return try_sandbox(state, args.delivers, args.shelves);
+        return try_sandbox(state, args.duty);
     }
     if args.sandbox {
         return sandbox_apart();
@@ -304,14 +313,13 @@ fn clock() -> Finding {
     }
 }
 
-/// Has processes of their own locked up: one as a sensor that listens, one that delivers, one that writes evidence. Their directory
-/// is made here and taken away when they have ended, which a process that is locked up cannot.
+/// Has processes of their own locked up: one for each kind of sensor. Their directory is made here and taken away when they have ended, which a process that is locked up cannot.
 fn sandbox_apart() -> anyhow::Result<ExitCode> {
     let state = std::env::temp_dir().join(format!("outfall-check-{}", std::process::id()));
     std::fs::create_dir(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
-    let ended = [None, Some("--delivers"), Some("--shelves")].map(|duty| {
+    let ended = ["listens", "keeps", "delivers", "shelves"].map(|duty| {
         let program = std::env::current_exe()?;
-        Command::new(program).args(["check", "--sandbox-in"]).arg(&state).args(duty).status()
+        Command::new(program).args(["check", "--duty", duty, "--sandbox-in"]).arg(&state).status()
     });
     let removed = std::fs::remove_dir_all(&state);
     let mut all = true;
@@ -323,13 +331,15 @@ fn sandbox_apart() -> anyhow::Result<ExitCode> {
 }
 
 /// Locks this process up as the sensor does, and tries what must not be possible any more, on two threads.
-fn try_sandbox(state: &Path, delivers: bool, shelves: bool) -> anyhow::Result<ExitCode> {
+fn try_sandbox(state: &Path, duty: Duty) -> anyhow::Result<ExitCode> {
     let outside = std::env::temp_dir();
     let listening = TcpListener::bind(("127.0.0.1", 0)).context("no socket to accept on")?;
     let address = listening.local_addr().context("no socket to accept on")?;
     // One for each thread to accept.
     let clients = [0, 1].map(|_| TcpStream::connect(address));
-    let duties = Duties { listens: !delivers && !shelves, delivers, shelves, ..Duties::default() };
+    let (listens, delivers) = (matches!(duty, Duty::Listens), matches!(duty, Duty::Delivers));
+    let (keeps, shelves) = (delivers || matches!(duty, Duty::Keeps), matches!(duty, Duty::Shelves));
+    let duties = Duties { listens, keeps, delivers, shelves, ..Duties::default() };
     let connect = if delivers { vec![address.port()] } else { Vec::new() };
     let (keep, shelve) =
         if shelves { (Vec::new(), vec![state.to_owned()]) } else { (vec![state.to_owned()], Vec::new()) };
@@ -359,10 +369,11 @@ fn try_sandbox(state: &Path, delivers: bool, shelves: bool) -> anyhow::Result<Ex
     let others = other.join().map_err(|_| anyhow::anyhow!("the second thread ended early"))?;
     let here = sandbox::try_out(duties, state, &outside, &listening, address.port());
     drop(clients);
-    let duty = match (delivers, shelves) {
-        (true, _) => "delivering",
-        (false, true) => "writing evidence",
-        (false, false) => "listening",
+    let duty = match duty {
+        Duty::Listens => "listening",
+        Duty::Keeps => "keeping a store",
+        Duty::Delivers => "delivering",
+        Duty::Shelves => "writing evidence",
     };
     for (thread, attempts) in [("thread 1", here), ("thread 2", others)] {
         for attempt in attempts {

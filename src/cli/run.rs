@@ -105,6 +105,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut running = file.and_then(|file| Running::look(&file, args.config.as_deref()));
     confine(args, &config, bound.as_ref(), prepared.as_ref(), shelf.as_deref())?;
     let mut listening = bound.map(|bound| Listening::start(bound, &config)).transpose()?;
+    let delivers = prepared.as_ref().is_some_and(Prepared::sends);
     let opened = prepared.map(Prepared::open).transpose()?;
     opened.iter().for_each(Opened::forget_running);
     let database = opened.as_ref().map(Opened::location).and_then(Location::file).map(Path::to_owned);
@@ -116,9 +117,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut evidencing = Evidencing::start(shelf.as_deref(), sensor.keepers(), database, &config)?;
     if config.capture.sandbox {
         let relief: &[u32] = if config.capture.kernel_relief { &live::RELIEF_COMMANDS } else { &[] };
-        let (answers, delivers) = (metering.is_at_work(), delivering.is_at_work());
-        let shelves = evidencing.is_at_work();
-        sandbox::lock(Duties { listens: listening.is_some(), answers, delivers, shelves, relief })?;
+        let (listens, answers) = (listening.is_some(), metering.is_at_work());
+        let (keeps, shelves) = (delivering.is_at_work(), evidencing.is_at_work());
+        sandbox::lock(Duties { listens, answers, keeps, delivers, shelves, relief })?;
     }
     if let Some(running) = &running {
         running.begin(&mut |line| log(&line));

@@ -130,6 +130,11 @@ impl Prepared {
         !self.places.is_empty()
     }
 
+    /// Whether one of them is a collector, to be sent to.
+    pub fn sends(&self) -> bool {
+        self.places.iter().any(|place| matches!(place, Place::Collector(_)))
+    }
+
     /// The store's directory and those of files, which stay open to a process that is confined.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         // One that is not there cannot be opened to anybody.

@@ -3,7 +3,7 @@
 //! [`confine`] is called while the process has one thread: it becomes another user if asked to, gives up every
 //! capability, and by Landlock the right to open files outside of the given directories, all of which later threads
 //! inherit. [`lock`] is called once all threads are there: seccomp then refuses, on every thread, each system call that
-//! is not on a short list, so no socket is opened (but of IP, where alerts are delivered), no program or thread started,
+//! is not on a short list, so no socket is opened (but of IP, where there are collectors), no program or thread started,
 //! and no process traced any more.
 
 use std::collections::BTreeMap;
@@ -149,7 +149,9 @@ pub struct Duties<'a> {
     pub listens: bool,
     /// It accepts connections on sockets that are there, and answers on them.
     pub answers: bool,
-    /// It keeps a store, and sends to collectors on new sockets of IP.
+    /// It keeps a store, and files of alerts.
+    pub keeps: bool,
+    /// It sends to collectors on new sockets of IP.
     pub delivers: bool,
     /// It writes the evidence of alerts.
     pub shelves: bool,
@@ -168,15 +170,16 @@ pub fn lock(duties: Duties<'_>) -> Result<(), SandboxError> {
 }
 
 fn program(duties: Duties<'_>) -> Result<BpfProgram, seccompiler::Error> {
-    let Duties { listens, answers, delivers, shelves, relief } = duties;
+    let Duties { listens, answers, keeps, delivers, shelves, relief } = duties;
     let accepts = if listens || answers { ACCEPTING } else { &[] };
     let more = if listens { LISTENING } else { &[] };
-    let yet_more = if delivers { DELIVERING } else { &[] };
+    let store = if keeps { KEEPING } else { &[] };
+    let collectors = if delivers { DELIVERING } else { &[] };
     let folders = if shelves { SHELVING } else { &[] };
-    let calls = CALLS.iter().chain(accepts).chain(more).chain(yet_more).chain(folders);
+    let calls = CALLS.iter().chain(accepts).chain(more).chain(store).chain(collectors).chain(folders);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
-    if delivers {
+    if keeps {
         rules.extend(
             [libc::SYS_access, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_rename, libc::SYS_stat, libc::SYS_unlink]
                 .map(|call| (call, Vec::new())),
@@ -306,11 +309,11 @@ const LISTENING: &[i64] = &[
     libc::SYS_unlinkat,
 ];
 
-/// What delivery needs besides: connections, to ports that are Landlock's to judge, what SQLite does with its files, and
-/// putting files of alerts aside, which are so too.
-const DELIVERING: &[i64] = &[
-    libc::SYS_connect,
-    libc::SYS_shutdown,
+/// What collectors need besides: connections, to ports that are Landlock's to judge.
+const DELIVERING: &[i64] = &[libc::SYS_connect, libc::SYS_shutdown];
+
+/// What a store needs besides: what SQLite does with its files, and putting files of alerts aside; where is Landlock's to judge.
+const KEEPING: &[i64] = &[
     libc::SYS_pwrite64,
     libc::SYS_renameat,
     libc::SYS_renameat2,
@@ -372,7 +375,7 @@ pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &Tcp
     fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
         result.err().map(|error| error.to_string())
     }
-    let Duties { listens, delivers, shelves, .. } = duties;
+    let Duties { listens, keeps, delivers, shelves, .. } = duties;
     let inside = state.join("outfall-check");
     let only = |wanted: bool, what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted, refused };
     let never = |what: &str, refused: Option<String>| Attempt { what: what.to_owned(), wanted: false, refused };
@@ -400,7 +403,7 @@ pub fn try_out(duties: Duties<'_>, state: &Path, outside: &Path, listening: &Tcp
         },
         only(listens, "accept a connection on a socket that listens", told(accepted)),
         only(delivers, "connect to the port of a collector", told(connected)),
-        only(delivers || shelves, "put a file in the state directory aside", told(renamed)),
+        only(keeps || shelves, "put a file in the state directory aside", told(renamed)),
         only(shelves, "make, list and remove a folder in the state directory", told(made)),
         never("put a file outside of the state directory", told(carried)),
         never("listen on a new socket", told(TcpListener::bind(("127.0.0.1", 0)))),
@@ -437,6 +440,7 @@ mod tests {
         let length = |duties| program(duties).unwrap().len();
         let plain = length(Duties::default());
         assert!(length(Duties { listens: true, ..Duties::default() }) > plain);
+        assert!(length(Duties { keeps: true, ..Duties::default() }) > plain);
         assert!(length(Duties { delivers: true, ..Duties::default() }) > plain);
         assert!(length(Duties { shelves: true, ..Duties::default() }) > plain);
         assert!(length(Duties { relief: &[1], ..Duties::default() }) > plain);
