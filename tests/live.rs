@@ -812,6 +812,52 @@ fn a_running_sensor_has_given_up_everything() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn whoever_takes_over_a_running_sensor_opens_no_other_file_and_no_other_kind_of_socket() {
+    use common::intruder::{Argument::Number, Argument::Text, Thread};
+    use nix::libc::{
+        AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY, SOCK_DGRAM, SOCK_RAW,
+        SOCK_STREAM, SYS_execve, SYS_openat, SYS_ptrace, SYS_socket,
+    };
+    let Some(lab) = lab("intruder", 1) else { return };
+    let delivers = "[[deliver.syslog]]\naddress = \"127.0.0.1:5514\"\ntransport = \"udp\"\n";
+    for (settings, ip) in [("", false), ("[store]\npath = \"\"\n", false), (delivers, true)] {
+        let config = lab.file("outfall.toml", settings);
+        let outside = config.parent().unwrap().parent().unwrap().join("intruder.txt");
+        let (inside, outside) = (config.to_str().unwrap().to_owned(), outside.to_str().unwrap().to_owned());
+        let sensor = lab.sensor(&["--config".into(), config.into()]);
+        for thread in std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap() {
+            let thread = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+            let thread = Thread::hold(nix::unistd::Pid::from_raw(thread));
+            let open = |path: &str, flags: i32| {
+                let (at, flags) = (Number(AT_FDCWD.into()), Number(flags.into()));
+                thread.call(SYS_openat, [at, Text(path), flags, Number(0o600)])
+            };
+            let socket = |family: i32, kind: i32| {
+                thread.call(SYS_socket, [Number(family.into()), Number(kind.into()), Number(0), Number(0)])
+            };
+            // That calls come through at all is seen by what is allowed.
+            assert!(open(&inside, O_RDONLY) >= 0, "{settings}");
+            for path in ["/etc/passwd", "/proc/self/mem", "/dev/null"] {
+                assert!(open(path, O_RDONLY) < 0, "{settings}: opens {path}");
+            }
+            assert!(open(&outside, O_CREAT | O_WRONLY) < 0, "{settings}: writes outside");
+            for (family, kind) in
+                [(AF_PACKET, SOCK_RAW), (AF_NETLINK, SOCK_RAW), (AF_INET, SOCK_RAW), (AF_UNIX, SOCK_STREAM)]
+            {
+                assert!(socket(family, kind) < 0, "{settings}: opens a socket of {family}, {kind}");
+            }
+            for (family, kind) in [(AF_INET, SOCK_STREAM), (AF_INET, SOCK_DGRAM), (AF_INET6, SOCK_STREAM)] {
+                assert_eq!(socket(family, kind) >= 0, ip, "{settings}: a socket of {family}, {kind}");
+            }
+            assert!(thread.call(SYS_execve, [Text("/bin/true"), Number(0), Number(0), Number(0)]) < 0);
+            assert!(thread.call(SYS_ptrace, [Number(0), Number(0), Number(0), Number(0)]) < 0);
+        }
+        sensor.ends();
+    }
+}
+
+#[test]
 fn pinned_threads_keep_to_a_processor_each() {
     let Some(lab) = lab("pinned", 1) else { return };
     let config = lab.file("outfall.toml", "[capture]\nthreads = 2\npin = true\n");

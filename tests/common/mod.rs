@@ -5,6 +5,8 @@
 pub mod expect;
 #[cfg(target_os = "linux")]
 pub mod helper;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod intruder;
 #[cfg(target_os = "linux")]
 pub mod lab;
 pub mod pcap;
