@@ -218,9 +218,7 @@ fn away(threads: usize) {
         lab.connect(0).unwrap();
         sensor.says_at_last("tap0 is up");
         // Other connections, lest their packets pass for late ones of the first, on all threads.
-        let mut again: Vec<Timed> = (0..8).flat_map(|host| of_others(&frames, 0x40 * turn + host)).collect();
-        again.sort_by_key(|(at, _)| *at);
-        lab.send(Instant::now(), &on(0, again));
+        lab.send(Instant::now(), &on(0, of_hosts(&frames, 0x40 * turn)));
     }
     let several = threads > 1;
     let (records, said) = if several {
@@ -250,6 +248,67 @@ fn away(threads: usize) {
     health.dedup();
     let all = ["begun", "over", "begun", "over", "begun", "over", "begun"];
     assert_eq!(health, all[..all.len() - usize::from(!several)], "{said}");
+}
+
+#[test]
+fn an_interface_that_is_down_at_the_start_leaves_the_others_to_be_read_and_is_read_when_it_is_up() {
+    down_at_the_start(1, "");
+}
+
+#[test]
+fn an_interface_that_several_threads_share_may_be_down_at_the_start() {
+    // The sockets of the first rings are none to spare.
+    down_at_the_start(3, "spare_sockets = 0\n");
+}
+
+fn down_at_the_start(threads: usize, settings: &str) {
+    let Some(lab) = lab(&format!("down{threads}"), 2) else { return };
+    lab.ip(&["link", "set", "tap0", "down"]);
+    lab.ip(&["link", "set", "tap1", "down"]);
+    let frames = of_hosts(&lab::frames(&Story::named("http-multipart").capture()).0, 0);
+    let again = of_hosts(&lab::frames(&Story::named("http-multipart").capture()).0, 0x40);
+    let settings = format!("[capture]\nthreads = {threads}\nfilter = \"not vlan 7\"\n{settings}");
+    let config = lab.file("outfall.toml", &settings);
+    let refuses = |interface: &str, what: &str| {
+        let mut command = lab.command();
+        command.args(["run", "--interface", interface, "--config"]).arg(&config);
+        run(command, &[]).refuses(&[interface, what]);
+    };
+    // No Ethernet; without it there is no filter; and a name that may be mistyped.
+    refuses("lo", "is down, and cannot be opened before it is up");
+    refuses("tap0", "so is `lo`");
+    refuses("tap7", "no such interface");
+    lab.ip(&["link", "set", "lo", "up"]);
+    let mut sensor = lab.sensor_on(&["tap0", "tap1"], &["--config".into(), config.clone().into()]);
+    sensor.says("tap0 is down");
+    sensor.says("tap1 is down");
+    lab.ip(&["link", "set", "tap1", "up"]);
+    sensor.says_at_last("tap1 is up");
+    lab.send(Instant::now(), &on(1, frames));
+    lab.ip(&["link", "set", "tap0", "up"]);
+    sensor.says_at_last("tap0 is up");
+    lab.send(Instant::now(), &on(0, again));
+    // As one that goes down later.
+    lab.ip(&["link", "set", "tap0", "down"]);
+    sensor.says_at_last("tap0 is down");
+    let mut command = lab.command();
+    command.args(["check", "--interface", "tap0"]);
+    assert!(run(command, &[]).exits(0).text().contains("change tap0: is down, and will be read when it is up"));
+    let (records, said) = sensor.ends();
+    let count = |name: &str| (0..threads).map(|thread| counter(&said, thread, name)).sum::<u64>();
+    let terms = ["packets", "kernel_dropped", "before_start", "waiting"].map(count);
+    assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
+    let busy = (0..threads).filter(|thread| counter(&said, *thread, "packets") > 0).count();
+    assert_eq!(busy, threads, "{said}");
+    let once = Story::named("http-multipart").replay(&["--json"]).exits(0).records();
+    assert_eq!(uploads(&records).len(), 16 * uploads(&once).len(), "{said}");
+}
+
+/// The frames as those of eight hosts, in the order of time; `apart` makes others of them.
+fn of_hosts(frames: &[Timed], apart: u8) -> Vec<Timed> {
+    let mut all: Vec<Timed> = (0..8).flat_map(|host| of_others(frames, apart + host)).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all
 }
 
 #[test]

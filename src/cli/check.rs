@@ -90,7 +90,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     // Any socket will do to ask with.
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::1]:0"));
     match socket {
-        Ok(socket) => interfaces.iter().for_each(|name| interface(&socket, name, &mut findings)),
+        Ok(socket) => {
+            interfaces.iter().for_each(|name| interface(&socket, name, config.capture.adapter_time, &mut findings))
+        }
         Err(error) => findings.push(Fail(format!("interfaces cannot be asked about: no socket ({error})"))),
     }
     if config.capture.kernel_relief {
@@ -134,7 +136,7 @@ fn permission() -> Finding {
     }
 }
 
-fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
+fn interface(socket: &UdpSocket, name: &str, adapter_time: bool, findings: &mut Vec<Finding>) {
     if name == ANY {
         return findings.push(Change(format!(
             "{name}: what this machine itself sends and receives is captured, too; on a tap, name its interface"
@@ -148,7 +150,12 @@ fn interface(socket: &UdpSocket, name: &str, findings: &mut Vec<Finding>) {
         Ok(Some((true, false))) => {
             Change(format!("{name}: is up, but has no carrier: look at the cable or the mirror port"))
         }
-        Ok(Some((false, _))) => Fail(format!("{name}: is down: ip link set {name} up")),
+        Ok(Some((false, _))) if environment::opens_down(socket, name, adapter_time) => {
+            Change(format!("{name}: is down, and will be read when it is up: ip link set {name} up"))
+        }
+        Ok(Some((false, _))) => Fail(format!(
+            "{name}: is down, and the sensor does not start before it is up, as libpcap reads it: ip link set {name} up"
+        )),
         Ok(None) => return findings.push(Fail(format!("{name}: no such interface: see `ip link`"))),
         Err(error) => return findings.push(Fail(format!("{name}: cannot be asked about ({error})"))),
     };

@@ -1,5 +1,5 @@
 //! The rings of one interface among which the kernel spreads packets, and those that take their place where another
-//! interface has taken its name.
+//! interface has taken its name, or where it was down when they were opened.
 //!
 //! The kernel lets no socket leave its group or be bound anew, and a process that is locked up can open no other: spare
 //! ones are opened at the start. The thread that sees the other interface first makes the rings of all threads, in their
@@ -42,6 +42,11 @@ impl Recipe {
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         system::attach_filter(socket.as_fd(), &mut self.filter.clone())?;
         Ok(socket)
+    }
+
+    /// A small ring for no interface, which gets nothing.
+    pub(super) fn idle(&self) -> io::Result<Blocks> {
+        Blocks::new(self.socket()?, 1, self.block_timeout)
     }
 
     /// Makes a ring on the socket, for this interface.

@@ -8,7 +8,8 @@
 //! times first, for which they are copied.
 //!
 //! Promises: what the kernel could not put into a ring is counted, never silent; an interface that goes down or
-//! disappears ends nothing, is reported, and is taken up again when it is back.
+//! disappears ends nothing, is reported, and is taken up again when it is back. One that is down at the start is opened all the
+//! same where its ring is one of ours.
 
 mod blocks;
 mod bpf;
@@ -81,6 +82,20 @@ pub enum LiveError {
         /// What libpcap says.
         source: pcap::Error,
     },
+    /// There is no such interface.
+    #[error("{interface}: no such interface: see `ip link`")]
+    Missing {
+        /// The interface.
+        interface: String,
+    },
+    /// An interface that is down cannot be opened before it is up.
+    #[error("{interface}: is down, and cannot be opened before it is up: `ip link set {interface} up`")]
+    Down {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The kernel refuses to spread packets over threads.
     #[error("{interface}: cannot spread packets over several threads")]
     Fanout {
@@ -116,11 +131,16 @@ pub fn open(interfaces: &[String], settings: &config::Capture) -> Result<Vec<Fee
     let threads = usize::try_from(settings.threads).unwrap_or(1).max(1);
     let mut rings: Vec<Vec<Ring>> = (0..threads).map(|_| Vec::new()).collect();
     for interface in interfaces {
-        let (mut joined, mut group) = (None, None);
+        let (mut joined, mut group, mut waits) = (None, None, false);
         for (thread, rings) in rings.iter_mut().enumerate() {
             let mut ring = Ring::open(interface, settings)?;
             if threads > 1 {
-                joined = Some(ring.join(joined)?);
+                waits |= thread == 0 && ring.may_wait();
+                if waits {
+                    ring.wait_for_group()?;
+                } else {
+                    joined = Some(ring.join(joined)?);
+                }
                 if thread == 0 {
                     group = ring.group(settings)?;
                 }
@@ -206,6 +226,11 @@ pub mod environment {
     pub fn interface(socket: impl AsFd, interface: &str) -> io::Result<Option<(bool, bool)>> {
         let found = system::interface(socket.as_fd(), interface)?;
         Ok(found.map(|(_, flags)| (flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0)))
+    }
+
+    /// Whether an interface that is down can be opened all the same, to be read once it is up. `adapter_time`: as in the configuration.
+    pub fn opens_down(socket: impl AsFd, interface: &str, adapter_time: bool) -> bool {
+        super::ring::is_plain(socket.as_fd(), interface, adapter_time)
     }
 
     /// Whether the system's clock is held to be right, and by how many microseconds it may be wrong.

@@ -3,7 +3,9 @@
 //! libpcap says what an interface's packets are like, and makes its filter's program. Of an Ethernet interface the ring is
 //! read block by block (`blocks.rs`); all others, and adapters that stamp packets themselves, are read through libpcap.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,6 +68,14 @@ enum Source {
 /// ARPHRD_ETHER.
 const ETHERNET_HARDWARE: u16 = 1;
 
+/// No interface has this number.
+const NONE: c_int = 0;
+
+/// The machine's own, which is up where anything is.
+const LOOPBACK: &str = "lo";
+
+const NO_FILTER: &str = "refuses `capture.filter`";
+
 impl Ring {
     pub(super) fn open(name: &str, settings: &config::Capture) -> Result<Self, LiveError> {
         let refused = |what: &'static str| {
@@ -73,23 +83,32 @@ impl Ring {
             move |source| LiveError::Open { interface, what, source }
         };
         let prepared = || Self::prepare(name, settings).map_err(refused("cannot be opened"));
+        let asking = UnixDatagram::unbound().map_err(|error| refused("cannot be asked about")(error.into()))?;
+        let found = condition(asking.as_fd(), name);
+        if let (Some(index), Condition::Down) = found {
+            return Self::open_down(asking.as_fd(), name, index, settings);
+        }
         // A small one, to ask.
-        let library = prepared()?.promisc(false).buffer_size(1).open().map_err(refused("cannot be opened"))?;
+        let library = match prepared()?.promisc(false).buffer_size(1).open() {
+            // libpcap reads some things that are no interfaces, so it was asked first.
+            Err(_) if name != super::ANY && found.0.is_none() => {
+                return Err(LiveError::Missing { interface: name.to_owned() });
+            }
+            opened => opened.map_err(refused("cannot be opened"))?,
+        };
         let program = match settings.filter.as_str() {
             "" => None,
-            filter => Some(library.compile(filter, true).map_err(refused("refuses `capture.filter`"))?),
+            filter => Some(library.compile(filter, true).map_err(refused(NO_FILTER))?),
         };
         let (index, condition) = match condition(library.as_fd(), name) {
             (Some(index), condition) => (index, condition),
-            (None, condition) => (0, condition),
+            (None, condition) => (NONE, condition),
         };
         let link = match library.get_datalink().0 {
             link if link == RAW.0 => RAW.1,
             link => u16::try_from(link).unwrap_or(u16::MAX),
         };
-        let plain = link == super::ETHERNET
-            && system::hardware(library.as_fd(), name).is_ok_and(|kind| kind == ETHERNET_HARDWARE)
-            && !(settings.adapter_time && system::stamps(library.as_fd(), name).unwrap_or(false));
+        let plain = link == super::ETHERNET && is_plain(library.as_fd(), name, settings.adapter_time);
         drop(library);
         // What the kernel refuses us, for want of memory for one, libpcap may still get in smaller pieces.
         let recipe = if plain { Self::recipe(program.as_ref(), settings) } else { None };
@@ -99,24 +118,63 @@ impl Ring {
             None => {
                 let mut capture = prepared()?.open().map_err(refused("cannot be opened"))?;
                 if !settings.filter.is_empty() {
-                    capture.filter(&settings.filter, true).map_err(refused("refuses `capture.filter`"))?;
+                    capture.filter(&settings.filter, true).map_err(refused(NO_FILTER))?;
                 }
                 (Source::Library(capture.setnonblock().map_err(refused("cannot be read without waiting"))?), None)
             }
         };
-        Ok(Self {
+        let promiscuous = settings.promiscuous;
+        Ok(Self { link, recipe, ..Self::new(source, name, index, promiscuous, condition) })
+    }
+
+    /// Opens an interface that is down, which libpcap refuses.
+    fn open_down(
+        asking: BorrowedFd<'_>,
+        name: &str,
+        index: c_int,
+        settings: &config::Capture,
+    ) -> Result<Self, LiveError> {
+        let refused = |source| LiveError::Down { interface: name.to_owned(), source };
+        if !is_plain(asking, name, settings.adapter_time) {
+            return Err(refused(io::Error::other("no Ethernet, or its adapter stamps packets: libpcap reads it")));
+        }
+        let program = match settings.filter.as_str() {
+            "" => None,
+            filter => {
+                let refused = |what| {
+                    let interface = name.to_owned();
+                    move |source| LiveError::Open { interface, what, source }
+                };
+                // A filter may ask for what the kernel keeps beside a packet; libpcap knows how only of an interface that is up.
+                let up = Self::prepare(LOOPBACK, settings).and_then(|up| up.promisc(false).buffer_size(1).open());
+                let up = up.map_err(refused("is down, and so is `lo`, by which `capture.filter` would be made"))?;
+                Some(up.compile(filter, true).map_err(refused(NO_FILTER))?)
+            }
+        };
+        let unknown =
+            || refused(io::Error::other("libpcap makes a program of `capture.filter` that is not understood"));
+        let recipe = Self::recipe(program.as_ref(), settings).ok_or_else(unknown)?;
+        let blocks = recipe.socket().and_then(|socket| recipe.ring(socket, index)).map_err(refused)?;
+        // It may have come up since.
+        let (_, condition) = condition(blocks.socket(), name);
+        let ring = Self::new(Source::Blocks(blocks), name, index, settings.promiscuous, condition);
+        Ok(Self { recipe: Some(recipe), ..ring })
+    }
+
+    fn new(source: Source, name: &str, index: c_int, promiscuous: bool, condition: Condition) -> Self {
+        Self {
             source,
             name: name.to_owned(),
-            link,
+            link: super::ETHERNET,
             index,
-            promiscuous: settings.promiscuous,
-            recipe,
+            promiscuous,
+            recipe: None,
             start: Timestamp(0),
             grouped: false,
             share: None,
             successor: None,
             condition,
-        })
+        }
     }
 
     fn prepare(name: &str, settings: &config::Capture) -> Result<Capture<Inactive>, pcap::Error> {
@@ -146,7 +204,7 @@ impl Ring {
             (Source::Blocks(_), None) => system::attach_program(self.socket(), relief.program()),
             (Source::Blocks(_), Some((thread, group))) => system::attach_program(self.socket(), relief.program())
                 .and_then(|()| lock(group).relieve(*thread, relief.program())),
-            (Source::Library(_), _) => Err(std::io::Error::other("only of Ethernet interfaces that are up")),
+            (Source::Library(_), _) => Err(io::Error::other("only of Ethernet interfaces")),
         };
         attached.map_err(|source| LiveError::Relief { interface: self.name.clone(), source })
     }
@@ -157,6 +215,23 @@ impl Ring {
         self.grouped = true;
         system::join_fanout(self.socket(), group, &mut program)
             .map_err(|source| LiveError::Fanout { interface: self.name.clone(), source })
+    }
+
+    /// Whether its interface is down, and the rings of a group can be made when it is up.
+    pub(super) fn may_wait(&self) -> bool {
+        self.condition == Condition::Down && self.recipe.is_some()
+    }
+
+    /// Gives its place in a group up until the interface, which is down, is up: older kernels let no socket join one before.
+    /// Then the group makes the rings, as for an interface that comes back as another one.
+    pub(super) fn wait_for_group(&mut self) -> Result<(), LiveError> {
+        let idle = self.recipe.as_ref().map(Recipe::idle).transpose();
+        let idle = idle.map_err(|source| LiveError::Down { interface: self.name.clone(), source })?;
+        if let Some(idle) = idle {
+            (self.source, self.index, self.condition) = (Source::Blocks(idle), NONE, Condition::Down);
+        }
+        self.grouped = true;
+        Ok(())
     }
 
     /// Hands on what is there, about `most` packets.
@@ -211,7 +286,9 @@ impl Ring {
     /// our own.
     pub(super) fn group(&self, settings: &config::Capture) -> Result<Option<Arc<Mutex<Group>>>, LiveError> {
         let threads = usize::try_from(settings.threads).unwrap_or(1);
-        let group = self.recipe.as_ref().map(|recipe| Group::new(recipe, threads, settings.spare_sockets)).transpose();
+        // Those that make its first rings are none to spare.
+        let times = settings.spare_sockets + u64::from(self.index == NONE);
+        let group = self.recipe.as_ref().map(|recipe| Group::new(recipe, threads, times)).transpose();
         let group = group.map_err(|source| LiveError::Fanout { interface: self.name.clone(), source })?;
         Ok(group.map(|group| Arc::new(Mutex::new(group))))
     }
@@ -263,17 +340,21 @@ impl Ring {
             None => {
                 let mut group = lock(group);
                 match group.ring(*thread, index) {
+                    Ok(Successor { index, blocks, start }) if self.index == NONE => {
+                        (self.source, self.index, self.start) = (Source::Blocks(blocks), index, start);
+                        return now;
+                    }
                     // Until the next look there is time to read what the old one got last; this one is filled meanwhile.
                     Ok(successor) => self.successor = Some(successor),
                     Err(_) if group.may_go_on(*thread) => {}
                     Err(_) => return Condition::Replaced,
                 }
-                Condition::Gone
+                if self.index == NONE { Condition::Down } else { Condition::Gone }
             }
         }
     }
 
-    fn bind(&mut self, index: c_int) -> std::io::Result<()> {
+    fn bind(&mut self, index: c_int) -> io::Result<()> {
         let socket = self.socket();
         system::bind(socket, index)?;
         if self.promiscuous {
@@ -291,6 +372,12 @@ impl Ring {
 fn lock(group: &Mutex<Group>) -> std::sync::MutexGuard<'_, Group> {
     // A thread that died while it made rings made none.
     group.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a ring of our own is as good as libpcap's.
+pub(super) fn is_plain(socket: BorrowedFd<'_>, name: &str, adapter_time: bool) -> bool {
+    system::hardware(socket, name).is_ok_and(|kind| kind == ETHERNET_HARDWARE)
+        && !(adapter_time && system::stamps(socket, name).unwrap_or(false))
 }
 
 fn condition(socket: BorrowedFd<'_>, name: &str) -> (Option<c_int>, Condition) {
