@@ -541,23 +541,20 @@ fn what_the_kernel_drops_is_counted_alerted_and_noted_on_alerts() {
 #[test]
 fn under_overload_work_is_given_up_in_order() {
     let Some(lab) = lab("shed", 1) else { return };
-    // Less than a packet waits in the ring, so any packet is too much.
-    let settings = "[capture]\nshed_lag = \"1 ms\"\nblock_timeout = \"50 ms\"\nshed_hold = \"1 s\"\n";
+    let settings = "[capture]\nshed_lag = \"100 ms\"\nblock_timeout = \"10 ms\"\nshed_hold = \"3 s\"\n";
     let config = lab.file("outfall.toml", settings);
     let (frames, _) = lab::frames(&Story::named("ftp-staged-archive").capture());
-    let mut noise = vec![0; 60];
-    noise[12..14].copy_from_slice(&[0x88, 0xb5]);
-    let noise: Vec<Timed> = (0..55).map(|n| (Duration::from_millis(100 * n), noise.clone())).collect();
     let mut sensor = lab.sensor(&["--config".into(), config.into()]);
-    let begin = Instant::now();
-    let later = frames.into_iter().map(|(when, frame)| (when + Duration::from_millis(4_800), frame));
-    let mut all: Vec<Timed> = noise.into_iter().chain(later).collect();
-    all.sort_by_key(|(when, _)| *when);
-    lab.send(begin, &on(0, all));
     for what in ["hashing", "file typing", "idle flows", "encrypted flows"] {
+        // It gets no processor for a while, and a packet comes.
+        sensor.signal(Signal::SIGSTOP);
+        lab.send(Instant::now(), &on(0, vec![(Duration::ZERO, noise())]));
+        std::thread::sleep(Duration::from_millis(500));
+        sensor.signal(Signal::SIGCONT);
         let line = sensor.says("gives up");
         assert!(line.contains(what), "{line} lacks {what}");
     }
+    lab.send(Instant::now(), &on(0, frames));
     for what in ["encrypted flows", "idle flows", "file typing", "hashing"] {
         let line = sensor.says("takes up again");
         assert!(line.contains(what), "{line} lacks {what}");
@@ -571,6 +568,30 @@ fn under_overload_work_is_given_up_in_order() {
     assert!(said.contains("files not hashed, too much to do"), "{said}");
     let shed = records.iter().filter(|record| at(record, "outfall.health.condition") == "shedding").count();
     assert_eq!(shed, 2, "it begins and it is over");
+}
+
+/// A frame that nothing is made of.
+fn noise() -> Vec<u8> {
+    let mut noise = vec![0; 60];
+    noise[12..14].copy_from_slice(&[0x88, 0xb5]);
+    noise
+}
+
+#[test]
+fn packets_that_wait_in_a_block_by_design_are_no_overload() {
+    let Some(lab) = lab("block", 2) else { return };
+    let settings = "[capture]\nshed_lag = \"50 ms\"\nblock_timeout = \"300 ms\"\n";
+    let config = lab.file("outfall.toml", settings);
+    // Of several interfaces, packets wait longest.
+    for interfaces in [&["tap0"][..], &["tap0", "tap1"]] {
+        let sensor = lab.sensor_on(interfaces, &["--config".into(), config.clone().into()]);
+        let seldom = (0..4).map(|n| (Duration::from_millis(900 * n), noise())).collect();
+        lab.send(Instant::now(), &on(0, seldom));
+        std::thread::sleep(Duration::from_millis(1_500));
+        let (_, said) = sensor.ends();
+        assert_eq!(counter(&said, 0, "packets"), 4, "{said}");
+        assert!(!said.contains("gives up"), "{said}");
+    }
 }
 
 /// So many connections that are never answered, all between two hosts.

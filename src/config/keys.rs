@@ -455,8 +455,9 @@ settings! {
         /// Packets lost, of a million, from which on a second counts as lossy: the sensor raises an alert on itself, and
         /// alerts on uploads of that time say so. 0 minds any loss.
         loss_per_million: u64 = 1_000, 0..=1_000_000;
-        /// How far reading may lag behind the arrival of packets. Reached: the least valuable work is given up, one kind
-        /// after the other. 0 never gives up any.
+        /// How far reading may lag behind the arrival of packets, beyond the four times `block_timeout` for which one may have
+        /// to wait on an idle machine, too. Reached: the least valuable work is given up, one kind after the other. 0 never
+        /// gives up any.
         shed_lag: Span = Span(500_000_000), Span(0)..=Span::seconds(MINUTE);
         /// How long no packet may be lost and no lag be reached before the kind of work that was given up last is taken
         /// up again.

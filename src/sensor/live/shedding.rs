@@ -35,7 +35,7 @@ impl Shedding {
         Self { level: 0, limit, hold, idle: settings.shed_idle_timeout, pressed: Instant::now() }
     }
 
-    /// Once a second: by how much reading lagged in it at most, and how many packets the ring had no room for.
+    /// Once a second: by how much more reading lagged in it at most than packets wait by design, and how many packets the ring had no room for.
     pub(super) fn look(&mut self, lag: Duration, dropped: u64, now: Instant) -> Option<Step> {
         if self.limit.is_zero() {
             return None;

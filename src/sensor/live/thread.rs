@@ -168,7 +168,9 @@ impl Thread {
             }
             loss_from = self.feed.clock().before(Span::seconds(1));
             last = counters;
-            if let Some(step) = self.shedding.look(lag, dropped, looked) {
+            // A packet may wait for its block to be handed over however little there is to do.
+            let late = lag.saturating_sub(self.feed.settles_within());
+            if let Some(step) = self.shedding.look(late, dropped, looked) {
                 self.worker.shed(&self.shedding.shed());
                 steps += u64::from(step.up);
                 self.tell(Notice::Shed { thread: self.number, step, lag, dropped });
