@@ -1262,6 +1262,50 @@ fn what_the_kernel_relieves_of_is_counted_as_if_it_had_been_read() {
     run(command, &[]).refuses(&["capture.kernel_relief", "capture.filter"]);
 }
 
+/// What this thread starts may make programs and tables of the extended BPF, and not use them, as on an older kernel.
+fn without_tables() {
+    use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+    let command = |command| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command).unwrap();
+    let rules = [1, 2, 3, 21].map(|number| SeccompRule::new(vec![command(number)]).unwrap());
+    let rules = [(libc::SYS_bpf, rules.to_vec())].into();
+    let (refuse, architecture) = (SeccompAction::Errno(libc::EPERM as u32), std::env::consts::ARCH.try_into().unwrap());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+}
+
+#[test]
+fn a_kernel_that_refuses_the_use_of_the_table_is_found_by_the_check_and_said_once() {
+    let Some(lab) = lab("refuses", 1) else { return };
+    let config = lab.file("outfall.toml", "[capture]\nkernel_relief = true\nrelief_after = \"1 kB\"\n");
+    let check = || {
+        let mut command = lab.command();
+        command.args(["check", "--interface", "tap0", "--config"]).arg(&config);
+        String::from_utf8_lossy(&run(command, &[]).stdout).into_owned()
+    };
+    let text = check();
+    if !text.contains("ok     relief") {
+        return skip("refuses", text.lines().find(|line| line.contains("relief")).unwrap_or("not told"));
+    }
+    let (text, mut sensor) = std::thread::scope(|scope| {
+        let start = || {
+            without_tables();
+            (check(), lab.sensor(&["--config".into(), config.clone().into()]))
+        };
+        scope.spawn(start).join().unwrap()
+    });
+    assert!(text.contains("FAIL   relief") && text.contains("5.19"), "{text}");
+    let frames = [50_000, 50_001].map(|port| encrypted(Duration::ZERO, port, 300, [1, 2], false)).concat();
+    let sent = frames.len() as u64;
+    lab.send(Instant::now(), &on(0, frames));
+    let line = sensor.says("refuses relief");
+    assert!(line.contains("thread 0") && line.contains("ermitted"), "{line}");
+    let (_, said) = sensor.ends();
+    assert_eq!(said.matches("refuses relief").count(), 1, "{said}");
+    let counts = ["relief_failed", "relief_full", "relieved", "packets", "gaps"].map(|name| counter(&said, 0, name));
+    assert_eq!(counts, [1, 0, 0, sent, 0], "{said}");
+}
+
 #[test]
 fn what_cannot_be_captured_is_refused_in_a_line() {
     outfall(["run"]).refuses(&["no interface", "--interface"]);

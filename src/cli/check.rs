@@ -96,12 +96,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Err(error) => findings.push(Fail(format!("interfaces cannot be asked about: no socket ({error})"))),
     }
     if config.capture.kernel_relief {
-        findings.push(match environment::relief() {
-            Ok(()) => Fine("relief: the kernel takes the program and its table".to_owned()),
-            Err(error) => Fail(format!(
-                "relief: the kernel does not take the program ({error}): leave `capture.kernel_relief` off"
-            )),
-        });
+        findings.push(relief(config.capture.sandbox));
     }
     findings.extend(store(&config, args.config.as_deref()));
     findings.extend(evidence(&config, args.config.as_deref()));
@@ -187,6 +182,19 @@ fn interface(socket: &UdpSocket, name: &str, adapter_time: bool, findings: &mut 
         Ok(kinds) => format!("{name}: the driver counts {kinds} kinds of loss of its own (ethtool -S)"),
         Err(_) => format!("{name}: the driver counts no losses of its own (ethtool -S)"),
     }));
+}
+
+/// Whether the kernel can relieve a sensor of packets, on a thread that is as those of a running one.
+fn relief(sandbox: bool) -> Finding {
+    let give_up = move || match sandbox {
+        true => sandbox::give_up_capabilities().map_err(std::io::Error::other),
+        false => Ok(()),
+    };
+    match std::thread::spawn(move || environment::relief(give_up)).join() {
+        Ok(Ok(())) => Fine("relief: the kernel takes the program and its table".to_owned()),
+        Ok(Err(error)) => Fail(format!("relief: {error}: leave `capture.kernel_relief` off")),
+        Err(_) => Fail("relief: the thread that was to try it ended early".to_owned()),
+    }
 }
 
 /// Whether the store can be used.

@@ -36,6 +36,7 @@ fn of_thread(number: usize, thread: &ThreadCounters) -> String {
         ("relieved_bytes", relief.wire_bytes),
         ("relieved_flows", relief.flows),
         ("relief_full", relief.full),
+        ("relief_failed", relief.failed),
         ("packets", feed.packets),
         ("bytes", feed.wire_bytes),
         ("decode_errors", errors),
@@ -97,6 +98,7 @@ pub fn losses(counters: &LiveCounters) -> Vec<(&'static str, u64)> {
         ("names from DNS dropped, not taken as fast", sum(|thread| thread.dropped.names)),
         ("times that a kind of work was given up", sum(|thread| thread.shed_steps)),
         ("times that no room was for a flow to be relieved of", sum(|thread| thread.relief.full)),
+        ("times that the kernel refused to relieve of a flow", sum(|thread| thread.relief.failed)),
         ("facts joined before the grace was over", counters.joined_early),
         ("uploads whose packets were forgotten, for want of room", sum(|thread| thread.kept.forgotten)),
     ]

@@ -120,6 +120,12 @@ fn capture(to: &mut Families, sample: &Sample) {
         ["thread"],
         threads().map(|(n, thread)| ([n], thread.relief.full)),
     );
+    to.counts(
+        "outfall_relief_failed_total",
+        "Times that the kernel refused to relieve of a connection, or to tell of it.",
+        ["thread"],
+        threads().map(|(n, thread)| ([n], thread.relief.failed)),
+    );
     let interfaces = || sample.interfaces.iter();
     to.counts(
         "outfall_interface_packets_total",

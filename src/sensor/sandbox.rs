@@ -90,11 +90,20 @@ pub fn confine(open: &Open) -> Result<Files, SandboxError> {
     if !open.user.is_empty() && Uid::effective().is_root() {
         become_user(&open.user)?;
     }
+    give_up_capabilities()?;
+    nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::Capabilities(Box::new(error)))?;
+    files(open)
+}
+
+/// Gives up every capability of this thread, and of those that it starts.
+///
+/// # Errors
+/// If the system does not take one.
+pub fn give_up_capabilities() -> Result<(), SandboxError> {
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set).map_err(|error| SandboxError::Capabilities(Box::new(error)))?;
     }
-    nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::Capabilities(Box::new(error)))?;
-    files(open)
+    Ok(())
 }
 
 /// What could be gained by starting a program with capabilities of its own; only who has CAP_SETPCAP can give it up.

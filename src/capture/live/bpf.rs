@@ -31,11 +31,15 @@ pub(super) type Value = [u64; VALUE];
 const MAP_CREATE: i32 = 0;
 const LOOK_UP: i32 = 1;
 const UPDATE: i32 = 2;
+const REMOVE: i32 = 3;
 const LOAD: i32 = 5;
 const TAKE: i32 = 21;
 
 /// What a process that is locked up must still be allowed to ask.
-pub(super) const ASKED: [u32; 3] = [LOOK_UP as u32, UPDATE as u32, TAKE as u32];
+pub(super) const ASKED: [u32; 4] = [LOOK_UP as u32, UPDATE as u32, REMOVE as u32, TAKE as u32];
+
+/// ENOTSUPP, which is the kernel's own: what it says of a command that this kind of table does not know.
+const NOT_SUPPORTED: i32 = 524;
 
 /// union bpf_attr, as long as it ever needs to be here; what is not set is zero.
 #[repr(C, align(8))]
@@ -84,11 +88,25 @@ pub(super) fn look_up(table: BorrowedFd<'_>, key: &Key) -> io::Result<Option<Val
     found(result, value)
 }
 
-/// Takes a key out of the table; gives its value, if it was there.
+/// Takes a key out of the table; gives its value, if it was there. A kernel before 5.14 does not do so at one go: there, what is
+/// counted between the look at it and its removal is lost.
 pub(super) fn take(table: BorrowedFd<'_>, key: &Key) -> io::Result<Option<Value>> {
     let mut value: Value = [0; VALUE];
     let result = call(TAKE, entry(table, key, value.as_mut_ptr() as u64));
-    found(result, value)
+    taken(found(result, value), table, key)
+}
+
+/// Takes the key out in two steps where the kernel did not know how to in one.
+fn taken(at_one_go: io::Result<Option<Value>>, table: BorrowedFd<'_>, key: &Key) -> io::Result<Option<Value>> {
+    let code = at_one_go.as_ref().err().and_then(io::Error::raw_os_error);
+    if !matches!(code, Some(libc::EINVAL | libc::EOPNOTSUPP | NOT_SUPPORTED)) {
+        return at_one_go;
+    }
+    let value = look_up(table, key)?;
+    if value.is_some() {
+        call(REMOVE, entry(table, key, 0))?;
+    }
+    Ok(value)
 }
 
 /// Puts a key and its value into the table.
@@ -122,4 +140,28 @@ fn descriptor(number: i64) -> io::Result<OwnedFd> {
     let number = i32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     // SAFETY: the kernel has just opened it for this process, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn where_the_kernel_does_not_take_a_key_at_one_go_it_is_taken_in_two() {
+        // It takes rights to make one.
+        let Ok(table) = create_table(2) else { return };
+        let (table, key, value) = (table.as_fd(), [7; KEY], [1, 2, 3, 4]);
+        let refused = |code| Err(io::Error::from_raw_os_error(code));
+        for code in [NOT_SUPPORTED, libc::EINVAL, libc::EOPNOTSUPP] {
+            update(table, &key, &value).unwrap();
+            assert_eq!(taken(refused(code), table, &key).unwrap(), Some(value));
+            assert_eq!(take(table, &key).unwrap(), None, "it is out");
+            assert_eq!(taken(refused(code), table, &key).unwrap(), None);
+        }
+        update(table, &key, &value).unwrap();
+        taken(refused(libc::EPERM), table, &key).unwrap_err();
+        assert_eq!(take(table, &key).unwrap(), Some(value), "it stayed");
+    }
 }

@@ -118,7 +118,7 @@ pub enum LiveError {
 }
 
 /// The commands of the system call `bpf` that relief goes on to use.
-pub const RELIEF_COMMANDS: [u32; 3] = bpf::ASKED;
+pub const RELIEF_COMMANDS: [u32; 4] = bpf::ASKED;
 
 /// Opens a ring for each interface and thread; gives what each thread reads.
 ///
@@ -203,12 +203,28 @@ pub mod environment {
         system::descriptors(socket, interface)
     }
 
-    /// Whether the kernel takes the program and the table of `capture.kernel_relief`.
+    /// Why `capture.kernel_relief` is not possible.
+    #[derive(Debug, thiserror::Error)]
+    pub enum NoRelief {
+        /// The program or its table.
+        #[error("the kernel does not take the program ({0})")]
+        Program(#[source] io::Error),
+        /// What a running sensor does with the table.
+        #[error(
+            "the kernel refuses a sensor that has given its capabilities up the use of the table ({0}), as those before 5.19 do \
+             unless `kernel.unprivileged_bpf_disabled` is 0"
+        )]
+        Table(#[source] io::Error),
+    }
+
+    /// Whether the kernel takes the program and the table of `capture.kernel_relief`, and goes on to when this thread has given up
+    /// what a running sensor gives up.
     ///
     /// # Errors
     /// If it does not.
-    pub fn relief() -> io::Result<()> {
-        super::Relief::new(2, 1).map(drop)
+    pub fn relief(give_up: impl FnOnce() -> io::Result<()>) -> Result<(), NoRelief> {
+        let relief = super::Relief::new(2, 1).map_err(NoRelief::Program)?;
+        give_up().and_then(|()| relief.try_out()).map_err(NoRelief::Table)
     }
 
     /// How many kinds of loss the interface's driver counts beyond the system's table (`ethtool -S`).

@@ -54,6 +54,8 @@ pub struct ReliefCounters {
     pub flows: u64,
     /// Times that the table was full: the packets went on to the thread.
     pub full: u64,
+    /// Times that the kernel refused to take, tell or give back a direction for another reason.
+    pub failed: u64,
 }
 
 /// A thread's table and program.
@@ -65,7 +67,39 @@ pub struct Relief {
     /// How many of them only up to a sequence number.
     bounded: usize,
     most: usize,
+    done: Done,
+}
+
+/// What came of asking the kernel.
+#[derive(Default)]
+struct Done {
     counters: ReliefCounters,
+    /// The first refusal, until it is told.
+    refusal: Option<io::Error>,
+    /// It is of no use to ask for more.
+    forbidden: bool,
+}
+
+impl Done {
+    fn refused(&mut self, error: io::Error) {
+        if let Some(libc::E2BIG | libc::ENOMEM) = error.raw_os_error() {
+            self.counters.full += 1;
+            return;
+        }
+        self.counters.failed += 1;
+        self.forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
+        if self.counters.failed == 1 {
+            self.refusal = Some(error);
+        }
+    }
+
+    /// The value, if the kernel gave one.
+    fn given(&mut self, result: io::Result<Option<Value>>) -> Option<Value> {
+        result.unwrap_or_else(|error| {
+            self.refused(error);
+            None
+        })
+    }
 }
 
 /// A connection. Its directions come into the table and go out of it together: what one side acknowledges, the other must
@@ -96,7 +130,7 @@ impl Relief {
         let table = bpf::create_table(entries)?;
         let program = bpf::load(&relief_program::program(table.as_fd(), snap_length))?;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Ok(Self { table, program, known: HashMap::default(), bounded: 0, most, counters: ReliefCounters::default() })
+        Ok(Self { table, program, known: HashMap::default(), bounded: 0, most, done: Done::default() })
     }
 
     pub(super) fn program(&self) -> BorrowedFd<'_> {
@@ -114,16 +148,20 @@ impl Relief {
             directions.reverse();
         }
         let [low, high] = directions.each_ref().map(Direction::key);
-        if self.known.contains_key(&low) {
+        if self.done.forbidden || self.known.contains_key(&low) {
             return;
         }
-        if 2 * self.known.len() + 2 > self.most || self.put(&directions).is_err() {
+        if 2 * self.known.len() + 2 > self.most {
+            self.done.counters.full += 1;
+            return;
+        }
+        if let Err(error) = self.put(&directions) {
             // One that was put before the other failed is taken back.
             let _ = (bpf::take(self.table.as_fd(), &low), bpf::take(self.table.as_fd(), &high));
-            self.counters.full += 1;
+            self.done.refused(error);
             return;
         }
-        self.counters.flows += 2;
+        self.done.counters.flows += 2;
         self.bounded += usize::from(before.is_some());
         let (begun, since) = (Instant::now(), Instant::now());
         self.known.insert(low, Known { directions, begun, since });
@@ -173,8 +211,8 @@ impl Relief {
                 continue;
             }
             let values =
-                known.directions.each_ref().map(|it| bpf::look_up(self.table.as_fd(), &it.key()).ok().flatten());
-            let told = known.more(values, &mut self.counters);
+                known.directions.each_ref().map(|it| self.done.given(bpf::look_up(self.table.as_fd(), &it.key())));
+            let told = known.more(values, &mut self.done.counters);
             if told.iter().all(Option::is_none) && known.since.elapsed() >= SILENT {
                 silent.push(*key);
             }
@@ -190,14 +228,27 @@ impl Relief {
 
     /// What relief did so far.
     pub fn counters(&self) -> ReliefCounters {
-        self.counters
+        self.done.counters
+    }
+
+    /// Why the kernel refused something, the first time that it did; told once.
+    pub fn refusal(&mut self) -> Option<io::Error> {
+        self.done.refusal.take()
+    }
+
+    /// Puts a direction into the table, looks it up and takes it out, as is done once capabilities are given up.
+    pub(super) fn try_out(&self) -> io::Result<()> {
+        let (table, key) = (self.table.as_fd(), [0; bpf::KEY]);
+        bpf::update(table, &key, &relief_program::value(None))?;
+        let (seen, taken) = (bpf::look_up(table, &key)?, bpf::take(table, &key)?);
+        seen.and(taken).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Takes a connection out of the table, each direction at one go, so that nothing is counted behind our back.
     fn take(&mut self, known: &mut Known) -> [Option<Relieved>; 2] {
         self.bounded -= usize::from(known.directions.iter().any(|direction| direction.before.is_some()));
-        let values = known.directions.each_ref().map(|it| bpf::take(self.table.as_fd(), &it.key()).ok().flatten());
-        known.more(values, &mut self.counters)
+        let values = known.directions.each_ref().map(|it| self.done.given(bpf::take(self.table.as_fd(), &it.key())));
+        known.more(values, &mut self.done.counters)
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) enum Notice {
     Interface(String, Condition),
     /// Work was given up, or taken up again.
     Shed { thread: usize, step: Step, lag: Duration, dropped: u64 },
+    /// The kernel does not relieve a thread of packets, and why.
+    NoRelief { thread: usize, why: std::io::Error },
     /// Packets were lost.
     Loss { from: Timestamp, to: Timestamp, loss: Loss },
 }
@@ -159,6 +161,9 @@ impl Thread {
             looked = Instant::now();
             // What is in the table for so long has nothing older in a ring.
             self.settle(RELIEVED_AFTER.max(self.feed.settles_within()) + lag, &mut found);
+            if let Some(why) = self.relief.as_mut().and_then(Relief::refusal) {
+                self.tell(Notice::NoRelief { thread: self.number, why });
+            }
             let counters = self.feed.counters();
             let dropped = counters.dropped - last.dropped;
             if dropped > 0 {

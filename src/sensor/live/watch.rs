@@ -58,6 +58,10 @@ impl Watch {
                 self.begin(&key, Trouble::Interface(name, condition.text()), said);
             }
             Notice::Shed { thread, step, lag, dropped } => self.shed(thread, step, lag, dropped, said),
+            Notice::NoRelief { thread, why } => said.lines.push(format!(
+                "thread {thread}: the kernel refuses relief ({why}), and packets are read as without it: see `outfall check`, or \
+                 leave `capture.kernel_relief` off"
+            )),
             Notice::Loss { from, to, loss } => self.loss(from, to, loss, said),
         }
     }
