@@ -251,6 +251,51 @@ fn away(threads: usize) {
 }
 
 #[test]
+fn an_interface_that_is_replaced_between_two_looks_is_said_to_be_and_read_on() {
+    replaced(1);
+}
+
+#[test]
+fn an_interface_that_several_threads_share_is_said_to_be_replaced() {
+    replaced(3);
+}
+
+fn replaced(threads: usize) {
+    let Some(lab) = lab(&format!("replaced{threads}"), 1) else { return };
+    let (frames, _) = lab::frames(&Story::named("http-multipart").capture());
+    let settings = format!("[capture]\nthreads = {threads}\nspare_sockets = 3\n");
+    let mut sensor = lab.sensor(&["--config".into(), lab.file("outfall.toml", &settings).into()]);
+    let away_and_back = |turn: u8| {
+        if turn < 2 {
+            lab.ip(&["link", "del", "tap0"]);
+            return lab.connect(0).unwrap();
+        }
+        // It goes to another namespace and comes back with the number that it had.
+        lab.ip(&["link", "set", "tap0", "netns", &lab.namespace("sender")]);
+        let enter = ["netns", "exec", &lab.namespace("sender"), "ip", "link", "set", "tap0", "netns"];
+        let back = Command::new("ip").args(enter).arg(lab.namespace("sensor")).status();
+        assert!(back.unwrap().success());
+        lab.ip(&["link", "set", "tap0", "up"]);
+    };
+    for turn in 0..=2_u8 {
+        away_and_back(turn);
+        sensor.says("tap0 was replaced by another interface");
+        sensor.says_at_last("tap0 is up");
+        lab.send(Instant::now(), &on(0, of_hosts(&frames, 0x40 * turn)));
+    }
+    let (records, said) = sensor.ends();
+    let count = |name: &str| (0..threads).map(|thread| counter(&said, thread, name)).sum::<u64>();
+    let terms = ["packets", "kernel_dropped", "before_start", "waiting"].map(count);
+    assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
+    let once = Story::named("http-multipart").replay(&["--json"]).exits(0).records();
+    assert_eq!(uploads(&records).len(), 24 * uploads(&once).len(), "{said}");
+    assert!(said.contains(" replaced=3 ") && said.contains("times that an interface was replaced"), "{said}");
+    let health = records.iter().filter(|record| at(record, "event.dataset") == "outfall.health");
+    let over = health.filter(|record| at(record, "outfall.health.state") == "over").count();
+    assert_eq!(over, 3, "{said}");
+}
+
+#[test]
 fn an_interface_that_is_down_at_the_start_leaves_the_others_to_be_read_and_is_read_when_it_is_up() {
     down_at_the_start(1, "");
 }

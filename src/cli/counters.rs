@@ -11,11 +11,12 @@ pub fn lines(counters: &LiveCounters) -> Vec<String> {
     let interfaces = counters.interfaces.iter().map(|(name, counts)| {
         let driver: String = counts.driver.iter().map(|(kind, count)| format!(" driver.{kind}={count}")).collect();
         format!(
-            "counters interface={name} packets={} errors={} dropped={} overruns={} lost={}{driver}",
+            "counters interface={name} packets={} errors={} dropped={} overruns={} replaced={} lost={}{driver}",
             counts.packets,
             counts.errors,
             counts.dropped,
             counts.overruns,
+            counts.replaced,
             counts.lost()
         )
     });
@@ -87,10 +88,12 @@ pub fn totals(counters: &LiveCounters) -> (capture::Counters, SensorCounters) {
 pub fn losses(counters: &LiveCounters) -> Vec<(&'static str, u64)> {
     let sum = |count: fn(&ThreadCounters) -> u64| counters.threads.iter().map(count).sum();
     let interfaces = counters.interfaces.iter().map(|(_, counts)| counts.lost()).sum();
+    let replaced = counters.interfaces.iter().map(|(_, counts)| counts.replaced).sum();
     vec![
         ("packets the kernel dropped, a ring was full", sum(|thread| thread.feed.dropped)),
         ("times that a ring was full", sum(|thread| thread.feed.freezes)),
         ("packets that the interfaces dropped", interfaces),
+        ("times that an interface was replaced by another", replaced),
         ("packets that came when the end was near", sum(|thread| thread.feed.waiting)),
         ("packets before every ring was ready", sum(|thread| thread.feed.before_start)),
         ("uploads dropped, not judged as fast", sum(|thread| thread.dropped.uploads)),

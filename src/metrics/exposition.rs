@@ -139,6 +139,12 @@ fn capture(to: &mut Families, sample: &Sample) {
         ["interface"],
         interfaces().map(|(name, counts)| ([name], counts.lost())),
     );
+    to.counts(
+        "outfall_interface_replaced_total",
+        "Times that another interface took the place of the one of this name.",
+        ["interface"],
+        interfaces().map(|(name, counts)| ([name], counts.replaced)),
+    );
 }
 
 fn decode(to: &mut Families, sample: &Sample) {

@@ -276,6 +276,7 @@ const CALLS: &[i64] = &[
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
     // An interface that comes back is bound to again.
+    libc::SYS_getsockname,
     libc::SYS_bind,
     // Memory.
     libc::SYS_munmap,

@@ -236,12 +236,14 @@ impl Feed {
         4 * self.block_timeout
     }
 
-    /// Looks at the interfaces; gives those whose condition has changed.
+    /// Looks at the interfaces; gives those whose condition has changed, in its order.
     pub fn look(&mut self) -> Vec<(String, Condition)> {
-        let changed = |(ring, queue): &mut (Ring, Queue)| {
-            ring.look(queue.packets.is_empty()).map(|condition| (ring.name.clone(), condition))
-        };
-        self.rings.iter_mut().filter_map(changed).collect()
+        let mut changed = Vec::new();
+        for (ring, queue) in &mut self.rings {
+            let said = ring.look(queue.packets.is_empty()).into_iter().flatten();
+            changed.extend(said.map(|condition| (ring.name.clone(), condition)));
+        }
+        changed
     }
 
     /// The interfaces that are not up, and how they are.

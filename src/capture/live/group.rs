@@ -111,7 +111,9 @@ impl Group {
     /// # Errors
     /// If there are no sockets left, or the interface is no longer what it was just now.
     pub(super) fn ring(&mut self, thread: usize, index: c_int) -> io::Result<Successor> {
-        if self.made.as_ref().is_none_or(|made| made.index != index) {
+        let made = self.made.as_ref().filter(|made| made.index == index);
+        // A thread that has had its ring and asks again lost it: the interface was away, and is back with its number.
+        if made.and_then(|made| made.rings.get(thread)).is_none_or(Option::is_none) {
             self.made = Some(self.make(index)?);
         }
         let made = self.made.as_mut();

@@ -25,6 +25,8 @@ pub struct InterfaceCounters {
     pub dropped: u64,
     /// Packets that found the adapter's own queue full.
     pub overruns: u64,
+    /// Times that another one took its place.
+    pub replaced: u64,
     /// What its driver counted of each kind of loss, where it did. The counters above hold much of it, too.
     pub driver: DriverCounters,
 }
@@ -43,6 +45,7 @@ struct Line {
 struct Known {
     last: Line,
     total: Line,
+    replaced: u64,
     driver: Driver,
 }
 
@@ -122,10 +125,27 @@ impl Interfaces {
 
     /// What each interface has counted, by name.
     pub fn counters(&self) -> impl Iterator<Item = (&str, InterfaceCounters)> {
-        self.known.iter().map(|(name, Known { total, driver, .. })| {
+        self.known.iter().map(|(name, Known { total, replaced, driver, .. })| {
             let Line { packets, errors, dropped, overruns } = *total;
-            (name.as_str(), InterfaceCounters { packets, errors, dropped, overruns, driver: driver.counters() })
+            (
+                name.as_str(),
+                InterfaceCounters {
+                    packets,
+                    errors,
+                    dropped,
+                    overruns,
+                    replaced: *replaced,
+                    driver: driver.counters(),
+                },
+            )
         })
+    }
+
+    /// Another interface took the place of the one of this name.
+    pub fn replaced(&mut self, name: &str) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.replaced += 1;
+        }
     }
 
     fn read_table(&mut self) {

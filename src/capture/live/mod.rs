@@ -52,6 +52,8 @@ pub enum Condition {
     Down,
     /// There is none of this name.
     Gone,
+    /// Another one of this name took its place, and is read from now on; how that one is, is said next.
+    TakenUp,
     /// There is another one of this name, and it cannot be taken up any more.
     Replaced,
 }
@@ -64,6 +66,7 @@ impl Condition {
             Self::NoCarrier => "is up, but has no carrier",
             Self::Down => "is down",
             Self::Gone => "is gone",
+            Self::TakenUp => "was replaced by another interface of its name: what came between was not read",
             Self::Replaced => "is back as another interface, and cannot be taken up: the sensor must be started anew",
         }
     }

@@ -42,8 +42,6 @@ pub(super) struct Ring {
     source: Source,
     pub(super) name: String,
     pub(super) link: u16,
-    /// The interface's number, as the socket is bound to it.
-    index: c_int,
     promiscuous: bool,
     /// Of a ring of our own.
     recipe: Option<Recipe>,
@@ -124,7 +122,7 @@ impl Ring {
             }
         };
         let promiscuous = settings.promiscuous;
-        Ok(Self { link, recipe, ..Self::new(source, name, index, promiscuous, condition) })
+        Ok(Self { link, recipe, ..Self::new(source, name, promiscuous, condition) })
     }
 
     /// Opens an interface that is down, which libpcap refuses.
@@ -157,16 +155,15 @@ impl Ring {
         let blocks = recipe.socket().and_then(|socket| recipe.ring(socket, index)).map_err(refused)?;
         // It may have come up since.
         let (_, condition) = condition(blocks.socket(), name);
-        let ring = Self::new(Source::Blocks(blocks), name, index, settings.promiscuous, condition);
+        let ring = Self::new(Source::Blocks(blocks), name, settings.promiscuous, condition);
         Ok(Self { recipe: Some(recipe), ..ring })
     }
 
-    fn new(source: Source, name: &str, index: c_int, promiscuous: bool, condition: Condition) -> Self {
+    fn new(source: Source, name: &str, promiscuous: bool, condition: Condition) -> Self {
         Self {
             source,
             name: name.to_owned(),
             link: super::ETHERNET,
-            index,
             promiscuous,
             recipe: None,
             start: Timestamp(0),
@@ -228,7 +225,7 @@ impl Ring {
         let idle = self.recipe.as_ref().map(Recipe::idle).transpose();
         let idle = idle.map_err(|source| LiveError::Down { interface: self.name.clone(), source })?;
         if let Some(idle) = idle {
-            (self.source, self.index, self.condition) = (Source::Blocks(idle), NONE, Condition::Down);
+            (self.source, self.condition) = (Source::Blocks(idle), Condition::Down);
         }
         self.grouped = true;
         Ok(())
@@ -287,7 +284,7 @@ impl Ring {
     pub(super) fn group(&self, settings: &config::Capture) -> Result<Option<Arc<Mutex<Group>>>, LiveError> {
         let threads = usize::try_from(settings.threads).unwrap_or(1);
         // Those that make its first rings are none to spare.
-        let times = settings.spare_sockets + u64::from(self.index == NONE);
+        let times = settings.spare_sockets + u64::from(self.bound() == NONE);
         let group = self.recipe.as_ref().map(|recipe| Group::new(recipe, threads, times)).transpose();
         let group = group.map_err(|source| LiveError::Fanout { interface: self.name.clone(), source })?;
         Ok(group.map(|group| Arc::new(Mutex::new(group))))
@@ -298,22 +295,30 @@ impl Ring {
         self.share = Some((thread, group));
     }
 
-    /// Looks at the interface; gives its condition where that has changed, and takes it up again if it came back. `read`: what was
-    /// taken from the ring was handed on.
-    pub(super) fn look(&mut self, read: bool) -> Option<Condition> {
+    /// Looks at the interface; says what has changed, in its order, and takes it up again if it came back. `read`: what was taken
+    /// from the ring was handed on.
+    pub(super) fn look(&mut self, read: bool) -> [Option<Condition>; 2] {
         if self.name == super::ANY {
-            return None;
+            return [None; 2];
         }
         let (index, mut now) = condition(self.socket(), &self.name);
+        let (bound, mut other) = (self.bound(), false);
         if let Some(index) = index
-            && index != self.index
+            && index != bound
         {
-            // Another interface of the same name: the socket's own is gone for good.
+            // Another interface of the same name, or the same that was away: the socket's own is gone for good.
             now = self.take_up(index, now, read);
+            other = bound != NONE && self.bound() == index;
         }
-        let changed = now != self.condition;
+        let changed = other || now != self.condition;
         self.condition = now;
-        changed.then_some(now)
+        [other.then_some(Condition::TakenUp), changed.then_some(now)]
+    }
+
+    /// The number of the interface that is read.
+    fn bound(&self) -> c_int {
+        // A socket that was opened answers.
+        system::bound(self.socket()).unwrap_or(NONE)
     }
 
     /// Takes up another interface, which is in this condition; what comes of it.
@@ -321,14 +326,17 @@ impl Ring {
         if !self.grouped {
             return match self.bind(index) {
                 Ok(()) => now,
+                // It went away as fast as it came.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Condition::Gone,
                 Err(_) => Condition::Replaced,
             };
         }
+        let waited = self.bound() == NONE;
         let Some((thread, group)) = &self.share else { return Condition::Replaced };
         let emptied = read && matches!(&self.source, Source::Blocks(blocks) if blocks.is_empty());
         match self.successor.take().filter(|successor| successor.index == index) {
-            Some(Successor { index, blocks, start }) if emptied => {
-                (self.source, self.index, self.start) = (Source::Blocks(blocks), index, start);
+            Some(Successor { blocks, start, .. }) if emptied => {
+                (self.source, self.start) = (Source::Blocks(blocks), start);
                 now
             }
             Some(successor) => {
@@ -340,8 +348,8 @@ impl Ring {
             None => {
                 let mut group = lock(group);
                 match group.ring(*thread, index) {
-                    Ok(Successor { index, blocks, start }) if self.index == NONE => {
-                        (self.source, self.index, self.start) = (Source::Blocks(blocks), index, start);
+                    Ok(Successor { blocks, start, .. }) if waited => {
+                        (self.source, self.start) = (Source::Blocks(blocks), start);
                         return now;
                     }
                     // Until the next look there is time to read what the old one got last; this one is filled meanwhile.
@@ -349,18 +357,17 @@ impl Ring {
                     Err(_) if group.may_go_on(*thread) => {}
                     Err(_) => return Condition::Replaced,
                 }
-                if self.index == NONE { Condition::Down } else { Condition::Gone }
+                if waited { Condition::Down } else { Condition::Gone }
             }
         }
     }
 
-    fn bind(&mut self, index: c_int) -> io::Result<()> {
+    fn bind(&self, index: c_int) -> io::Result<()> {
         let socket = self.socket();
         system::bind(socket, index)?;
         if self.promiscuous {
             system::promiscuous(socket, index)?;
         }
-        self.index = index;
         Ok(())
     }
 

@@ -111,6 +111,16 @@ pub(super) fn bind(socket: BorrowedFd<'_>, index: c_int) -> io::Result<()> {
     check(result)
 }
 
+/// The number of the interface that the socket is bound to: zero is none, a negative one has gone.
+pub(super) fn bound(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+    // SAFETY: all of the structure's fields are integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut length = size_of::<libc::sockaddr_ll>() as socklen_t;
+    // SAFETY: the pointer and the length are those of `address`, which lives until the call returns.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) })?;
+    Ok(address.sll_ifindex)
+}
+
 /// Asks for all packets of an interface, for as long as the socket lives.
 pub(super) fn promiscuous(socket: BorrowedFd<'_>, index: c_int) -> io::Result<()> {
     let request = libc::packet_mreq {

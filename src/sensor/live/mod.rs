@@ -212,8 +212,10 @@ impl Live {
         let mut said = std::mem::take(&mut self.said);
         let mut replaced = None;
         while let Ok(notice) = self.notices.try_recv() {
-            if let Notice::Interface(name, Condition::Replaced) = &notice {
-                replaced = Some(name.clone());
+            match &notice {
+                Notice::Interface(name, Condition::Replaced) => replaced = Some(name.clone()),
+                Notice::Interface(name, Condition::TakenUp) => self.interfaces.replaced(name),
+                _ => {}
             }
             self.watch.notice(notice, &mut said);
         }
