@@ -11,8 +11,9 @@ use super::driver::{Driver, DriverCounters, Drivers};
 /// A longer table than this is read only to here.
 const MOST: usize = 1 << 20;
 
-/// How often drivers are asked: some of them have to ask their adapter, which takes its time.
-const DRIVERS: Duration = Duration::from_secs(5);
+/// How often drivers are asked: some of them have to ask their adapter, which takes its time. An alert waits longer than this,
+/// with `join.grace` as it is by default, so that it can say what was lost.
+const DRIVERS: Duration = Duration::from_millis(3_500);
 
 /// What an interface counted, since it was first looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct InterfaceCounters {
     pub replaced: u64,
     /// What its driver counted of each kind of loss, where it did. The counters above hold much of it, too.
     pub driver: DriverCounters,
+    /// Of the lost packets, those that only the driver told of: lost since it was asked before.
+    pub by_driver: u64,
 }
 
 /// What a line of the table says.
@@ -47,6 +50,22 @@ struct Known {
     total: Line,
     replaced: u64,
     driver: Driver,
+    lost: u64,
+    by_driver: u64,
+}
+
+impl Known {
+    fn counters(&self) -> InterfaceCounters {
+        let Line { packets, errors, dropped, overruns } = self.total;
+        let (driver, by_driver) = (self.driver.counters(), self.by_driver);
+        InterfaceCounters { packets, errors, dropped, overruns, replaced: self.replaced, driver, by_driver }
+    }
+
+    /// Takes note of what is lost by now; gives how many more these are.
+    fn lose(&mut self) -> u64 {
+        let lost = self.counters().lost();
+        lost.saturating_sub(std::mem::replace(&mut self.lost, lost))
+    }
 }
 
 impl Line {
@@ -109,12 +128,14 @@ impl Interfaces {
         self.table.is_some()
     }
 
-    /// Reads the counters anew; those of the drivers every few seconds.
-    pub fn update(&mut self) {
+    /// Reads the counters anew; those of the drivers every few seconds. Says whether these were asked.
+    pub fn update(&mut self) -> bool {
         self.read_table();
-        if self.asked.elapsed() >= DRIVERS {
+        let due = self.asked.elapsed() >= DRIVERS;
+        if due {
             self.ask_drivers();
         }
+        due
     }
 
     /// Reads all counters anew.
@@ -125,20 +146,7 @@ impl Interfaces {
 
     /// What each interface has counted, by name.
     pub fn counters(&self) -> impl Iterator<Item = (&str, InterfaceCounters)> {
-        self.known.iter().map(|(name, Known { total, replaced, driver, .. })| {
-            let Line { packets, errors, dropped, overruns } = *total;
-            (
-                name.as_str(),
-                InterfaceCounters {
-                    packets,
-                    errors,
-                    dropped,
-                    overruns,
-                    replaced: *replaced,
-                    driver: driver.counters(),
-                },
-            )
-        })
+        self.known.iter().map(|(name, known)| (name.as_str(), known.counters()))
     }
 
     /// Another interface took the place of the one of this name.
@@ -150,9 +158,10 @@ impl Interfaces {
 
     fn read_table(&mut self) {
         for (name, now) in self.read() {
-            if let Some(Known { last, total, .. }) = self.known.get_mut(&name) {
-                total.add(now.since(*last));
-                *last = now;
+            if let Some(known) = self.known.get_mut(&name) {
+                known.total.add(now.since(known.last));
+                known.last = now;
+                known.lose();
             }
         }
     }
@@ -161,6 +170,7 @@ impl Interfaces {
         self.asked = Instant::now();
         for (name, known) in &mut self.known {
             self.drivers.update(name, &mut known.driver);
+            known.by_driver += known.lose();
         }
     }
 

@@ -6,6 +6,7 @@
 //! counted.
 
 mod keeping;
+mod lapse;
 mod order;
 mod outlet;
 mod relieving;
@@ -23,11 +24,12 @@ use crossbeam_channel::{Receiver, bounded};
 pub use super::worker::Held;
 use super::worker::Worker;
 use super::{Judgement, Outcome};
-use crate::alert::{Loss, Trouble};
+use crate::alert::Trouble;
 use crate::capture::live::{Condition, Feed, InterfaceCounters, Interfaces, now};
 use crate::config::Config;
 use crate::evidence::{Keeper, Keepers};
 use crate::net::{Span, Timestamp};
+use lapse::{Counted, Lapses};
 use order::Order;
 pub use outlet::Dropped;
 use outlet::{Inlet, Outlet};
@@ -83,8 +85,10 @@ pub struct Live {
     /// What is still to be said.
     said: Said,
     looked: Instant,
-    /// At the last look: what the interfaces had lost and received, and uploads dropped.
-    last: (Loss, u64),
+    /// What the interfaces lose.
+    lapses: Lapses,
+    /// Uploads dropped up to the last look.
+    uploads_dropped: u64,
     /// By thread: its beat, and since when it is the same.
     beats: Vec<(u64, Instant)>,
 }
@@ -157,8 +161,22 @@ impl Live {
         let beats = crew.iter().map(|_| (0, Instant::now())).collect();
         let order = Order::new(crew.len(), usize::try_from(settings.waiting).unwrap_or(usize::MAX));
         let looked = Instant::now();
-        let last = (Loss::default(), 0);
-        Ok(Self { crew, keepers, gate, stop, facts, notices, order, interfaces, watch, said, looked, last, beats })
+        Ok(Self {
+            crew,
+            keepers,
+            gate,
+            stop,
+            facts,
+            notices,
+            order,
+            interfaces,
+            watch,
+            said,
+            looked,
+            lapses: Lapses::from(now()),
+            uploads_dropped: 0,
+            beats,
+        })
     }
 
     /// The journal of endpoint events could not be written so many times more; the next [`Live::turn`] says so.
@@ -254,16 +272,20 @@ impl Live {
 
     /// Looks, once a second, at what only all threads together tell.
     fn look(&mut self, said: &mut Said) {
-        self.interfaces.update();
-        let total = self.interfaces.counters().fold(Loss::default(), |sum, (_, counters)| Loss {
+        let asked = self.interfaces.update();
+        let none = Counted { at: now(), ..Counted::default() };
+        let counted = self.interfaces.counters().fold(none, |sum, (_, counters)| Counted {
+            packets: sum.packets + counters.packets + counters.lost(),
             lost: sum.lost + counters.lost(),
-            of: sum.of + counters.packets + counters.lost(),
+            by_drivers: sum.by_drivers + counters.by_driver,
+            ..sum
         });
-        let uploads = self.crew.iter().map(|(_, board)| board.report().dropped.uploads).sum();
-        let (last, last_uploads) = std::mem::replace(&mut self.last, (total, uploads));
-        let loss = Loss { lost: total.lost.saturating_sub(last.lost), of: total.of.saturating_sub(last.of) };
-        self.watch.loss(now().before(Span::seconds(2)), now(), loss, said);
-        self.watch.uploads_dropped(uploads.saturating_sub(last_uploads), said);
+        for lapse in self.lapses.look(counted, asked) {
+            self.watch.loss(lapse, said);
+        }
+        let dropped = self.crew.iter().map(|(_, board)| board.report().dropped.uploads).sum();
+        let before = std::mem::replace(&mut self.uploads_dropped, dropped);
+        self.watch.uploads_dropped(dropped.saturating_sub(before), said);
         self.watch.look(said);
         for (n, (_, board)) in self.crew.iter().enumerate() {
             let Some((beat, since)) = self.beats.get_mut(n) else { continue };

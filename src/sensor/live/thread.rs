@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::keeping::{IntoWorker, Keeping};
+use super::lapse::Lapse;
 use super::outlet::{Dropped, Outlet};
 use super::relieving::Relieving;
 use super::shedding::{Shedding, Step};
@@ -77,7 +78,7 @@ pub(super) enum Notice {
     /// The kernel does not relieve a thread of packets, and why.
     NoRelief { thread: usize, why: std::io::Error },
     /// Packets were lost.
-    Loss { from: Timestamp, to: Timestamp, loss: Loss },
+    Loss(Lapse),
 }
 
 impl Board {
@@ -169,7 +170,7 @@ impl Thread {
             if dropped > 0 {
                 let loss = Loss { lost: dropped, of: counters.received - last.received };
                 // What was dropped came after what is read now, and at the earliest when the counters were last read.
-                self.tell(Notice::Loss { from: loss_from, to: live::now(), loss });
+                self.tell(Notice::Loss(Lapse { from: loss_from, to: live::now(), loss, whole: loss }));
             }
             loss_from = self.feed.clock().before(Span::seconds(1));
             last = counters;

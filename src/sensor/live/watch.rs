@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::lapse::Lapse;
 use super::shedding::{KINDS, Step};
 use super::thread::Notice;
 use crate::alert::{Health, Loss, Trouble};
@@ -62,13 +63,14 @@ impl Watch {
                 "thread {thread}: the kernel refuses relief ({why}), and packets are read as without it: see `outfall check`, or \
                  leave `capture.kernel_relief` off"
             )),
-            Notice::Loss { from, to, loss } => self.loss(from, to, loss, said),
+            Notice::Loss(lapse) => self.loss(lapse, said),
         }
     }
 
     /// Packets were lost.
-    pub(super) fn loss(&mut self, from: Timestamp, to: Timestamp, loss: Loss, said: &mut Said) {
-        if loss.lost == 0 || loss.per_million() < self.loss_per_million {
+    pub(super) fn loss(&mut self, lapse: Lapse, said: &mut Said) {
+        let Lapse { from, to, loss, whole } = lapse;
+        if loss.lost == 0 || whole.per_million() < self.loss_per_million {
             return;
         }
         said.losses.push((from, to, loss));
@@ -80,8 +82,8 @@ impl Watch {
                 so_far.of += loss.of;
             }
             _ => {
-                let (lost, of) = (group_digits(loss.lost), group_digits(loss.of.max(loss.lost)));
-                said.lines.push(format!("losing packets: {lost} of {of} in the last second"));
+                let (lost, of) = (group_digits(whole.lost), group_digits(whole.of.max(whole.lost)));
+                said.lines.push(format!("losing packets: {lost} of {of}"));
                 self.begin("loss", new, said);
             }
         }
@@ -216,10 +218,14 @@ mod tests {
     fn a_loss_above_the_share_raises_one_alert_and_its_end_another() {
         let (mut watch, mut said) = (watch(1_000), Said::default());
         let at = Timestamp::from_parts(5, 0);
-        watch.loss(at, at, Loss { lost: 9, of: 10_000 }, &mut said);
+        let lapse = |lost| {
+            let loss = Loss { lost, of: 10_000 };
+            Lapse { from: at, to: at, loss, whole: loss }
+        };
+        watch.loss(lapse(9), &mut said);
         assert_eq!((said.alerts.len(), said.losses.len()), (0, 0), "less than the share");
         for _ in 0..2 {
-            watch.loss(at, at, Loss { lost: 10, of: 10_000 }, &mut said);
+            watch.loss(lapse(10), &mut said);
         }
         assert_eq!((said.alerts.len(), said.losses.len(), said.lines.len()), (1, 2, 1));
         watch.look(&mut said);
