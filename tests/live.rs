@@ -584,6 +584,36 @@ fn what_the_kernel_drops_is_counted_alerted_and_noted_on_alerts() {
 }
 
 #[test]
+fn what_is_lost_before_the_sensor_is_alerted_and_noted_on_alerts() {
+    let policy = std::fs::read_to_string(root().join("captures/no-endpoint/policy.toml")).unwrap();
+    let settings = "[capture]\ngaps_least = 5\nshed_hold = \"1 s\"\n[join]\ngrace = \"3 s\"\n";
+    // A mirror port that leaves one in ten packets of data out, and one that does not.
+    for (n, lossy) in [(0, true), (1, false)] {
+        let Some(lab) = lab(&format!("tap{n}"), 1) else { return };
+        let config = lab.file("outfall.toml", &format!("{policy}\n{settings}"));
+        let (frames, _) = lab::frames(&Story::named("no-endpoint").capture());
+        let left_out = |n: usize, frame: &[u8]| lossy && frame.len() > 1_000 && n % 10 == 5;
+        let frames = frames.into_iter().enumerate().filter(|(n, (_, frame))| !left_out(*n, frame));
+        let mut sensor = lab.sensor(&["--config".into(), config.into()]);
+        lab.send(Instant::now(), &on(0, frames.map(|(_, timed)| timed).collect()));
+        let health = |record: &Value| at(record, "outfall.health.condition") == "tap-gaps";
+        if lossy {
+            sensor.record("the gaps", |record| health(record) && at(record, "outfall.health.state") == "begun");
+            sensor.record("their end", |record| health(record) && at(record, "outfall.health.state") == "over");
+        } else {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        let (records, said) = sensor.ends();
+        let alert = records.iter().find(|record| at(record, "event.dataset") == "outfall.alert").expect(&said);
+        let notes = if lossy { serde_json::json!(["tap-gaps"]) } else { Value::Null };
+        assert_eq!(at(alert, "outfall.alert.notes"), &notes, "{said}");
+        assert_eq!(counter(&said, 0, "gaps") >= 5, lossy, "{said}");
+        assert_eq!(counter(&said, 0, "kernel_dropped"), 0, "{said}");
+        assert_eq!(records.iter().any(health), lossy, "{said}");
+    }
+}
+
+#[test]
 fn under_overload_work_is_given_up_in_order() {
     let Some(lab) = lab("shed", 1) else { return };
     let settings = "[capture]\nshed_lag = \"100 ms\"\nblock_timeout = \"10 ms\"\nshed_hold = \"3 s\"\n";

@@ -53,8 +53,16 @@ pub(super) fn document(alert: &Alert) -> Document<'_> {
     ] {
         document.set_list(path, alert.verdict.legs.of(presence).into_iter().map(|leg| leg.name()));
     }
+    let notes = [alert.loss.map(|_| "sensor-loss"), alert.gaps.map(|_| "tap-gaps")];
+    let notes: Vec<&str> = notes.into_iter().flatten().collect();
+    if !notes.is_empty() {
+        document.set_list("outfall.alert.notes", notes);
+    }
+    if let Some(gaps) = alert.gaps {
+        document.set("outfall.alert.tap_gaps.missing_bytes", gaps.lost);
+        document.set("outfall.alert.tap_gaps.per_million", gaps.per_million());
+    }
     if let Some(loss) = alert.loss {
-        document.set_list("outfall.alert.notes", ["sensor-loss"]);
         document.set("outfall.alert.sensor_loss.lost_packets", loss.lost);
         document.set("outfall.alert.sensor_loss.per_million", loss.per_million());
     }

@@ -10,6 +10,8 @@ use super::Loss;
 pub enum Trouble {
     /// It lost packets.
     PacketLoss(Loss),
+    /// Streams lack bytes that their receivers acknowledged.
+    TapGaps(Loss),
     /// It dropped uploads that it had found, as they were not joined as fast.
     UploadsDropped(u64),
     /// It gives up work; by name, what.
@@ -31,6 +33,7 @@ impl Trouble {
     pub fn name(&self) -> &'static str {
         match self {
             Self::PacketLoss(_) => "packet-loss",
+            Self::TapGaps(_) => "tap-gaps",
             Self::UploadsDropped(_) => "uploads-dropped",
             Self::Shedding(_) => "shedding",
             Self::JournalNotWritten(_) => "journal-not-written",
@@ -47,6 +50,11 @@ impl Trouble {
             Self::PacketLoss(Loss { lost, of }) => {
                 format!("{} of {} packets lost", group_digits(*lost), group_digits((*of).max(*lost)))
             }
+            Self::TapGaps(Loss { lost, of }) => format!(
+                "streams lack {} of {} bytes: unless the sensor loses packets itself, the mirror port or tap does",
+                group_digits(*lost),
+                group_digits((*of).max(*lost))
+            ),
             Self::UploadsDropped(count) => format!("{} uploads dropped", group_digits(*count)),
             Self::Shedding(what) => format!("too much to do: gave up {what}"),
             Self::JournalNotWritten(times) => {
@@ -100,6 +108,11 @@ impl Health {
                 document.set("outfall.health.lost_packets", loss.lost);
                 document.set("outfall.health.packets", loss.of.max(loss.lost));
                 document.set("outfall.health.lost_per_million", loss.per_million());
+            }
+            Trouble::TapGaps(gaps) => {
+                document.set("outfall.health.missing_bytes", gaps.lost);
+                document.set("outfall.health.bytes", gaps.of.max(gaps.lost));
+                document.set("outfall.health.missing_per_million", gaps.per_million());
             }
             Trouble::UploadsDropped(count) => document.set("outfall.health.uploads", *count),
             Trouble::OutputNotWritten(lines) => document.set("outfall.health.lines", *lines),

@@ -35,6 +35,8 @@ pub struct Alert {
     pub verdict: Verdict,
     /// What the sensor lost at the time of the upload, if that was too much.
     pub loss: Option<Loss>,
+    /// What streams lacked at the time of the upload, in bytes, if that was too much.
+    pub gaps: Option<Loss>,
     /// The uploads that it stands for, if there are several.
     pub story: Option<Box<Story>>,
     /// How many times it was told, this one included; 0 before it is.
@@ -45,17 +47,17 @@ pub struct Alert {
     pub playbook: Vec<String>,
 }
 
-/// Packets that the sensor lost over some time.
+/// What was lost over some time: packets, or bytes of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
-    /// Packets lost.
+    /// Lost ones.
     pub lost: u64,
-    /// Packets that there were, lost ones included.
+    /// All that there were, lost ones included.
     pub of: u64,
 }
 
 impl Loss {
-    /// Lost packets of a million.
+    /// Lost ones of a million.
     pub fn per_million(self) -> u64 {
         let share = u128::from(self.lost) * 1_000_000 / u128::from(self.of.max(self.lost).max(1));
         u64::try_from(share).unwrap_or(1_000_000)
@@ -73,6 +75,7 @@ impl Alert {
             links,
             verdict,
             loss: None,
+            gaps: None,
             story: None,
             told: 0,
             suppressed: None,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Alert;
+use super::{Alert, Loss};
 use crate::detect::{Presence, Reason};
 use crate::endpoint::shortened;
 use crate::join::{Attribution, FileLink, Process};
@@ -99,6 +99,10 @@ pub(super) fn text(alert: &Alert) -> String {
     if let Some(loss) = alert.loss {
         let (lost, of) = (group_digits(loss.lost), group_digits(loss.of.max(loss.lost)));
         add("note", format!("the sensor lost {lost} of {of} packets at that time: there may be more than this"));
+    }
+    if let Some(Loss { lost, of }) = alert.gaps {
+        let (lost, of) = (group_digits(lost), group_digits(of.max(lost)));
+        add("note", format!("streams lacked {lost} of {of} bytes at that time: there may be more than this"));
     }
     for step in &alert.playbook {
         add("playbook", step.clone());

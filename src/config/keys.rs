@@ -455,6 +455,13 @@ settings! {
         /// Packets lost, of a million, from which on a second counts as lossy: the sensor raises an alert on itself, and
         /// alerts on uploads of that time say so. 0 minds any loss.
         loss_per_million: u64 = 1_000, 0..=1_000_000;
+        /// Bytes that streams lack though their receivers acknowledged them, of a million of all that were read, from which
+        /// on ten seconds count as lacking: what comes to the sensor is not all, as from a mirror port that is to carry more
+        /// than it can. It raises an alert on itself, and alerts on uploads of that time say so. Not judged while packets are
+        /// cut by `snap_length`.
+        gaps_per_million: u64 = 10_000, 0..=1_000_000;
+        /// Gaps in ten seconds, below which they tell of no share.
+        gaps_least: u64 = 20, 1..=1_000_000;
         /// How far reading may lag behind the arrival of packets, beyond the four times `block_timeout` for which one may have
         /// to wait on an idle machine, too. Reached: the least valuable work is given up, one kind after the other. 0 never
         /// gives up any.

@@ -10,7 +10,7 @@ use crate::alert::ocsf;
 use crate::config::Format;
 
 /// What is left out of an ECS document that is too large, in this order, until it fits.
-pub const OPTIONAL: [&str; 18] = [
+pub const OPTIONAL: [&str; 19] = [
     "outfall.join.files",
     "outfall.files",
     "process.parent",
@@ -26,6 +26,7 @@ pub const OPTIONAL: [&str; 18] = [
     "message",
     "outfall.upload.notes",
     "outfall.alert.sensor_loss",
+    "outfall.alert.tap_gaps",
     "user",
     "process",
     "host",

@@ -101,6 +101,7 @@ pub struct Judgement {
     /// Events that had come when the unanswered were looked at last.
     looked: u64,
     losses: Losses,
+    gaps: Losses,
     counters: JudgementCounters,
 }
 
@@ -131,6 +132,7 @@ impl Judgement {
             correct: config.join.correct,
             looked: 0,
             losses: Losses::default(),
+            gaps: Losses::default(),
             counters: JudgementCounters::default(),
         }
     }
@@ -175,6 +177,11 @@ impl Judgement {
     /// Takes note that the sensor lost packets at that time.
     pub fn note_loss(&mut self, from: Timestamp, to: Timestamp, loss: Loss) {
         self.losses.note(from, to, loss);
+    }
+
+    /// Takes note that streams lacked bytes at that time.
+    pub fn note_gaps(&mut self, from: Timestamp, to: Timestamp, gaps: Loss) {
+        self.gaps.note(from, to, gaps);
     }
 
     /// Takes a fact; what comes of it at once goes to `sink`.
@@ -374,9 +381,10 @@ impl Judgement {
         }
         let verdict = verdict?;
         self.counters.held += u64::from(verdict.held);
-        let loss = self.losses.during(upload.opened.min(upload.start), upload.end);
+        let begin = upload.opened.min(upload.start);
+        let (loss, gaps) = (self.losses.during(begin, upload.end), self.gaps.during(begin, upload.end));
         let suppressed = excepted.map(|id| id.to_string());
-        let alert = Alert { loss, suppressed, told: before, ..Alert::new(upload, attribution, links, verdict) };
+        let alert = Alert { loss, gaps, suppressed, told: before, ..Alert::new(upload, attribution, links, verdict) };
         let mut tell = |alert| sink(told(&self.playbook, alert));
         if alert.suppressed.is_some() {
             // It belongs to no story: nobody is told.
@@ -473,10 +481,10 @@ fn seen(flow: &Flow) -> FlowSeen {
     FlowSeen { connection: flow.connection, start: flow.start, end: flow.end, opening_seen: flow.opening_seen }
 }
 
-/// Times at which the sensor lost packets that are remembered. Beyond, the two earliest become one.
+/// Times of losses that are remembered. Beyond, the two earliest become one.
 const MOST_LOSSES: usize = 1_024;
 
-/// When the sensor lost packets.
+/// When something was lost.
 #[derive(Debug, Default)]
 struct Losses {
     times: VecDeque<(Timestamp, Timestamp, Loss)>,

@@ -5,6 +5,7 @@
 //! prevalence that is known by then. Capture never waits for the judging thread: what there is no room for is dropped and
 //! counted.
 
+mod gaps;
 mod keeping;
 mod lapse;
 mod order;
@@ -29,6 +30,7 @@ use crate::capture::live::{Condition, Feed, InterfaceCounters, Interfaces, now};
 use crate::config::Config;
 use crate::evidence::{Keeper, Keepers};
 use crate::net::{Span, Timestamp};
+use gaps::{Followed, Gaps};
 use lapse::{Counted, Lapses};
 use order::Order;
 pub use outlet::Dropped;
@@ -87,6 +89,8 @@ pub struct Live {
     looked: Instant,
     /// What the interfaces lose.
     lapses: Lapses,
+    /// What streams lack.
+    gaps: Gaps,
     /// Uploads dropped up to the last look.
     uploads_dropped: u64,
     /// By thread: its beat, and since when it is the same.
@@ -174,6 +178,7 @@ impl Live {
             said,
             looked,
             lapses: Lapses::from(now()),
+            gaps: Gaps::new(settings.gaps_least),
             uploads_dropped: 0,
             beats,
         })
@@ -247,6 +252,9 @@ impl Live {
         for (from, to, loss) in said.losses {
             judgement.note_loss(from, to, loss);
         }
+        for (from, to, loss) in said.gaps {
+            judgement.note_gaps(from, to, loss);
+        }
         said.lines.into_iter().for_each(&mut *log);
         for health in said.alerts {
             sink(Outcome::Health(Box::new(health)));
@@ -283,7 +291,18 @@ impl Live {
         for lapse in self.lapses.look(counted, asked) {
             self.watch.loss(lapse, said);
         }
-        let dropped = self.crew.iter().map(|(_, board)| board.report().dropped.uploads).sum();
+        let (mut followed, mut dropped) = (Followed { at: now(), ..Followed::default() }, 0);
+        for (_, board) in &self.crew {
+            let ThreadCounters { feed, sensor, dropped: found, .. } = board.report();
+            dropped += found.uploads;
+            followed.bytes += feed.wire_bytes;
+            followed.gaps += sensor.flow.gaps;
+            followed.gap_bytes += sensor.flow.gap_bytes;
+            followed.cut += sensor.packet.snapped;
+        }
+        if let Some(lapse) = self.gaps.look(followed) {
+            self.watch.gaps(lapse, said);
+        }
         let before = std::mem::replace(&mut self.uploads_dropped, dropped);
         self.watch.uploads_dropped(dropped.saturating_sub(before), said);
         self.watch.look(said);

@@ -14,6 +14,7 @@ use crate::net::{Timestamp, group_digits};
 /// Troubles that go on, and what is said of them.
 pub(super) struct Watch {
     loss_per_million: u64,
+    gaps_per_million: u64,
     hold: Duration,
     /// By what it is about.
     troubles: BTreeMap<String, Lasting>,
@@ -34,12 +35,15 @@ pub(super) struct Said {
     pub(super) alerts: Vec<Health>,
     /// Times at which packets were lost.
     pub(super) losses: Vec<(Timestamp, Timestamp, Loss)>,
+    /// Times at which streams lacked bytes.
+    pub(super) gaps: Vec<(Timestamp, Timestamp, Loss)>,
 }
 
 impl Watch {
     pub(super) fn new(settings: &config::Capture) -> Self {
         let hold = Duration::from_nanos(settings.shed_hold.0);
-        Self { loss_per_million: settings.loss_per_million, hold, troubles: BTreeMap::new() }
+        let config::Capture { loss_per_million, gaps_per_million, .. } = *settings;
+        Self { loss_per_million, gaps_per_million, hold, troubles: BTreeMap::new() }
     }
 
     /// Troubles that go on.
@@ -69,24 +73,46 @@ impl Watch {
 
     /// Packets were lost.
     pub(super) fn loss(&mut self, lapse: Lapse, said: &mut Said) {
-        let Lapse { from, to, loss, whole } = lapse;
-        if loss.lost == 0 || whole.per_million() < self.loss_per_million {
-            return;
+        if self.lapse("loss", "losing packets", Trouble::PacketLoss, self.loss_per_million, lapse, said) {
+            said.losses.push((lapse.from, lapse.to, lapse.loss));
         }
-        said.losses.push((from, to, loss));
-        let new = Trouble::PacketLoss(loss);
-        match self.troubles.get_mut("loss") {
-            Some(Lasting { last, trouble: Trouble::PacketLoss(so_far), .. }) => {
+    }
+
+    /// Streams lack bytes that their receivers acknowledged.
+    pub(super) fn gaps(&mut self, lapse: Lapse, said: &mut Said) {
+        if self.lapse("gaps", "bytes are lost before the sensor", Trouble::TapGaps, self.gaps_per_million, lapse, said)
+        {
+            said.gaps.push((lapse.from, lapse.to, lapse.loss));
+        }
+    }
+
+    /// Whether it is a share that counts.
+    fn lapse(
+        &mut self,
+        key: &str,
+        line: &str,
+        trouble: fn(Loss) -> Trouble,
+        per_million: u64,
+        lapse: Lapse,
+        said: &mut Said,
+    ) -> bool {
+        let Lapse { loss, whole, .. } = lapse;
+        if loss.lost == 0 || whole.per_million() < per_million {
+            return false;
+        }
+        match self.troubles.get_mut(key) {
+            Some(Lasting { last, trouble: Trouble::PacketLoss(so_far) | Trouble::TapGaps(so_far), .. }) => {
                 *last = Instant::now();
                 so_far.lost += loss.lost;
                 so_far.of += loss.of;
             }
             _ => {
                 let (lost, of) = (group_digits(whole.lost), group_digits(whole.of.max(whole.lost)));
-                said.lines.push(format!("losing packets: {lost} of {of}"));
-                self.begin("loss", new, said);
+                said.lines.push(format!("{line}: {lost} of {of}"));
+                self.begin(key, trouble(loss), said);
             }
         }
+        true
     }
 
     /// So many uploads were dropped since the last look.
@@ -157,7 +183,7 @@ impl Watch {
 
     /// Says what is over.
     pub(super) fn look(&mut self, said: &mut Said) {
-        for key in ["loss", "uploads", "journal", "store", "output", "alerts"] {
+        for key in ["loss", "gaps", "uploads", "journal", "store", "output", "alerts"] {
             if self.troubles.get(key).is_some_and(|lasting| lasting.last.elapsed() >= self.hold) {
                 if let Some(lasting) = self.troubles.get(key) {
                     let health = Health { start: lasting.start, end: None, trouble: lasting.trouble.clone() };
@@ -232,6 +258,26 @@ mod tests {
         let end = said.alerts.last().unwrap();
         assert_eq!(end.trouble, Trouble::PacketLoss(Loss { lost: 20, of: 20_000 }));
         assert!(end.end.is_some());
+    }
+
+    #[test]
+    fn streams_that_lack_too_much_raise_one_alert_of_their_own_and_its_end_another() {
+        let (mut watch, mut said) = (watch(0), Said::default());
+        watch.gaps_per_million = 10_000;
+        let at = Timestamp::from_parts(5, 0);
+        let lapse = |lost, of| {
+            let whole = Loss { lost, of };
+            Lapse { from: at, to: at, loss: Loss { lost: lost / 2, of: of / 2 }, whole }
+        };
+        watch.gaps(lapse(999, 100_000), &mut said);
+        assert_eq!((said.alerts.len(), said.gaps.len()), (0, 0), "less than the share");
+        for _ in 0..2 {
+            watch.gaps(lapse(1_000, 100_000), &mut said);
+        }
+        assert_eq!((said.alerts.len(), said.gaps.len(), said.losses.len(), said.lines.len()), (1, 2, 0, 1));
+        watch.look(&mut said);
+        let end = said.alerts.last().unwrap();
+        assert_eq!((&end.trouble, end.end.is_some()), (&Trouble::TapGaps(Loss { lost: 1_000, of: 100_000 }), true));
     }
 
     #[test]
