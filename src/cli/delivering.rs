@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::counters::line;
 use super::keeping::Found;
+use super::summary::Lost;
 use crate::config::Config;
 use crate::deliver::{CollectorCounters, Counters, DeliverError, Delivery, Opened};
 use crate::detect::{Change, Row};
@@ -85,9 +86,10 @@ impl Delivering {
     }
 
     /// Keeps what was lost so far in the run that began at this time.
-    pub fn keep_losses(&mut self, run: i64, losses: Vec<(&'static str, u64)>) {
+    pub fn keep_losses(&mut self, run: i64, losses: &[Lost]) {
         if self.keeps {
-            self.found.losses(Losses { run, counts: losses });
+            self.found
+                .losses(Losses { run, counts: losses.iter().map(|(_, what, amount)| (*what, *amount)).collect() });
         }
     }
 
@@ -145,7 +147,7 @@ impl Delivering {
     }
 }
 
-fn lines(counted: &Counters) -> Vec<String> {
+pub(super) fn lines(counted: &Counters) -> Vec<String> {
     let store = &counted.store;
     let kept = [
         ("stored", store.stored),
@@ -176,16 +178,20 @@ fn lines(counted: &Counters) -> Vec<String> {
 }
 
 /// What can be lost on the way; only what happened is for the summary.
-pub fn losses(counted: &Counters) -> Vec<(&'static str, u64)> {
+pub fn losses(counted: &Counters) -> Vec<Lost> {
     let store = &counted.store;
     vec![
-        ("alerts not stored or sent, too many at once", store.queue_full),
-        ("alerts not stored or sent, the disk failed", store.failed),
-        ("uploads not stored, the disk slow or failing", store.uploads_lost),
-        ("alerts deleted from the store, too old or too many", store.pruned),
-        ("uploads deleted from the store, too old or too many", store.pruned_uploads),
-        ("deliveries given up, as their alert was deleted", store.pruned_waiting),
-        ("alerts that fit in no message", counted.collectors.iter().map(|collector| collector.dropped).sum()),
+        ("queue_full", "alerts not stored or sent, too many at once", store.queue_full),
+        ("failed", "alerts not stored or sent, the disk failed", store.failed),
+        ("uploads_lost", "uploads not stored, the disk slow or failing", store.uploads_lost),
+        ("pruned", "alerts deleted from the store, too old or too many", store.pruned),
+        ("pruned_uploads", "uploads deleted from the store, too old or too many", store.pruned_uploads),
+        ("pruned_waiting", "deliveries given up, as their alert was deleted", store.pruned_waiting),
+        (
+            "dropped",
+            "alerts that fit in no message",
+            counted.collectors.iter().map(|collector| collector.dropped).sum(),
+        ),
     ]
 }
 

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::counters::line;
+use super::summary::Lost;
 use crate::config::{Config, beside};
 use crate::detect::destination_of;
 use crate::endpoint::{History, printable};
@@ -132,7 +133,7 @@ fn told(alert: &Value, history: &History, config: &Config) -> (Vec<u8>, u64, u64
     (text.into_bytes(), lines.len() as u64, more)
 }
 
-fn counts(counted: &WriterCounters) -> String {
+pub(super) fn counts(counted: &WriterCounters) -> String {
     line(
         "evidence",
         [
@@ -148,12 +149,12 @@ fn counts(counted: &WriterCounters) -> String {
 }
 
 /// What can be lost; only what happened is for the summary.
-pub fn losses(counted: &WriterCounters) -> Vec<(&'static str, u64)> {
+pub fn losses(counted: &WriterCounters) -> Vec<Lost> {
     vec![
-        ("alerts without evidence, too many at once", counted.queue_full),
-        ("alerts without evidence, no room on the disk", counted.no_room),
-        ("alerts without evidence, it could not be written", counted.failed),
-        ("evidence without packets, none was kept any more", counted.without_packets),
-        ("evidence removed to make room", counted.removed),
+        ("queue_full", "alerts without evidence, too many at once", counted.queue_full),
+        ("no_room", "alerts without evidence, no room on the disk", counted.no_room),
+        ("failed", "alerts without evidence, it could not be written", counted.failed),
+        ("without_packets", "evidence without packets, none was kept any more", counted.without_packets),
+        ("removed", "evidence removed to make room", counted.removed),
     ]
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::counters::line;
+use super::summary::Lost;
 use crate::config::Config;
 use crate::endpoint::History;
 use crate::endpoint::listener::{Bound, HelperStatus, Listener, ListenerCounters, ListenerError};
@@ -98,7 +99,7 @@ impl Listening {
     }
 }
 
-fn counters(counted: &ListenerCounters) -> String {
+pub(super) fn counters(counted: &ListenerCounters) -> String {
     let journal = &counted.journal;
     let counts = [
         ("open", counted.open),
@@ -120,9 +121,15 @@ fn counters(counted: &ListenerCounters) -> String {
         ("journal_expired", journal.expired),
         ("journal_torn", journal.torn),
         ("journal_refused", journal.refused),
+        ("faults", faults(counted)),
     ];
     let ends = counted.ends.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name(), *count));
     line("listener", counts.into_iter().chain(ends))
+}
+
+/// Connections that ended as they should not.
+fn faults(counted: &ListenerCounters) -> u64 {
+    counted.ends.iter().filter(|(reason, _)| reason.is_fault()).map(|(_, count)| count).sum()
 }
 
 /// All helpers in a line, and the worst of each kind by name.
@@ -145,17 +152,16 @@ fn helpers(all: &[HelperStatus]) -> String {
 }
 
 /// What a listener can lose; only what happened is for the summary.
-pub fn losses(counted: &ListenerCounters) -> Vec<(&'static str, u64)> {
-    let faults = counted.ends.iter().filter(|(reason, _)| reason.is_fault()).map(|(_, count)| count).sum();
+pub fn losses(counted: &ListenerCounters) -> Vec<Lost> {
     let journal = &counted.journal;
     vec![
-        ("events that helpers lost before sending them", counted.missing),
-        ("events for a host of another certificate, refused", counted.refused),
-        ("lines of connections that were too long", counted.oversized),
-        ("connections refused or dropped", faults),
-        ("connections that the system could not accept", counted.accept_errors),
-        ("times that the journal could not be written", journal.refused),
-        ("parts of the journal deleted for want of room", journal.evicted),
-        ("bytes of the journal torn by a sudden end", journal.torn),
+        ("missing", "events that helpers lost before sending them", counted.missing),
+        ("refused", "events for a host of another certificate, refused", counted.refused),
+        ("oversized", "lines of connections that were too long", counted.oversized),
+        ("faults", "connections refused or dropped", faults(counted)),
+        ("accept_errors", "connections that the system could not accept", counted.accept_errors),
+        ("journal_refused", "times that the journal could not be written", journal.refused),
+        ("journal_evicted", "parts of the journal deleted for want of room", journal.evicted),
+        ("journal_torn", "bytes of the journal torn by a sudden end", journal.torn),
     ]
 }

@@ -11,6 +11,7 @@ use super::delivering::Delivering;
 use super::events::Events;
 use super::evidencing::Evidencing;
 use super::listening::Listening;
+use super::summary::Lost;
 use crate::capture::live::now;
 use crate::config::Config;
 use crate::metrics::{Alerts, Bound, Level, MetricsError, Process, Sample, Server, ServerCounters, ThreadSample};
@@ -141,6 +142,11 @@ impl Metering {
     fn process(&self) -> Process {
         let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default();
         Process { cpu, resident: self.status.as_ref().and_then(resident), started: self.started }
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Option<ServerCounters> {
+        self.server.as_ref().map(Server::counters)
     }
 
     /// Ends it.
@@ -292,8 +298,8 @@ fn queues(parts: Parts<'_>, config: &Config) -> Vec<Level> {
 }
 
 /// What the endpoint can lose; only what happened is for the summary.
-pub fn losses(counted: &ServerCounters) -> Vec<(&'static str, u64)> {
-    vec![("connections for metrics dropped", counted.all_dropped())]
+pub fn losses(counted: &ServerCounters) -> Vec<Lost> {
+    vec![("dropped", "connections for metrics dropped", counted.all_dropped())]
 }
 
 #[cfg(test)]

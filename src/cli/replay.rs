@@ -111,8 +111,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     std::mem::forget(played.judgement);
     #[cfg(target_os = "linux")]
     if let Some(delivered) = delivered {
-        let losses = super::delivering::losses(&delivered).into_iter().filter(|(_, count)| *count > 0);
-        let losses = losses.map(|(what, count)| format!("{what}: {count}"));
+        let losses = super::delivering::losses(&delivered).into_iter().filter(|(.., count)| *count > 0);
+        let losses = losses.map(|(_, what, count)| format!("{what}: {count}"));
         let said: Vec<String> = losses.chain(super::delivering::waiting(&delivered)).collect();
         said.iter().for_each(|line| eprintln!("outfall: warning: {}", printable(line)));
         if !said.is_empty() {

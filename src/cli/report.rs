@@ -122,7 +122,7 @@ fn replay(args: &ReportArgs, mut inputs: Inputs) -> anyhow::Result<(ReportData, 
     };
     let losses = counters.map(|counters| {
         let losses = super::summary::losses(played.reader.counters(), &counters, &played.judgement, &played.intake);
-        losses.into_iter().map(|(what, count)| (what.to_owned(), count)).collect()
+        losses.into_iter().map(|(_, what, count)| (what.to_owned(), count)).collect()
     });
     let sources = args.captures.iter().map(|path| name_of(path)).collect();
     Ok((read(args, &path, sources, losses)?, failed))

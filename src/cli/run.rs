@@ -19,6 +19,7 @@ use super::metering::{self, Metering, Parts};
 use super::output::Output;
 use super::running::Running;
 use super::service::Service;
+use super::summary::Lost;
 use super::target::Target;
 use super::{counters, delivering, summary};
 use crate::capture::live::{self, Interfaces};
@@ -237,12 +238,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
                 listened: listening.as_ref().map(Listening::counters),
                 delivered: delivering.counters(),
                 shelved: evidencing.counters(),
-                asked: None,
+                asked: metering.counters(),
                 output_lost,
             };
-            counters::lines(&counted.live).iter().for_each(|line| log(line));
+            lines(&counted, &judgement, &events).iter().for_each(|line| log(line));
             log(&counters::of_output(output_lost));
-            delivering.keep_losses(started, lost(&counted, &judgement, &events));
+            delivering.keep_losses(started, &lost(&counted, &judgement, &events));
             listening.iter().flat_map(Listening::report).for_each(|line| log(&line));
             delivering.report().iter().chain(&evidencing.report()).for_each(|line| log(line));
         }
@@ -290,10 +291,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     output.target().settle();
     let output_lost = output.target().lost();
     let mut counted = Counted { live, listened, delivered: delivering.counters(), shelved, asked, output_lost };
-    delivering.keep_losses(started, lost(&counted, &judgement, &events));
+    delivering.keep_losses(started, &lost(&counted, &judgement, &events));
     delivering.keep(Vec::new());
     counted.delivered = delivering.finish(&mut |line| log(&line));
-    counters::lines(&counted.live).iter().for_each(|line| log(line));
+    lines(&counted, &judgement, &events).iter().for_each(|line| log(line));
     log(&counters::of_output(output_lost));
     close(args, output, &counted, &judgement, &events)?;
     // All is written before the reason for an early end is said.
@@ -426,7 +427,7 @@ struct Counted {
 }
 
 /// What endpoints said, and what was lost anywhere but in the capture threads.
-fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<(&'static str, u64)>) {
+fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<Lost>) {
     let Counted { live, listened, delivered, shelved, asked, output_lost } = counted;
     let (mut intake, mut losses) = (events.counters(), counters::losses(live));
     if let Some(listened) = listened {
@@ -436,17 +437,25 @@ fn lost_beside(counted: &Counted, events: &Events) -> (endpoint::Counters, Vec<(
     losses.extend(delivered.as_ref().map(delivering::losses).unwrap_or_default());
     losses.extend(shelved.as_ref().map(evidencing::losses).unwrap_or_default());
     losses.extend(asked.as_ref().map(metering::losses).unwrap_or_default());
-    losses.push(("lines of the output that could not be written", *output_lost));
+    losses.push(("lost", "lines of the output that could not be written", *output_lost));
     (intake, losses)
 }
 
 /// Everything that was lost, as far as it happened.
-fn lost(counted: &Counted, judgement: &Judgement, events: &Events) -> Vec<(&'static str, u64)> {
+fn lost(counted: &Counted, judgement: &Judgement, events: &Events) -> Vec<Lost> {
     let (capture, sensor) = counters::totals(&counted.live);
     let (intake, beside) = lost_beside(counted, events);
     let mut losses = summary::losses(&capture, &sensor, judgement, &intake);
-    losses.extend(beside.into_iter().filter(|(_, count)| *count > 0));
+    losses.extend(beside.into_iter().filter(|(.., count)| *count > 0));
     losses
+}
+
+/// Lines for the log: what the capture threads have counted, and what was lost behind them.
+fn lines(counted: &Counted, judgement: &Judgement, events: &Events) -> Vec<String> {
+    let (intake, _) = lost_beside(counted, events);
+    let mut lines = counters::lines(&counted.live, &summary::of_judging(judgement, &intake));
+    lines.extend(counted.asked.as_ref().and_then(|asked| counters::of_lost("metrics", &metering::losses(asked))));
+    lines
 }
 
 fn close(
