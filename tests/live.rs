@@ -614,6 +614,28 @@ fn what_is_lost_before_the_sensor_is_alerted_and_noted_on_alerts() {
 }
 
 #[test]
+fn what_waits_in_a_ring_is_counted_there_and_nothing_is_missing() {
+    let Some(lab) = lab("waiting", 1) else { return };
+    // A packet waits for up to a second, so that at most looks some do.
+    let settings = "[capture]\nreport = \"1 s\"\nblock_timeout = \"1 s\"\nshed_lag = \"0 s\"\n";
+    let config = lab.file("outfall.toml", settings);
+    let mut noise = vec![0; 60];
+    noise[12..14].copy_from_slice(&[0x88, 0xb5]);
+    let noise: Vec<Timed> = (0..50).map(|n| (Duration::from_millis(100 * n), noise.clone())).collect();
+    let sensor = lab.sensor(&["--config".into(), config.into()]);
+    lab.send(Instant::now(), &on(0, noise));
+    let (_, said) = sensor.ends();
+    let mut waited = 0;
+    for line in said.lines().filter(|line| line.contains("counters thread=0 ")) {
+        let count = |name: &str| counter(line, 0, name);
+        let terms = ["packets", "kernel_dropped", "before_start", "waiting"].map(count);
+        assert_eq!(count("received"), terms.iter().sum::<u64>(), "{said}");
+        waited += count("waiting");
+    }
+    assert!(waited > 0 && counter(&said, 0, "waiting") == 0, "{said}");
+}
+
+#[test]
 fn under_overload_work_is_given_up_in_order() {
     let Some(lab) = lab("shed", 1) else { return };
     let settings = "[capture]\nshed_lag = \"100 ms\"\nblock_timeout = \"10 ms\"\nshed_hold = \"3 s\"\n";

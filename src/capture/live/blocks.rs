@@ -102,6 +102,27 @@ impl Blocks {
         status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0
     }
 
+    /// Packets in the ring: in the blocks that the kernel has handed over, and in the one that it fills.
+    pub(super) fn waiting(&self) -> u64 {
+        let blocks = self.length.get() / self.block;
+        let mut packets = 0;
+        for ahead in 0..blocks {
+            let at = (self.next + ahead) % blocks * self.block;
+            let word = |field| {
+                // SAFETY: a word of 32 bits in the mapping, which lives as long as this value, at a place that is a multiple of
+                // four. This process writes it only through `&mut`, or in a block, which borrows this value.
+                unsafe { AtomicU32::from_ptr(self.start.as_ptr().wrapping_add(at + field).cast()) }
+            };
+            let status = word(BLOCK_STATUS).load(Ordering::Acquire);
+            packets += u64::from(word(BLOCK_PACKETS).load(Ordering::Relaxed));
+            if status & libc::TP_STATUS_USER == 0 {
+                // What is behind it is empty.
+                break;
+            }
+        }
+        packets
+    }
+
     /// The next block, if the kernel has handed it over.
     pub(super) fn block(&mut self) -> Option<Block<'_>> {
         if self.is_empty() {
@@ -153,6 +174,10 @@ impl Block<'_> {
 
 impl Drop for Block<'_> {
     fn drop(&mut self) {
+        // The kernel does not before it begins with the block, and what was read waits no more.
+        if let Some(packets) = self.bytes.first_chunk_mut() {
+            *packets = 0_u32.to_ne_bytes();
+        }
         self.status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
     }
 }
@@ -279,6 +304,32 @@ mod tests {
         assert_eq!(status.load(Ordering::Relaxed), libc::TP_STATUS_USER);
         drop(block);
         assert_eq!(status.load(Ordering::Relaxed), libc::TP_STATUS_KERNEL);
+    }
+
+    #[test]
+    fn what_waits_is_counted_in_the_blocks() {
+        let length = NonZeroUsize::new(4 * SMALL_BLOCK).unwrap();
+        // SAFETY: memory of its own, which the ring gives back.
+        let start =
+            unsafe { nix::sys::mman::mmap_anonymous(None, length, ProtFlags::all(), MapFlags::MAP_PRIVATE).unwrap() };
+        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap().into();
+        let mut ring = Blocks { socket, start: start.cast(), length, block: SMALL_BLOCK, next: 3 };
+        assert_eq!(ring.waiting(), 0);
+        let user = libc::TP_STATUS_USER;
+        // The third and the first are handed over, the second is being filled.
+        for (block, status, packets) in [(3, user, 5_u32), (0, user, 7), (1, 0, 2)] {
+            let at = ring.start.as_ptr().wrapping_add(block * SMALL_BLOCK);
+            // SAFETY: both words lie in the mapping.
+            unsafe {
+                at.wrapping_add(BLOCK_STATUS).cast::<u32>().write(status);
+                at.wrapping_add(BLOCK_PACKETS).cast::<u32>().write(packets);
+            }
+        }
+        for left in [14, 9, 2] {
+            assert_eq!(ring.waiting(), left);
+            drop(ring.block());
+        }
+        assert_eq!(ring.waiting(), 2);
     }
 
     #[test]

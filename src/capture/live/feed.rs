@@ -222,7 +222,10 @@ impl Feed {
             self.passage.counters.freezes += freezes;
         }
         let FeedCounters { received, dropped, packets, before_start, .. } = self.passage.counters;
-        self.passage.counters.waiting = received.saturating_sub(dropped + packets + before_start);
+        let waiting = |(ring, queue): &(Ring, Queue)| Some(ring.waiting()? + queue.packets.len() as u64);
+        // What is in libpcap's rings can only be told by what is missing.
+        let rest = || received.saturating_sub(dropped + packets + before_start);
+        self.passage.counters.waiting = self.rings.iter().map(waiting).sum::<Option<u64>>().unwrap_or_else(rest);
         self.passage.counters
     }
 

@@ -279,6 +279,14 @@ impl Ring {
         system::statistics(self.socket()).unwrap_or_default()
     }
 
+    /// Packets that are in the ring; not known of libpcap's.
+    pub(super) fn waiting(&self) -> Option<u64> {
+        match &self.source {
+            Source::Blocks(blocks) => Some(blocks.waiting()),
+            Source::Library(_) => None,
+        }
+    }
+
     /// What the rings of its interface have in common, for this one, which is the first of them; none for rings that are not of
     /// our own.
     pub(super) fn group(&self, settings: &config::Capture) -> Result<Option<Arc<Mutex<Group>>>, LiveError> {
