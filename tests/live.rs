@@ -908,31 +908,10 @@ fn the_sandbox_refuses_everything_but_the_state_directory() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something is left behind");
 }
 
-/// What a system call gives on a thread of another process, which is held for so long.
-#[cfg(target_arch = "x86_64")]
-fn called(thread: nix::unistd::Pid, call: i64, arguments: [u64; 3]) -> nix::Result<i64> {
-    use nix::sys::{ptrace, wait::waitpid};
-    let all = Some(nix::sys::wait::WaitPidFlag::__WALL);
-    ptrace::attach(thread)?;
-    waitpid(thread, all)?;
-    let before = ptrace::getregs(thread)?;
-    let mut registers = before;
-    // It waits in a call: the instruction that made it is the one before, of two bytes.
-    registers.rip -= 2;
-    (registers.rax, registers.orig_rax) = (call as u64, u64::MAX);
-    [registers.rdi, registers.rsi, registers.rdx] = arguments;
-    ptrace::setregs(thread, registers)?;
-    ptrace::step(thread, None)?;
-    waitpid(thread, all)?;
-    let given = ptrace::getregs(thread)?.rax as i64;
-    ptrace::setregs(thread, before)?;
-    ptrace::detach(thread, None)?;
-    Ok(given)
-}
-
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_running_sensor_opens_sockets_of_ip_for_its_collectors_alone() {
+    use common::intruder::{Argument::Number, Thread};
     let Some(lab) = lab("sockets", 1) else { return };
     let store = format!("[store]\npath = \"{}\"\n", lab.folder.path().join("state/outfall.db").display());
     let collector = "[[deliver.syslog]]\naddress = \"127.0.0.1:5140\"\ntransport = \"udp\"\n";
@@ -942,14 +921,12 @@ fn a_running_sensor_opens_sockets_of_ip_for_its_collectors_alone() {
         let mut sensor = lab.sensor(&["--config".into(), config.clone().into()]);
         let mut asked = 0;
         for thread in std::fs::read_dir(format!("/proc/{}/task", sensor.pid())).unwrap() {
-            let thread: i32 = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+            let thread = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+            let thread = Thread::hold(nix::unistd::Pid::from_raw(thread));
             for family in [libc::AF_INET, libc::AF_INET6] {
-                let arguments = [family as u64, libc::SOCK_DGRAM as u64, 0];
-                match called(nix::unistd::Pid::from_raw(thread), libc::SYS_socket, arguments) {
-                    Ok(given) if opens => assert!(given >= 0, "{more}: {given}"),
-                    Ok(given) => assert_eq!(given, -i64::from(libc::EPERM), "{more}"),
-                    Err(error) => return skip("sockets", &format!("no process can be traced: {error}")),
-                }
+                let arguments = [Number(family.into()), Number(libc::SOCK_DGRAM.into()), Number(0), Number(0)];
+                let given = thread.call(libc::SYS_socket, arguments);
+                assert!(if opens { given >= 0 } else { given == -i64::from(libc::EPERM) }, "{more}: {given}");
                 asked += 1;
             }
         }
