@@ -128,6 +128,68 @@ fn counter(said: &str, thread: usize, name: &str) -> u64 {
     field.parse().unwrap()
 }
 
+/// Starts a sensor while somebody else writes to its store, and sends frames as soon as its rings are open: it has to wait with
+/// its store, and reads them only when that is open.
+fn started_late(lab: &Lab, settings: &str, frames: Vec<Timed>) -> lab::Sensor {
+    let store = lab.folder.path().join("state/outfall.db");
+    let config = lab.file("outfall.toml", &format!("[store]\npath = \"{}\"\n{settings}", store.display()));
+    let args = || ["--config".into(), config.clone().into()];
+    lab.sensor(&args()).ends();
+    let other = rusqlite::Connection::open(&store).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut command = lab.command();
+    command.args(["run", "--json", "--interface", "tap0"]).args(args());
+    let mut sensor = lab::Sensor::start(command);
+    // A heading, and a socket with a ring.
+    let open = || std::fs::read_to_string("/proc/thread-self/net/packet").unwrap().lines().count() > 1;
+    while !lab.inside(open) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    lab.send(Instant::now(), &on(0, frames));
+    std::thread::sleep(Duration::from_millis(1_500));
+    other.execute_batch("COMMIT").unwrap();
+    sensor.says("capturing on");
+    sensor
+}
+
+/// No work was given up, and nothing counts as lost by a thread that was too slow.
+fn kept_up(said: &str) {
+    let [received, dropped, freezes, steps] =
+        ["received", "kernel_dropped", "freezes", "shed_steps"].map(|name| counter(said, 0, name));
+    assert_eq!((dropped, freezes, steps), (0, 0, 0), "{said}");
+    let accounted: u64 = ["packets", "before_start", "waiting"].iter().map(|name| counter(said, 0, name)).sum();
+    assert_eq!(received, accounted, "{said}");
+    assert!(!said.contains("losing packets") && !said.contains("gives up"), "{said}");
+}
+
+#[test]
+fn what_a_slow_start_leaves_in_the_rings_is_read_and_is_no_overload() {
+    let Some(lab) = lab("late", 1) else { return };
+    let story = lab::frames(&Story::named("http-multipart").capture()).0;
+    let sensor = started_late(&lab, "", story);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let (records, said) = sensor.ends();
+    kept_up(&said);
+    assert_eq!((uploads(&records).len(), counter(&said, 0, "before_start")), (1, 0), "{said}");
+}
+
+#[test]
+fn what_the_rings_could_not_hold_in_a_slow_start_is_passed_over_and_counted_as_such() {
+    let Some(lab) = lab("later", 1) else { return };
+    let mut flood = vec![0; 1_514];
+    flood[12..14].copy_from_slice(&[0x88, 0xb5]);
+    let settings = "[capture]\nring = \"2 MiB\"\nloss_per_million = 10\n";
+    let sensor = started_late(&lab, settings, vec![(Duration::ZERO, flood); 4_000]);
+    std::thread::sleep(Duration::from_millis(1_500));
+    lab.send(Instant::now(), &on(0, lab::frames(&Story::named("http-multipart").capture()).0));
+    let (records, said) = sensor.ends();
+    kept_up(&said);
+    assert!(counter(&said, 0, "before_start") >= 4_000, "{said}");
+    assert_eq!(uploads(&records).len(), 1, "{said}");
+    assert!(!records.iter().any(|record| at(record, "event.dataset") == "outfall.health"), "{said}");
+}
+
 /// So many frames of a small upload that never ends, in the order of time.
 fn unfinished_upload() -> Vec<Timed> {
     let (frames, _) = lab::frames(&Story::named("webdav-put").capture());

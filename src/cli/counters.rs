@@ -109,7 +109,7 @@ pub fn losses(counters: &LiveCounters) -> Vec<Lost> {
         ("lost", "packets that the interfaces dropped", interfaces),
         ("replaced", "times that an interface was replaced by another", replaced),
         ("waiting", "packets that came when the end was near", sum(|thread| thread.feed.waiting)),
-        ("before_start", "packets before every ring was ready", sum(|thread| thread.feed.before_start)),
+        ("before_start", "packets before reading began, passed over", sum(|thread| thread.feed.before_start)),
         ("uploads_dropped", "uploads dropped, not judged as fast", sum(|thread| thread.dropped.uploads)),
         ("flows_dropped", "flow records dropped, not judged as fast", sum(|thread| thread.dropped.flows)),
         ("names_dropped", "names from DNS dropped, not taken as fast", sum(|thread| thread.dropped.names)),

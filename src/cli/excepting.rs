@@ -19,12 +19,12 @@ pub struct Excepting {
 }
 
 impl Excepting {
-    /// Opens the store, if there is one. It has to stay within reach.
+    /// Joins the store, if there is one, which is open by then. It has to stay within reach.
     ///
     /// # Errors
     /// If it cannot be used.
     pub fn start(store: Option<&Location>) -> Result<Self, StoreError> {
-        let watch = store.map(Store::open_at).transpose()?.map(ExceptionWatch::new);
+        let watch = store.map(Store::join).transpose()?.map(ExceptionWatch::new);
         Ok(Self { watch, looked: None, restored: false })
     }
 

@@ -125,6 +125,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(running) = &running {
         running.begin(&mut |line| log(&line));
     }
+    let mut judgement = Judgement::live(&config, history);
+    judgement.locate(places);
+    if let Some(rows) = delivering.baseline() {
+        judgement.restore(rows);
+    }
+    // From here on packets are read, and nothing may take long.
     sensor.begin();
     let threads = config.capture.threads;
     let plural = if threads == 1 { "" } else { "s" };
@@ -143,11 +149,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     metering.begin(&mut |line| log(&line));
     service.ready();
 
-    let mut judgement = Judgement::live(&config, history);
-    judgement.locate(places);
-    if let Some(rows) = delivering.baseline() {
-        judgement.restore(rows);
-    }
     excepting.follow(&mut judgement, &mut |line| log(&line));
     let (mut stuck, mut journal_refused, mut store_refused, mut given_up) = (Vec::new(), 0, 0, 0);
     let (mut output_lost, mut output_told) = (0, 0);

@@ -254,7 +254,7 @@ impl Delivery {
             let (name, minimum_severity) = (place.name(), place.minimum_severity());
             let courier = Courier {
                 place,
-                store: Store::open_at(&location)?,
+                store: Store::join(&location)?,
                 settings: config.deliver.clone(),
                 wake,
                 board: Arc::clone(&board),

@@ -80,7 +80,7 @@ fn capture(to: &mut Families, sample: &Sample) {
     );
     to.counts(
         "outfall_ring_unused_packets_total",
-        "Packets in the rings that came before every ring was ready.",
+        "Packets that came before every ring was ready, or before reading began, and were passed over.",
         ["thread"],
         threads().map(|(n, thread)| ([n], thread.feed.before_start)),
     );

@@ -175,7 +175,7 @@ pub struct Pruned {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
-    /// Of all documents.
+    /// Of all documents; not known to one that joined.
     bytes: u64,
     /// Rows of the baseline that were not seen for too long.
     forgotten: u64,
@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// If it is no database, cannot be written, is damaged, or comes from a newer version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, OpenFlags::empty())
+        Self::open_with(path, OpenFlags::empty(), true)
     }
 
     /// As [`Store::open`], wherever it is.
@@ -202,17 +202,30 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_at(location: &Location) -> Result<Self, StoreError> {
+        Self::at(location, true)
+    }
+
+    /// Another connection to a store that is open, for somebody who appends nothing. The file was looked over when it was opened
+    /// first; with a large one, to do so for each connection would take long.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn join(location: &Location) -> Result<Self, StoreError> {
+        Self::at(location, false)
+    }
+
+    fn at(location: &Location, first: bool) -> Result<Self, StoreError> {
         match location {
-            Location::File(path) => Self::open(path),
+            Location::File(path) => Self::open_with(path, OpenFlags::empty(), first),
             // The slash makes it one for all connections of this process.
             Location::Memory(number) => {
                 let name = format!("file:/outfall-{number}?vfs=memdb");
-                Self::open_with(Path::new(&name), OpenFlags::SQLITE_OPEN_URI)
+                Self::open_with(Path::new(&name), OpenFlags::SQLITE_OPEN_URI, first)
             }
         }
     }
 
-    fn open_with(path: &Path, more: OpenFlags) -> Result<Self, StoreError> {
+    fn open_with(path: &Path, more: OpenFlags, first: bool) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags | more);
@@ -220,11 +233,9 @@ impl Store {
         if connection.is_readonly("main").unwrap_or(false) {
             return Err(refused("it can only be read; give its user the right to write it".to_owned()));
         }
-        schema::prepare(&mut connection, BUSY).map_err(|unfit| refused(unfit.text()))?;
-        let bytes: i64 =
-            connection.query_row("SELECT coalesce(sum(length(CAST(document AS BLOB))), 0) FROM alerts", [], |row| {
-                row.get(0)
-            })?;
+        schema::prepare(&mut connection, BUSY, first).map_err(|unfit| refused(unfit.text()))?;
+        let sum = "SELECT coalesce(sum(length(CAST(document AS BLOB))), 0) FROM alerts";
+        let bytes: i64 = if first { connection.query_row(sum, [], |row| row.get(0))? } else { 0 };
         Ok(Self { connection, bytes: u64::try_from(bytes).unwrap_or(0), forgotten: 0 })
     }
 

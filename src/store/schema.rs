@@ -192,16 +192,18 @@ fn log_ahead(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Er
     }
 }
 
-/// Sets up the connection, looks the file over, and brings its tables up to date.
-pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), Unfit> {
+/// Sets up the connection, looks the file over if it is the `first`, and brings its tables up to date.
+pub(super) fn prepare(connection: &mut Connection, busy: Duration, first: bool) -> Result<(), Unfit> {
     connection.busy_timeout(busy)?;
     // Nothing may be opened outside of the file's own directory.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     version(connection)?;
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found != "ok" {
-        return Err(Unfit::Damaged(found.lines().next().unwrap_or_default().to_owned()));
+    if first {
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(Unfit::Damaged(found.lines().next().unwrap_or_default().to_owned()));
+        }
     }
     log_ahead(connection, busy)?;
     connection.pragma_update(None, "synchronous", "full")?;

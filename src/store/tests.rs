@@ -94,6 +94,22 @@ fn a_file_that_cannot_be_used_gives_one_line_that_says_why() {
 }
 
 #[test]
+fn a_file_is_looked_over_once_and_not_for_each_who_joins() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outfall.db");
+    let mut store = Store::open(&path).unwrap();
+    store.append(&alerts(&[(entry(1), to(&["a"]))]), WIDE).unwrap();
+    // What only looking over all of the file finds: an entry of an index that no row has.
+    store
+        .connection
+        .execute_batch("PRAGMA writable_schema = on; DELETE FROM sqlite_schema WHERE name = 'outbox_waiting'")
+        .unwrap();
+    drop(store);
+    assert!(Store::open(&path).unwrap_err().to_string().contains("damaged"));
+    assert_eq!(Store::join(&Location::File(path)).unwrap().waiting("a", 0, 9).unwrap().len(), 1);
+}
+
+#[test]
 fn what_the_disk_does_not_take_is_counted_and_nobody_waits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("outfall.db");

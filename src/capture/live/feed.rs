@@ -39,7 +39,8 @@ pub struct FeedCounters {
     pub wire_bytes: u64,
     /// Packets that are in a ring, or were copied out of it, and are not handed on.
     pub waiting: u64,
-    /// Packets that came before every ring was ready, and were passed over.
+    /// Packets that came before every ring was ready, or before reading began where the rings could not hold all of these, and
+    /// were passed over.
     pub before_start: u64,
     /// Packets whose time is earlier than that of the packet before.
     pub backward_timestamps: u64,
@@ -102,6 +103,8 @@ pub struct Feed {
     passage: Passage,
     block_timeout: Duration,
     relief: Option<Relief>,
+    /// What the rings had no room for until the next look at their counters came before reading began.
+    late: bool,
 }
 
 /// What every packet passes on its way out: it gets its place in time and is counted.
@@ -131,7 +134,19 @@ impl Feed {
             counters: FeedCounters::default(),
         };
         let rings = rings.into_iter().map(|ring| (ring, Queue::default())).collect();
-        Self { rings, passage, block_timeout: Duration::from_nanos(settings.block_timeout.0), relief }
+        Self { rings, passage, block_timeout: Duration::from_nanos(settings.block_timeout.0), relief, late: false }
+    }
+
+    /// Reading begins now, maybe long after the rings were opened. Where they could not hold what came since, nothing of that is
+    /// handed on: it would have a hole in it.
+    pub fn begin(&mut self) {
+        self.late = true;
+        self.counters();
+        self.late = self.passage.counters.before_start > 0;
+        if self.late {
+            let now = system_time();
+            self.rings.iter_mut().for_each(|(ring, _)| ring.pass_over(now));
+        }
     }
 
     /// Hands on the packets that are there, up to a few thousand; gives how many these were. Where there are none, waits for
@@ -208,18 +223,27 @@ impl Feed {
         self.passage.clock.now()
     }
 
-    /// How far what is read now lies behind what arrives now, by the time of the last packet.
+    /// How far what is read now lies behind what arrives now, by the time of the last packet that was handed on.
     pub fn lag(&self) -> Duration {
+        if self.passage.last == Timestamp(0) {
+            return Duration::ZERO;
+        }
         Duration::from_nanos(system_time().since(self.passage.last).0)
     }
 
     /// What became of packets so far. Asks the kernel.
     pub fn counters(&mut self) -> FeedCounters {
+        let late = std::mem::take(&mut self.late);
         for (ring, _) in &self.rings {
             let system::RingStatistics { packets, drops, freezes } = ring.statistics();
-            self.passage.counters.received += packets;
-            self.passage.counters.dropped += drops;
-            self.passage.counters.freezes += freezes;
+            let counters = &mut self.passage.counters;
+            counters.received += packets;
+            if late {
+                counters.before_start += drops;
+            } else {
+                counters.dropped += drops;
+                counters.freezes += freezes;
+            }
         }
         let FeedCounters { received, dropped, packets, before_start, .. } = self.passage.counters;
         let waiting = |(ring, queue): &(Ring, Queue)| Some(ring.waiting()? + queue.packets.len() as u64);

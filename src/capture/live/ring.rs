@@ -258,6 +258,13 @@ impl Ring {
         }
     }
 
+    /// Passes over what came before this time by the system's clock, which an adapter that stamps packets may know nothing of.
+    pub(super) fn pass_over(&mut self, before: Timestamp) {
+        if matches!(self.source, Source::Blocks(_)) {
+            self.start = before;
+        }
+    }
+
     /// Takes an error off the socket, of an interface that went down: as long as it is there, waiting ends at once.
     pub(super) fn clear_error(&self) {
         if let Source::Blocks(blocks) = &self.source {

@@ -144,8 +144,8 @@ impl Thread {
     /// Reads until it is told to stop.
     pub(super) fn run(mut self) {
         let mut found = Vec::new();
+        let mut last = self.begin(&mut found);
         let mut looked = Instant::now();
-        let mut last = FeedCounters::default();
         let mut lag = Duration::ZERO;
         let mut steps = 0;
         let mut loss_from = live::now();
@@ -191,6 +191,18 @@ impl Thread {
             lag = Duration::ZERO;
         }
         self.finish(found, steps);
+    }
+
+    /// Reads what came before there was somebody to read it, such as while a large store was looked over: that it waited tells
+    /// nothing of how fast the thread is.
+    fn begin(&mut self, found: &mut Vec<Placed>) -> FeedCounters {
+        let begun = Instant::now();
+        self.feed.begin();
+        while self.turn(Duration::ZERO, found) >= AT_ONCE
+            && begun.elapsed() < BEHIND
+            && !self.stop.load(Ordering::Relaxed)
+        {}
+        self.feed.counters()
     }
 
     /// Reads what is there, or moves time on; gives the number of packets.
