@@ -303,7 +303,7 @@ settings! {
         /// its destination after it.
         hindsight: Span = Span::seconds(DAY), Span(0)..=Span::seconds(3_650 * DAY);
         /// Uploads that may wait so. Reached: the oldest is judged with what is known by then, and counted.
-        max_pending: u64 = 100_000, 1..=10_000_000;
+        max_pending: u64 = 10_000, 1..=10_000_000;
         /// How long an exception may hold, from when it is made or renewed. Longer: it is refused.
         longest_exception: Span = Span::seconds(365 * DAY), Span::seconds(DAY)..=Span::seconds(3_650 * DAY);
         /// Exceptions that there may be, removed ones aside. Reached: a further one is refused.
