@@ -29,8 +29,9 @@ fn the_default_text_documents_every_key() {
         }
     }
     assert!(lines.iter().all(|line| line.len() <= 120));
-    let expected = "\n# How long a connection may go without completing its handshake. Reached: it is forgotten.\n\
-                    # A length of time from 1 s to 1 d.\nhalf_open_timeout = \"30 s\"\n";
+    let expected = "\n# How long a connection may be silent. Reached: it is ended, and its uploads are partial. FTP's control connection \
+                    may\n# be silent for as long as one of its transfers goes on.\n\
+                    # A length of time from 1 s to 7 d.\nidle_timeout = \"15 min\"\n";
     assert!(text.contains(expected), "{text}");
 }
 
